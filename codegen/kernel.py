@@ -1,0 +1,23 @@
+"""What code generation makes of one step: functions as text, and the launches that call them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from knetc.runtime.program import Launch
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Code for one step of a program, before it is compiled.
+
+    ``functions`` maps a symbol (``k_`` + digest of the text) to LLVM IR that defines it and declares all that it
+    uses; equal functions of different steps have equal symbols, so each is compiled once. ``launches`` refer to the
+    step's arguments in the order that the caller gave them.
+    """
+
+    functions: dict[str, str]
+    launches: tuple[Launch, ...]
+    workspace_bytes: int = 0
+    notes: tuple[str, ...] = field(default=())
+    """What the backend decided, for people (tile, widths)."""

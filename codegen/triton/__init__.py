@@ -1,0 +1,1 @@
+"""Triton source for NVIDIA GPUs."""

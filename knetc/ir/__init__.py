@@ -1,0 +1,1 @@
+"""The intermediate representation: nodes, graphs, types, recording, printing, checking, interpreting."""

@@ -1,0 +1,57 @@
+"""Settings that surround the code being traced and are part of every signature."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from knetc.runtime.base import dtypes
+
+
+@dataclass(frozen=True)
+class Ambient:
+    """Defaults and modes; a traced function's signature includes them all."""
+
+    dtype: np.dtype = dtypes.f32
+    """Default floating dtype: of Python floats, ``zeros``, ``rand``, ``param``."""
+    device: str = "cpu"
+    precision: str = "highest"
+    training: bool = False
+    nan_check: bool = False
+    check_trace: bool = False
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.local: Ambient | None = None
+
+
+_process = Ambient()
+_state = _State()
+
+
+def ambient() -> Ambient:
+    """The settings in force in this thread."""
+    local = _state.local
+    return _process if local is None else local
+
+
+def set_process(**changes: object) -> None:
+    """Change settings for the whole process."""
+    global _process
+    _process = replace(_process, **changes)  # type: ignore[arg-type]
+
+
+@contextmanager
+def setting(**changes: object) -> Iterator[None]:
+    """Change settings within a ``with`` block, in this thread."""
+    before = _state.local
+    _state.local = replace(ambient(), **changes)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        _state.local = before

@@ -1,0 +1,147 @@
+"""Graph values and graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from typing import Any, NamedTuple
+
+from knetc.ir.op import Op
+from knetc.ir.types import Shape, TensorType
+
+
+class Line(NamedTuple):
+    """A place in the user's code."""
+
+    file: str
+    number: int
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}"
+
+
+_serial = count()
+
+
+class Node:
+    """A value of a graph: an operation applied to other values, with its type. Frozen, but for ``lines`` and ``payload``.
+
+    ``lines`` (where the user wrote it) is a note, not part of the value's identity. ``payload`` belongs to leaves of
+    lazy graphs: the buffer or array that the leaf stands for.
+    """
+
+    __slots__ = ("__weakref__", "attributes", "lines", "op", "payload", "serial", "sources", "type")
+
+    op: Op
+    sources: tuple[Node, ...]
+    attributes: Mapping[str, Hashable]
+    type: Any
+    lines: tuple[Line, ...]
+    serial: int
+    payload: Any
+
+    def __init__(
+        self,
+        op: Op,
+        sources: tuple[Node, ...],
+        attributes: Mapping[str, Hashable],
+        type: Any,
+        lines: tuple[Line, ...] = (),
+        payload: Any = None,
+    ) -> None:
+        self.op = op
+        self.sources = sources
+        self.attributes = attributes
+        self.type = type
+        self.lines = lines
+        self.payload = payload
+        self.serial = next(_serial)
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.type.shape)
+
+    def __getitem__(self, attribute: str) -> Any:
+        return self.attributes[attribute]
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} {self.type} #{self.serial}>"
+
+    # Arithmetic operators are installed by knetc.ops, so that gradient rules and composites read as mathematics.
+
+
+def constant_key(value: Hashable) -> Hashable:
+    """A constant's identity: by type and bits, so that 0.0 is not -0.0 and 1 is not True; NaN equals itself."""
+    return (type(value).__name__, value.hex()) if isinstance(value, float) else (type(value).__name__, value)
+
+
+def node_key(op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable], type: Any) -> Hashable:
+    """What makes two values of one graph the same."""
+    values = tuple(constant_key(v) for v in attributes.values())
+    return (op.name, values, tuple(s.serial for s in sources), type if not sources else None)
+
+
+def topological(outputs: Iterable[Node]) -> list[Node]:
+    """All values that the outputs need, sources first, in an order that depends on the graph alone. Never recurses."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    for output in outputs:
+        if output.serial in seen:
+            continue
+        seen.add(output.serial)
+        stack: list[tuple[Node, Iterator[Node]]] = [(output, iter(output.sources))]
+        while stack:
+            node, sources = stack[-1]
+            for source in sources:
+                if source.serial not in seen:
+                    seen.add(source.serial)
+                    stack.append((source, iter(source.sources)))
+                    break
+            else:
+                stack.pop()
+                order.append(node)
+    return order
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A program in the middle of the compiler: typed values from inputs to outputs.
+
+    ``inputs`` are ``input`` leaves, in calling order. ``updates`` maps an output's position to the position of the
+    input whose buffer it may overwrite (a Param's new value). ``effects`` are checks and host calls, in order, which
+    are kept although nothing uses them. Nodes are interned: two values with the same op, attributes and sources are
+    the same node.
+    """
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    effects: tuple[Node, ...] = ()
+    updates: Mapping[int, int] = field(default_factory=dict)
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """All values, sources first; inputs (used or not) come first of all."""
+        order = topological((*self.inputs, *self.effects, *self.outputs))
+        return order
+
+    @cached_property
+    def users(self) -> dict[Node, list[Node]]:
+        """For each value, the values that use it (once for each use)."""
+        users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for source in node.sources:
+                users[source].append(node)
+        return users

@@ -1,0 +1,186 @@
+"""The record of an operation: everything there is to say about it, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from knetc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from knetc.ir.node import Node
+
+Attributes = Mapping[str, Hashable]
+
+
+class Kind(Enum):
+    """What an operation does to index space: all that fusion looks at."""
+
+    LEAF = "leaf"
+    """Inputs and constants: no sources."""
+    ELEMENTWISE = "elementwise"
+    """Output element i depends on element i of each source; all shapes are equal."""
+    REDUCTION = "reduction"
+    """Folds the axes in attribute ``axes``; the result keeps the other axes (no ``keepdims`` in the IR)."""
+    MOVEMENT = "movement"
+    """The result's elements are elements of the source (or a fill value), elsewhere."""
+    INDEXED = "indexed"
+    """Reads or writes at places that other values name: gather and scatter-add."""
+    LIBRARY = "library"
+    """Computed by a whole kernel of its own: matmul, sort …"""
+    EFFECT = "effect"
+    """Checks and host calls: kept, ordered, never merged."""
+    GROUP = "group"
+    """A fused group: a node that holds a graph."""
+
+
+class Value(Protocol):
+    """A scalar in a kernel that is being emitted."""
+
+    dtype: np.dtype
+
+
+class Emitter(Protocol):
+    """What the CPU side of an operation is written with: scalar code, which the backend widens.
+
+    Values are typed; bool is one bit. Floating arithmetic is IEEE (contraction to fma allowed where ``fma`` is
+    written or a product feeds a sum); comparisons with NaN are false except ``une`` and ``uno``.
+    """
+
+    def constant(self, value: bool | int | float, dtype: np.dtype) -> Any: ...
+    def add(self, a: Any, b: Any) -> Any: ...
+    def sub(self, a: Any, b: Any) -> Any: ...
+    def mul(self, a: Any, b: Any) -> Any: ...
+    def div(self, a: Any, b: Any) -> Any:
+        """Quotient; of integers, rounded toward zero, with no trap: x/0 is 0 and MIN/-1 is MIN."""
+
+    def rem(self, a: Any, b: Any) -> Any:
+        """Remainder of ``div``; x rem 0 is 0."""
+
+    def neg(self, a: Any) -> Any: ...
+    def fma(self, a: Any, b: Any, c: Any) -> Any: ...
+    def sqrt(self, a: Any) -> Any: ...
+    def abs(self, a: Any) -> Any: ...
+    def floor(self, a: Any) -> Any: ...
+    def ceil(self, a: Any) -> Any: ...
+    def trunc(self, a: Any) -> Any: ...
+    def rint(self, a: Any) -> Any:
+        """Nearest integer, ties to even."""
+
+    def copysign(self, a: Any, b: Any) -> Any: ...
+    def compare(self, predicate: str, a: Any, b: Any) -> Any:
+        """Bool from ``eq ne lt le gt ge``, plus ``uno`` (either is NaN) for floats; ``ne`` is true for NaN."""
+
+    def select(self, condition: Any, a: Any, b: Any) -> Any: ...
+    def and_(self, a: Any, b: Any) -> Any: ...
+    def or_(self, a: Any, b: Any) -> Any: ...
+    def xor(self, a: Any, b: Any) -> Any: ...
+    def not_(self, a: Any) -> Any: ...
+    def shl(self, a: Any, b: Any) -> Any: ...
+    def lshr(self, a: Any, b: Any) -> Any:
+        """Shift right, filling with zeros."""
+
+    def ashr(self, a: Any, b: Any) -> Any:
+        """Shift right, filling with the sign."""
+
+    def bitcast(self, a: Any, dtype: np.dtype) -> Any:
+        """The same bits as another type of the same width."""
+
+    def convert(self, a: Any, dtype: np.dtype) -> Any:
+        """NumPy's ``astype``: float to int rounds toward zero and saturates (NaN gives 0), anything to bool is ``!= 0``."""
+
+    def mulhi_u32(self, a: Any, b: Any) -> Any:
+        """Upper half of the product of two i32 values taken as unsigned."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where a float source may be sampled in generated tests: an interval and points that deserve a look."""
+
+    low: float = -3.0
+    high: float = 3.0
+    special: tuple[float, ...] = ()
+    """Values checked against the reference too (infinities, zeros, ties); not used for gradient checks."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case for the generated tests: the types of the sources and the attributes."""
+
+    types: tuple[TensorType, ...]
+    attributes: Attributes = field(default_factory=dict)
+    domains: tuple[Domain, ...] = ()
+    """Overrides the op's domains, source by source."""
+
+
+@dataclass(frozen=True)
+class Combine:
+    """How a reduction folds: an identity and an associative function, shared by the oracle and all backends.
+
+    A state is a tuple of scalars (one for sum, two for argmax: the value and its index).
+    """
+
+    identity: Callable[[np.dtype], tuple[bool | int | float, ...]]
+    """State of the empty fold, by source dtype."""
+    merge: Callable[..., tuple[Any, ...]]
+    """``merge(emitter, left state, right state)``; ``left`` is of smaller indices."""
+    reassociable: str = ""
+    """``add``, ``mul``, ``max`` or ``min`` when the backend may reorder and widen the fold freely; else ''."""
+    with_index: bool = False
+    """True when the state also carries the element's index along the folded axes (argmax)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """An operation: name, kind, meaning, gradient, code for each backend, and how to test it."""
+
+    name: str
+    kind: Kind
+    infer: Callable[..., TensorType | tuple[TensorType, ...]]
+    """Type rule: ``infer(*source_types, **attributes)``; raises ShapeError or DtypeError with a message for users."""
+    reference: Callable[..., Any] | None = None
+    """NumPy's meaning: ``reference(*arrays, **attributes)``; exactly the inferred dtype and shape."""
+    gradient: Callable[..., tuple[Node | None, ...]] | None = None
+    """``gradient(node, dy)`` gives one graph value (or None) for each source; None: not differentiable, treated as 0."""
+    emit: Callable[..., Any] | None = None
+    """CPU code of an elementwise op: ``emit(emitter, *operands, **attributes)``; operands and result are scalars."""
+    triton: str = ""
+    """Triton text of an elementwise op with ``{0} {1} …`` for the operands (and ``{dtype}`` for the result's type)."""
+    combine: Combine | None = None
+    """Of reductions."""
+    symbol: str = ""
+    """Python operator to print it with, such as ``+``; '' prints a call."""
+    cost: int = 1
+    """Work for one element, one addition being 1: what recomputing it would cost."""
+    domains: tuple[Domain, ...] = ()
+    """Where to sample each float source in tests; the last one serves for all that follow."""
+    samples: Sequence[Sample] = ()
+    """Cases for the generated tests; elementwise ops get theirs from their number of sources and ``dtypes``."""
+    dtypes: str = "fib"
+    """Kinds of source dtypes that it takes: f floats, i integers, b bool."""
+    arity: int = 1
+    differentiable_order: int = 2
+    """To which order the generated tests check gradients (0 where the gradient is zero or not defined)."""
+    ulp: float = 4.0
+    """Tolerance of the generated tests against the reference: ulp of the largest intermediate."""
+    bad: Sequence[tuple[Sample, type[Exception]]] = ()
+    """Inputs that must be refused, with the error's class."""
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+#: name -> record of every operation there is
+OPS: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Put an operation into the table; its name must be new."""
+    if op.name in OPS:
+        raise ValueError(f"the operation {op.name!r} exists already")
+    OPS[op.name] = op
+    return op

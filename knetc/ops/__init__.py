@@ -1,0 +1,1 @@
+"""Every operation of knetc: one record each, a file a family; composites are plain functions over them."""

@@ -1,0 +1,242 @@
+"""How operations meet their operands: nodes inside passes, arrays and Params in users' code, Python scalars in both.
+
+Plain functions such as ``exp`` or ``softmax`` are written once. Given graph nodes (by a gradient rule or a pass) they
+return a node; given arrays they return an array. Scalars are weak: they take the dtype of the arrays they meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from knetc.ir.ambient import ambient
+from knetc.ir.node import Node
+from knetc.ir.op import OPS, Kind, Op, register
+from knetc.ir.record import record
+from knetc.ir.types import Shape, TensorType
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import DtypeError, ShapeError
+
+Operand = Any
+"""A Node, an Array, a Param, a NumPy array or scalar, or a Python scalar."""
+
+Scalar = bool | int | float
+
+
+class _Slots:
+    """What ``knetc.arrays`` fills in: the two conversions that this layer cannot know."""
+
+    #: from an Array, Param or anything array-like to the node that stands for it where it is used
+    to_node: Callable[[Any], Node]
+    #: from a node to the user's Array
+    to_array: Callable[[Node], Any]
+
+
+slots = _Slots()
+
+
+def to_node(value: Operand) -> Node:
+    """The graph value of an operand that is not a Python scalar."""
+    return value if isinstance(value, Node) else slots.to_node(value)
+
+
+def wrap_like(operands: tuple[Operand, ...], result: Node) -> Any:
+    """``result`` as what the caller works with: a Node if every operand that is no scalar was one, else an Array."""
+    for operand in operands:
+        if isinstance(operand, Node):
+            return result
+    return slots.to_array(result)
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value is a weak Python scalar; NumPy's scalars are strong."""
+    return type(value) in (bool, int, float)
+
+
+# --- constants -------------------------------------------------------------------------------------------------------
+
+
+def _infer_constant(*, value: Scalar, dtype: np.dtype, shape: Shape) -> TensorType:
+    return TensorType(dtype, shape)
+
+
+CONSTANT = register(
+    Op(
+        "constant",
+        Kind.LEAF,
+        _infer_constant,
+        reference=lambda *, value, dtype, shape: np.full(shape, value, dtype),
+        arity=0,
+    )
+)
+
+INPUT = register(Op("input", Kind.LEAF, lambda *, index, type: type, arity=0))
+"""A value from outside: attribute ``index`` numbers it, ``type`` says its dtype and shape."""
+
+
+def constant(value: Scalar, dtype: np.dtype, shape: Shape = ()) -> Node:
+    """A scalar known while compiling, spread over ``shape``.
+
+    The value is stored as a Python scalar already rounded to ``dtype``, so equal constants are equal nodes.
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(value, dtype).astype(dtype).item() if dtype.name != "bfloat16" else float(np.asarray(value, dtype))
+    return record(CONSTANT, (), {"value": rounded, "dtype": dtype, "shape": shape})
+
+
+# --- elementwise application -----------------------------------------------------------------------------------------
+
+
+def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
+    """NumPy's broadcast of shapes; the error shows all of them."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        shown = " and ".join(str(s) for s in shapes)
+        raise ShapeError(
+            f"{name}: shapes {shown} do not broadcast: counted from the last axis, extents must be equal or 1"
+        ) from None
+
+
+def result_dtype(operands: tuple[Operand, ...], nodes: list[Node | None]) -> np.dtype:
+    """NumPy's promotion over the arrays, then over the weak scalars."""
+    dtype: np.dtype | None = None
+    for node in nodes:
+        if node is not None:
+            dtype = node.dtype if dtype is None else dtypes.promote(dtype, node.dtype)
+    scalars = [o for o, n in zip(operands, nodes) if n is None]
+    if dtype is None:
+        kinds = {type(s) for s in scalars}
+        return ambient().dtype if float in kinds else dtypes.i64 if int in kinds else dtypes.boolean
+    for scalar in scalars:
+        dtype = dtypes.promote_weak(dtype, scalar, ambient().dtype)
+    return dtype
+
+
+def coerce(name: str, operands: tuple[Operand, ...], *, to_float: bool = False, accepts: str = "fib") -> list[Node]:
+    """Operands of an elementwise function as nodes of one dtype and one shape.
+
+    ``to_float`` turns integers and bools into the default floating dtype (as for ``exp``); ``accepts`` lists the
+    dtype kinds (f, i, b) that the function takes.
+    """
+    nodes: list[Node | None] = [None if is_scalar(o) else to_node(o) for o in operands]
+    dtype = result_dtype(operands, nodes)
+    if to_float and not dtypes.is_float(dtype):
+        dtype = ambient().dtype
+    kind = "f" if dtypes.is_float(dtype) else "b" if dtype.kind == "b" else "i"
+    if kind not in accepts:
+        names = " or ".join({"f": "floating", "i": "integer", "b": "bool"}[k] for k in accepts)
+        raise DtypeError(f"{name} takes {names} arrays, not {dtype}")
+    shape = broadcast_shapes(name, *[n.shape for n in nodes if n is not None])
+    return [
+        constant(o, dtype, shape) if n is None else broadcast_node(cast_node(n, dtype), shape)
+        for o, n in zip(operands, nodes)
+    ]
+
+
+def elementwise(
+    op: Op, *operands: Operand, to_float: bool = False, accepts: str = "fib", **attributes: Hashable
+) -> Any:
+    """Apply an elementwise operation as users do: promoting dtypes, broadcasting shapes."""
+    nodes = coerce(op.name, operands, to_float=to_float, accepts=accepts)
+    return wrap_like(operands, record(op, tuple(nodes), attributes))
+
+
+# --- the two conversions every function needs ------------------------------------------------------------------------
+
+
+def _cast_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    source = node.sources[0]
+    return (cast_node(dy, source.dtype) if dtypes.is_float(source.dtype) else None,)
+
+
+def _cast_reference(x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
+    if dtypes.is_float(x.dtype) and dtypes.is_integer(dtype):
+        bounds = np.iinfo(dtype)
+        with np.errstate(invalid="ignore"):
+            inside = np.trunc(np.where(np.isnan(x), 0, x))
+            low, high = inside < float(bounds.min), inside >= float(bounds.max)
+            body = np.where(low | high, 0, inside).astype(dtype)
+        return np.where(low, bounds.min, np.where(high, bounds.max, body)).astype(dtype)
+    with np.errstate(over="ignore"):
+        return x.astype(dtype)
+
+
+CAST = register(
+    Op(
+        "cast",
+        Kind.ELEMENTWISE,
+        lambda x, *, dtype: x.with_dtype(dtype),
+        reference=_cast_reference,
+        gradient=_cast_gradient,
+        emit=lambda e, x, *, dtype: e.convert(x, dtype),
+        triton="{0}.to({dtype})",
+    )
+)
+
+
+def cast_node(x: Node, dtype: np.dtype) -> Node:
+    """``x`` with another dtype; ``x`` itself when it has it."""
+    return x if x.dtype == dtype else record(CAST, (x,), {"dtype": dtype})
+
+
+def _infer_broadcast(x: TensorType, *, shape: Shape) -> TensorType:
+    padded = (1,) * (len(shape) - x.ndim) + x.shape
+    if len(padded) != len(shape) or any(a not in (1, b) for a, b in zip(padded, shape)):
+        raise ShapeError(f"cannot broadcast shape {x.shape} to {shape}")
+    return x.with_shape(shape)
+
+
+def _broadcast_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    source = node.sources[0]
+    lead = node.ndim - source.ndim
+    axes = (*range(lead), *(lead + k for k, n in enumerate(source.shape) if n == 1 and node.shape[lead + k] != 1))
+    total = record_sum(dy, tuple(axes))
+    return (reshape_node(total, source.shape),)
+
+
+BROADCAST = register(
+    Op(
+        "broadcast",
+        Kind.MOVEMENT,
+        _infer_broadcast,
+        reference=lambda x, *, shape: np.broadcast_to(x, shape).copy(),
+        gradient=_broadcast_gradient,
+        triton="{0}",
+    )
+)
+
+
+def broadcast_node(x: Node, shape: Shape) -> Node:
+    """``x`` spread to ``shape`` by NumPy's rule; ``x`` itself when it has it."""
+    return x if x.shape == shape else record(BROADCAST, (x,), {"shape": shape})
+
+
+def _infer_reshape(x: TensorType, *, shape: Shape) -> TensorType:
+    result = x.with_shape(shape)
+    if result.size != x.size:
+        raise ShapeError(f"cannot reshape {x.size} elements of shape {x.shape} to {shape}, which has {result.size}")
+    return result
+
+
+RESHAPE = register(
+    Op(
+        "reshape",
+        Kind.MOVEMENT,
+        _infer_reshape,
+        reference=lambda x, *, shape: x.reshape(shape).copy(),
+        gradient=lambda node, dy: (reshape_node(dy, node.sources[0].shape),),
+    )
+)
+
+
+def reshape_node(x: Node, shape: Shape) -> Node:
+    """``x`` with another shape of as many elements; ``x`` itself when it has it."""
+    return x if x.shape == shape else record(RESHAPE, (x,), {"shape": shape})
+
+
+def record_sum(x: Node, axes: tuple[int, ...]) -> Node:
+    """Sum over axes; ``x`` itself when there are none."""
+    return record(OPS["sum"], (x,), {"axes": axes}) if axes else x

@@ -1,0 +1,1 @@
+"""Passes over graphs: functions Graph -> Graph."""

@@ -1,0 +1,59 @@
+"""The exceptions that knetc raises: one class for each kind of mistake, each also a builtin exception."""
+
+from __future__ import annotations
+
+
+class KnetcError(Exception):
+    """Base class of all errors that knetc raises on purpose."""
+
+
+class ShapeError(KnetcError, ValueError):
+    """Shapes that do not fit an operation."""
+
+
+class DtypeError(KnetcError, TypeError):
+    """Dtypes that an operation does not take."""
+
+
+class UnsupportedError(KnetcError, TypeError):
+    """A NumPy function, protocol or argument that knetc arrays do not support; the message names the cure."""
+
+
+class TraceError(KnetcError, RuntimeError):
+    """Something that cannot be done while a function is being traced, such as branching on a traced value."""
+
+
+class CaptureError(KnetcError, RuntimeError):
+    """A traced function touched an array that is neither an argument nor reachable from the function."""
+
+
+class DifferentiationError(KnetcError, RuntimeError):
+    """A value that cannot be differentiated."""
+
+
+class LabelError(KnetcError, IndexError):
+    """An index or label that is out of range, found while running."""
+
+
+class NanError(KnetcError, FloatingPointError):
+    """A kernel produced NaN and the user asked to be told."""
+
+
+class VariantsError(KnetcError, RuntimeError):
+    """A compiled function met more signatures than it may have, or a new one where that is an error."""
+
+
+class OutOfMemoryError(KnetcError, MemoryError):
+    """Memory for a buffer could not be had; says what was asked and what is held."""
+
+
+class CacheError(KnetcError, RuntimeError):
+    """A cache entry or artifact that cannot be used."""
+
+
+class CheckError(KnetcError, AssertionError):
+    """The compiler's own check of a graph failed after a pass: a bug of knetc."""
+
+
+class CompileError(KnetcError, RuntimeError):
+    """Native code could not be made."""

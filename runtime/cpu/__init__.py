@@ -1,0 +1,1 @@
+"""The CPU: loader for native objects, worker pool, program calls."""
