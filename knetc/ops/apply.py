@@ -72,8 +72,9 @@ CONSTANT = register(
     )
 )
 
-INPUT = register(Op("input", Kind.LEAF, lambda *, index, type: type, arity=0))
-"""A value from outside: attribute ``index`` numbers it, ``type`` says its dtype and shape."""
+INPUT = register(Op("input", Kind.LEAF, lambda *, index, type, scalar: type, arity=0))
+"""A value from outside: ``index`` is its place in ``Graph.inputs``, ``type`` its dtype and shape; ``scalar`` tells that
+it is passed by value (a Python number at run time; shape ()) and not as memory."""
 
 
 def constant(value: Scalar, dtype: np.dtype, shape: Shape = ()) -> Node:
