@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from knetc.ir.op import Op
-from knetc.ir.types import Shape, TensorType
+from knetc.ir.types import Shape
 
 
 class Line(NamedTuple):

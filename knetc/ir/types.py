@@ -28,7 +28,9 @@ class TensorType:
         if any(extent < 0 for extent in self.shape):
             raise ShapeError(f"a shape cannot have a negative extent: {self.shape}")
         if math.prod(self.shape) * self.dtype.itemsize > MAX_SIZE_BYTES:
-            raise ShapeError(f"an array of shape {self.shape} and {self.dtype} would take more than {MAX_SIZE_BYTES} bytes")
+            raise ShapeError(
+                f"an array of shape {self.shape} and {self.dtype} would take more than {MAX_SIZE_BYTES} bytes"
+            )
 
     @cached_property
     def size(self) -> int:

@@ -83,7 +83,11 @@ def constant(value: Scalar, dtype: np.dtype, shape: Shape = ()) -> Node:
     The value is stored as a Python scalar already rounded to ``dtype``, so equal constants are equal nodes.
     """
     with np.errstate(over="ignore"):
-        rounded = np.asarray(value, dtype).astype(dtype).item() if dtype.name != "bfloat16" else float(np.asarray(value, dtype))
+        rounded = (
+            np.asarray(value, dtype).astype(dtype).item()
+            if dtype.name != "bfloat16"
+            else float(np.asarray(value, dtype))
+        )
     return record(CONSTANT, (), {"value": rounded, "dtype": dtype, "shape": shape})
 
 
