@@ -27,7 +27,7 @@ _serial = count()
 
 
 class Node:
-    """A value of a graph: an operation applied to other values, with its type. Frozen, but for ``lines`` and ``payload``.
+    """A value of a graph: an operation applied to other values, with its type. Frozen, but for notes.
 
     ``lines`` (where the user wrote it) is a note, not part of the value's identity. ``payload`` belongs to leaves of
     lazy graphs: the buffer or array that the leaf stands for.

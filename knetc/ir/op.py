@@ -91,7 +91,7 @@ class Emitter(Protocol):
         """The same bits as another type of the same width."""
 
     def convert(self, a: Any, dtype: np.dtype) -> Any:
-        """NumPy's ``astype``: float to int rounds toward zero and saturates (NaN gives 0), anything to bool is ``!= 0``."""
+        """NumPy's ``astype``: float to int rounds toward zero and saturates (NaN gives 0), to bool is ``!= 0``."""
 
     def mulhi_u32(self, a: Any, b: Any) -> Any:
         """Upper half of the product of two i32 values taken as unsigned."""
@@ -145,7 +145,7 @@ class Op:
     reference: Callable[..., Any] | None = None
     """NumPy's meaning: ``reference(*arrays, **attributes)``; exactly the inferred dtype and shape."""
     gradient: Callable[..., tuple[Node | None, ...]] | None = None
-    """``gradient(node, dy)`` gives one graph value (or None) for each source; None: not differentiable, treated as 0."""
+    """``gradient(node, dy)`` gives one graph value (or None) for each source; None: its gradient is zero."""
     emit: Callable[..., Any] | None = None
     """CPU code of an elementwise op: ``emit(emitter, *operands, **attributes)``; operands and result are scalars."""
     triton: str = ""

@@ -15,7 +15,7 @@ def _default_cache() -> Path:
 
 @dataclass
 class Config:
-    """The settings of this process; each field's environment variable is ``KNETC_`` and the field's name in capitals."""
+    """The settings of this process; a field's environment variable is ``KNETC_`` and its name in capitals."""
 
     debug: int = 0
     """1 kernels and times, 2 also fused groups and plan, 3 also graphs, 4 also LLVM IR, 5 also assembly."""
