@@ -50,7 +50,7 @@ def test_target_key_needs_no_compiler() -> None:
 
 
 def test_unknown_level() -> None:
-    with pytest.raises(ValueError, match="avx9.*native, avx512, avx2, generic"):
+    with pytest.raises(ValueError, match=r"avx9.*native, avx512, avx2, generic"):
         native.target("avx9")
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import llvmlite
-import llvmlite.binding as llvm
+import llvmlite  # type: ignore[import-untyped]
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CompileError
 from knetc.runtime.cpu.host import LEVELS, architecture, target_key, vector_bytes
