@@ -18,9 +18,11 @@ class Line(NamedTuple):
     file: str
     number: int
     function: str = ""
+    derivative: bool = False
+    """True on values that differentiation made from what the user wrote there."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.number}"
+        return f"{'∂ ' if self.derivative else ''}{self.file}:{self.number}"
 
 
 _serial = count()
@@ -92,21 +94,25 @@ def node_key(op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashabl
     return (op.name, values, tuple(s.serial for s in sources), type if not sources else None)
 
 
-def topological(outputs: Iterable[Node]) -> list[Node]:
-    """All values that the outputs need, sources first, in an order that depends on the graph alone. Never recurses."""
+def topological(outputs: Iterable[Node], leaves: Iterable[Node] = ()) -> list[Node]:
+    """All values that the outputs need, sources first, in an order that depends on the graph alone. Never recurses.
+
+    The walk does not look behind ``leaves``.
+    """
     order: list[Node] = []
     seen: set[int] = set()
+    stops = {leaf.serial for leaf in leaves}
     for output in outputs:
         if output.serial in seen:
             continue
         seen.add(output.serial)
-        stack: list[tuple[Node, Iterator[Node]]] = [(output, iter(output.sources))]
+        stack: list[tuple[Node, Iterator[Node]]] = [(output, iter(() if output.serial in stops else output.sources))]
         while stack:
             node, sources = stack[-1]
             for source in sources:
                 if source.serial not in seen:
                     seen.add(source.serial)
-                    stack.append((source, iter(source.sources)))
+                    stack.append((source, iter(() if source.serial in stops else source.sources)))
                     break
             else:
                 stack.pop()
@@ -114,7 +120,7 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
     return order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A program in the middle of the compiler: typed values from inputs to outputs.
 

@@ -18,6 +18,9 @@ from knetc.ir.node import Line, Node, node_key
 from knetc.ir.op import Op
 from knetc.runtime.base.errors import KnetcError
 
+#: a value that was written in many places remembers about this many of them
+MAX_LINES = 8
+
 #: folders whose frames are not the user's: this package's (wherever its parts are mapped from) and NumPy's dispatcher
 _OWN = tuple(
     f"{folder}/"
@@ -53,7 +56,7 @@ class Recorder:
         node = self.interned.get(key)
         if node is None:
             node = self.interned[key] = Node(op, sources, attributes, type, self.note())
-        elif self.lines:
+        elif self.lines and sources and len(node.lines) < MAX_LINES:
             node.lines = tuple(dict.fromkeys((*node.lines, *self.lines)))
         return node
 
