@@ -89,8 +89,11 @@ class Step:
     workspace_offset: int = -1
     """Place of the workspace in the arena."""
     check: int = -1
-    """Index of the check that this step makes: its last slot is the address of the program's failure record, and the
-    program ends with this check's code if the step sets it; -1 for ordinary steps."""
+    """Index of the check that this step makes; -1 for ordinary steps.
+
+    The tables of its launches have one slot more than ``slots`` says: the address of the program's failure record, two
+    int64 ``{failed, value}``. A kernel that meets an offending value stores it and sets ``failed`` to 1 (plain
+    or monotonic stores; any offending value will do); the program then ends with this check's code."""
     lines: tuple[str, ...] = ()
     read_bytes: int = 0
     written_bytes: int = 0
