@@ -32,6 +32,27 @@ class _State(threading.local):
 
 _process = Ambient()
 _state = _State()
+_special = 0
+_lock = threading.Lock()
+
+plain: Ambient | None = _process
+"""The process's settings while no thread has settings of its own and none is recording, else None: one comparison
+tells a compiled function's fast path that it may run."""
+
+
+@contextmanager
+def special() -> Iterator[None]:
+    """Mark that a thread is in a state that calls of compiled functions must look at (``plain`` is None meanwhile)."""
+    global _special, plain
+    with _lock:
+        _special += 1
+        plain = None
+    try:
+        yield
+    finally:
+        with _lock:
+            _special -= 1
+            plain = None if _special else _process
 
 
 def ambient() -> Ambient:
@@ -42,16 +63,19 @@ def ambient() -> Ambient:
 
 def set_process(**changes: object) -> None:
     """Change settings for the whole process."""
-    global _process
-    _process = replace(_process, **changes)  # type: ignore[arg-type]
+    global _process, plain
+    with _lock:
+        _process = replace(_process, **changes)  # type: ignore[arg-type]
+        plain = None if _special else _process
 
 
 @contextmanager
 def setting(**changes: object) -> Iterator[None]:
     """Change settings within a ``with`` block, in this thread."""
     before = _state.local
-    _state.local = replace(ambient(), **changes)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        _state.local = before
+    with special():
+        _state.local = replace(ambient(), **changes)  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            _state.local = before

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+from knetc.ir.ambient import special
 from knetc.ir.node import Line, Node, node_key
 from knetc.ir.op import Op
 from knetc.runtime.base.errors import KnetcError
@@ -96,11 +97,12 @@ def recorders() -> list[Recorder]:
 @contextmanager
 def recording(new: R) -> Iterator[R]:
     """Put a recorder in force within a ``with`` block."""
-    _state.stack.append(new)
-    try:
-        yield new
-    finally:
-        _state.stack.pop()
+    with special():
+        _state.stack.append(new)
+        try:
+            yield new
+        finally:
+            _state.stack.pop()
 
 
 def record(op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable] | None = None) -> Node:

@@ -50,9 +50,24 @@ def wrap_like(operands: tuple[Operand, ...], result: Node) -> Any:
     return slots.to_array(result)
 
 
+class WeakScalar:
+    """A Python number whose value is known only at run time (see ``knetc.ops.scalars``): weak, as all of them."""
+
+    __slots__ = ()
+
+    def spread(self, dtype: np.dtype, shape: Shape) -> Node:
+        """The number as ``dtype`` in every element of an array of ``shape``."""
+        raise NotImplementedError
+
+
 def is_scalar(value: object) -> bool:
     """Whether a value is a weak Python scalar; NumPy's scalars are strong."""
-    return type(value) in (bool, int, float)
+    return type(value) in (bool, int, float) or isinstance(value, WeakScalar)
+
+
+def scalar_node(value: Any, dtype: np.dtype, shape: Shape = ()) -> Node:
+    """A weak scalar spread over ``shape``: a constant, or the run-time value."""
+    return value.spread(dtype, shape) if isinstance(value, WeakScalar) else constant(value, dtype, shape)
 
 
 # --- constants -------------------------------------------------------------------------------------------------------
@@ -113,7 +128,7 @@ def result_dtype(operands: tuple[Operand, ...], nodes: list[Node | None]) -> np.
             dtype = node.dtype if dtype is None else dtypes.promote(dtype, node.dtype)
     scalars = [o for o, n in zip(operands, nodes) if n is None]
     if dtype is None:
-        kinds = {type(s) for s in scalars}
+        kinds = {s.__class__ for s in scalars}
         return ambient().dtype if float in kinds else dtypes.i64 if int in kinds else dtypes.boolean
     for scalar in scalars:
         dtype = dtypes.promote_weak(dtype, scalar, ambient().dtype)
@@ -136,7 +151,7 @@ def coerce(name: str, operands: tuple[Operand, ...], *, to_float: bool = False, 
         raise DtypeError(f"{name} takes {names} arrays, not {dtype}")
     shape = broadcast_shapes(name, *[n.shape for n in nodes if n is not None])
     return [
-        constant(o, dtype, shape) if n is None else broadcast_node(cast_node(n, dtype), shape)
+        scalar_node(o, dtype, shape) if n is None else broadcast_node(cast_node(n, dtype), shape)
         for o, n in zip(operands, nodes)
     ]
 
