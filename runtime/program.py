@@ -17,7 +17,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from knetc.runtime.base.errors import CacheError
 
 ALIGNMENT = 64
-"""Every buffer and every place in an arena begins at a multiple of this many bytes."""
+"""Every output and every place in an arena begins at a multiple of this many bytes; an input, which may be a NumPy
+array's memory, only at one of its item size."""
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,9 @@ class Module:
 
     symbols: dict[str, int]
     """Address of each global symbol that the objects define."""
+    size_bytes: int
+    """Memory that the code takes."""
+    _region: mmap.mmap
 
     def __init__(self, objects: Sequence[bytes], imports: Mapping[str, int] | None = None) -> None:
         parsed = [parse(data) for data in objects]
