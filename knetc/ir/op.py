@@ -163,6 +163,9 @@ class Op:
     dtypes: str = "fib"
     """Kinds of source dtypes that it takes: f floats, i integers, b bool."""
     arity: int = 1
+    """Number of sources; -1 where it varies."""
+    commutative: bool = False
+    """Whether exchanging its two sources gives the same bits, so that ``a + b`` and ``b + a`` become one value."""
     differentiable_order: int = 2
     """To which order the generated tests check gradients (0 where the gradient is zero or not defined)."""
     ulp: float = 4.0

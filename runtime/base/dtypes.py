@@ -19,6 +19,9 @@ i8, i16, i32, i64 = np.dtype("int8"), np.dtype("int16"), np.dtype("int32"), np.d
 u8, u16, u32, u64 = np.dtype("uint8"), np.dtype("uint16"), np.dtype("uint32"), np.dtype("uint64")
 boolean = np.dtype("bool")
 
+#: all short names
+SHORT_NAMES = frozenset((*_NAMES, "bf16"))
+
 _SHORT = {np.dtype(long): short for short, long in _NAMES.items()}
 
 #: the dtypes that the compiler generates code for today

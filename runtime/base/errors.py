@@ -55,5 +55,9 @@ class CheckError(KnetcError, AssertionError):
     """The compiler's own check of a graph failed after a pass: a bug of knetc."""
 
 
+class GraphTextError(KnetcError, ValueError):
+    """Text that does not describe a graph."""
+
+
 class CompileError(KnetcError, RuntimeError):
     """Native code could not be made."""

@@ -1,0 +1,105 @@
+"""What a graph is, apart from how it was made: a digest, equality, and constants lifted out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Hashable
+from enum import Enum
+
+import numpy as np
+
+from knetc.ir.build import copy_node, input_node, with_values
+from knetc.ir.node import Graph, Node
+from knetc.ir.op import OPS
+from knetc.ir.record import Recorder, recording
+from knetc.ir.types import TensorType
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import CheckError
+
+DIGEST_BYTES = 20
+
+
+def digest(graph: Graph) -> str:
+    """A name for what the graph computes, as hexadecimal digits: the same in every process.
+
+    It depends on operations, attributes, types, inputs, outputs, effects and updates, by position in the graph; not
+    on names, lines, or on when the graph was made.
+    """
+    return hashlib.blake2b(_serialised(graph).encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def equal(a: Graph, b: Graph) -> bool:
+    """Whether two graphs are the same but for names and lines."""
+    return _serialised(a) == _serialised(b)
+
+
+def _serialised(graph: Graph) -> str:
+    ids = {node: position for position, node in enumerate(graph.nodes)}
+    lines = []
+    for node in graph.nodes:
+        attributes = ",".join(f"{key}={_attribute(node.attributes[key])}" for key in sorted(node.attributes))
+        sources = ",".join([str(ids[source]) for source in node.sources])
+        types = "+".join(map(str, node.type)) if isinstance(node.type, tuple) else str(node.type)
+        lines.append(f"{node.op.name}({sources};{attributes}):{types}")
+    for name, nodes in (("inputs", graph.inputs), ("outputs", graph.outputs), ("effects", graph.effects)):
+        lines.append(f"{name} {','.join(str(ids[node]) for node in nodes)}")
+    lines.append(f"updates {sorted(graph.updates.items())}")
+    return "\n".join(lines)
+
+
+def _attribute(value: Hashable) -> str:
+    """A text that tells the value from all others, whatever its type."""
+    if isinstance(value, float):
+        return f"f:{value.hex()}"
+    if value is None or isinstance(value, (bool, int, str)):
+        return repr(value)
+    if isinstance(value, np.dtype):
+        return f"d:{dtypes.short_name(value)}"
+    if isinstance(value, TensorType):
+        return f"t:{value}"
+    if isinstance(value, tuple):
+        return f"({','.join(map(_attribute, value))})"
+    if isinstance(value, Enum):
+        return f"e:{value.name}"
+    if isinstance(value, Graph):
+        return f"g:{digest(value)}"
+    raise CheckError(f"an attribute of type {type(value).__name__} has no canonical form: {value!r}")
+
+
+# --- constants as inputs ---------------------------------------------------------------------------------------------
+
+#: values for which there is better code than for a number in general
+_KEPT = frozenset({0.0, 1.0, -1.0, 2.0, 0.5})
+
+
+def lift_constants(graph: Graph) -> tuple[Graph, list[int | float]]:
+    """The graph with its ordinary numbers as further scalar inputs, and those numbers, in the order of the inputs.
+
+    Graphs that differ only in such numbers become equal, so they share one program. What stays: 0, ±1, 2 and ½,
+    which simplify; bools; NaN and infinities; exponents of ``power``, which decide what code it is.
+    """
+    kept = {s for node in graph.nodes if node.op.name == "power" for s in node.sources[1:]}
+    values: list[int | float] = []
+    new: dict[Node, Node] = {}
+    inputs = list(graph.inputs)
+    with recording(Recorder()) as builder:
+        for node in graph.nodes:
+            if node.op.name == "constant" and node not in kept and _lifts(node["value"]):
+                leaf = input_node(builder, len(inputs), TensorType(node.dtype, ()), scalar=True)
+                inputs.append(leaf)
+                values.append(node["value"])
+                new[leaf] = leaf
+                broadcast = {"shape": node.shape}
+                new[node] = builder.make(OPS["broadcast"], (leaf,), broadcast) if node.shape else leaf
+            else:
+                new[node] = copy_node(builder, node, tuple([new[source] for source in node.sources]))
+    lifted = with_values(graph, new)
+    names = graph.input_names and (*graph.input_names, *(f"number{index}" for index in range(len(values))))
+    return Graph(
+        tuple(new[node] for node in inputs), lifted.outputs, lifted.effects, graph.updates, names, graph.output_names
+    ), values
+
+
+def _lifts(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value not in _KEPT  # type: ignore[arg-type]
