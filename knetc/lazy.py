@@ -1,0 +1,475 @@
+"""Lazy evaluation: what a handle stands for, the graph that is pending, and how it is realized.
+
+A ``Box`` (an ``Array`` or a ``Param``) is a handle on a graph value. Outside of a trace, operations record *pending*
+nodes. Asking for a value realizes the connected pending graph that it belongs to: every value in it that a live handle
+holds is computed by one program, and becomes memory. What no handle holds is never stored.
+
+``Context`` is what a recorder must know beyond making nodes; the lazy recorder here is one, a trace is another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import count
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from knetc.ir.build import copy_node, input_node
+from knetc.ir.canonical import lift_constants
+from knetc.ir.node import Graph, Line, Node, topological
+from knetc.ir.op import Kind, Op
+from knetc.ir.record import Recorder, recorder, recorders, set_default_recorder, user_line
+from knetc.ir.types import TensorType
+from knetc.ops.apply import INPUT
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.config import config
+from knetc.runtime.base.errors import CompileError, DtypeError, TraceError
+from knetc.runtime.buffers import Buffer, allocate
+
+#: held while nodes are recorded and graphs realized, so that handles may be used from several threads
+LOCK = threading.RLock()
+
+
+class Storage:
+    """Memory that a value lies in, dense: a buffer and the place where it begins, in bytes."""
+
+    __slots__ = ("buffer", "offset")
+
+    def __init__(self, buffer: Buffer, offset: int = 0) -> None:
+        self.buffer = buffer
+        self.offset = offset
+
+    @property
+    def address(self) -> int:
+        return self.buffer.address + self.offset
+
+
+class Box:
+    """What Array and Param share: a handle on a value, which is memory, pending, or part of a trace.
+
+    Realized: ``buffer`` is there; ``node``, if any, is the leaf that stands for it in pending graphs. Pending:
+    ``buffer`` is None, ``node`` is the value. Of a trace: ``owner`` is the trace, ``node`` its value. ``origin``
+    remembers, weakly, the node that a value had on a tape before it became memory.
+    """
+
+    __slots__ = ("__weakref__", "buffer", "node", "offset", "origin", "owner", "type")
+
+    type: TensorType
+    buffer: Buffer | None
+    offset: int
+    node: Node | None
+    owner: Context | None
+    origin: ref[Node] | None
+
+
+class Context(Recorder):
+    """A recorder that users' code runs under: it also knows what handles mean.
+
+    A trace is a subclass with ``is_trace`` True; it is put in force with ``recording(trace)`` and sets ``active`` to
+    False when it ends, after which its handles are refused.
+    """
+
+    is_trace: bool = True
+    active: bool = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = count()
+
+    def read(self, box: Box) -> Node:
+        """The node of a handle that is not this context's own: a Param, an argument or a captured array."""
+        raise NotImplementedError
+
+    def write(self, box: Box, node: Node) -> None:
+        """Make ``node`` the value of a Param or array from outside: what ``w[...] = v`` means here."""
+        raise NotImplementedError
+
+    def data(self, array: np.ndarray[Any, Any]) -> Node:
+        """The node of a NumPy array that the code brings in."""
+        raise NotImplementedError
+
+    def adopt(self, box: Box, node: Node) -> None:
+        """Make ``box`` a handle on ``node``, which was recorded here."""
+        box.node = node
+        box.owner = self
+
+    def concrete(self, box: Box, what: str) -> Storage:
+        """The memory of a value that Python wants to see; a trace raises TraceError, since it has none."""
+        raise TraceError(traced_message(box, what))
+
+    def random_base(self, count: int) -> Node:
+        """An i64 scalar: the first of ``count`` numbers of the random stream that nothing else gets."""
+        raise NotImplementedError
+
+    def number(self, read: Callable[[], Any]) -> Any:
+        """A Python number that a program reads anew at each call, such as a learning rate; ``read`` gets it."""
+        raise NotImplementedError
+
+    def fresh(self) -> int:
+        """A number that this recorder gives out only once, counted from 0."""
+        return next(self.numbers)
+
+
+def traced_message(box: Box, what: str) -> str:
+    """Why Python cannot see a traced value, and what to write instead."""
+    made = box.node.lines[0] if box.node is not None and box.node.lines else None
+    return (
+        f"{what} needs the numbers of a value ({box.type}{f', made at {made}' if made else ''}) that is being traced: "
+        "a compiled function runs later. Use kn.where for a choice between values, kn.cond for a branch, kn.scan or "
+        "kn.while_loop for a loop; or pass what decides as a static argument"
+    )
+
+
+# --- what is pending -------------------------------------------------------------------------------------------------
+
+
+class Pending:
+    """A connected pending graph: how many nodes it has and which handles hold values of it (a union-find tree)."""
+
+    __slots__ = ("count", "handles", "parent")
+
+    def __init__(self) -> None:
+        self.parent: Pending | None = None
+        self.count = 1
+        self.handles: list[ref[Box]] = []
+
+    def root(self) -> Pending:
+        root = self
+        while root.parent is not None:
+            root = root.parent
+        here = self
+        while here.parent is not None:  # shorten the way for the next time
+            here.parent, here = root, here.parent
+        root.parent = None
+        return root
+
+    def union(self, other: Pending) -> Pending:
+        """Join two graphs, the smaller into the larger; returns the root."""
+        a, b = self.root(), other.root()
+        if a is b:
+            return a
+        if a.count + len(a.handles) < b.count + len(b.handles):
+            a, b = b, a
+        b.parent = a
+        a.count += b.count
+        a.handles += b.handles
+        b.handles = []
+        return a
+
+
+def leaf_node(type: TensorType, storage: Storage) -> Node:
+    """A leaf of pending graphs: a value that is memory."""
+    return Node(INPUT, (), {"index": -1, "type": type, "scalar": False}, type, payload=storage)
+
+
+def scalar_leaf(value: bool | int | float, dtype: np.dtype[Any]) -> Node:
+    """A leaf of pending graphs: a number that programs are given when they run; another number compiles nothing."""
+    type = TensorType(dtype, ())
+    return Node(INPUT, (), {"index": -1, "type": type, "scalar": True}, type, payload=value)
+
+
+def dense_view(op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Storage | None:
+    """The memory of a movement's result when it is a dense piece of memory that is there already; else None."""
+    if op.name not in ("reshape", "slice") or not isinstance(storage := sources[0].payload, Storage):
+        return None
+    if op.name == "reshape":
+        return storage
+    offset = dense_slice(sources[0].shape, **attributes)  # type: ignore[arg-type]
+    return None if offset is None else Storage(storage.buffer, storage.offset + offset * sources[0].dtype.itemsize)
+
+
+def dense_slice(shape: Sequence[int], starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]) -> int | None:
+    """Where a slice begins, in elements, if its elements lie side by side; else None."""
+    offset, stride, whole = 0, 1, True
+    for extent, places in zip(reversed(shape), reversed([*map(range, starts, stops, steps)])):
+        if not places:
+            return 0
+        if len(places) > 1 and (places.step != 1 or not whole):
+            return None
+        offset += places[0] * stride
+        whole = whole and len(places) == extent
+        stride *= extent
+    return offset
+
+
+class LazyRecorder(Context):
+    """The recorder in force where no other is: it makes pending nodes and keeps account of which belong together."""
+
+    is_trace = False
+
+    _local = threading.local()
+
+    @property
+    def lines(self) -> tuple[Line, ...]:  # type: ignore[override]
+        return getattr(self._local, "lines", ())
+
+    @lines.setter
+    def lines(self, lines: tuple[Line, ...]) -> None:
+        self._local.lines = lines
+
+    def note(self) -> tuple[Line, ...]:
+        if lines := self.lines:
+            return lines
+        line = user_line(4)
+        return () if line is None else (line,)
+
+    def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
+        type = op.infer(*[s.type for s in sources], **attributes)
+        if op.kind is Kind.LEAF:
+            return Node(op, sources, attributes, type, self.note())
+        storage = dense_view(op, sources, attributes)
+        if storage is not None:
+            return (
+                Node(op, sources, attributes, type, self.note(), storage) if tapes.active else leaf_node(type, storage)
+            )
+        with LOCK:
+            pending: Pending | None = None
+            for source in sources:
+                if isinstance(source.payload, Pending):
+                    pending = source.payload if pending is None else pending.union(source.payload)
+            pending = Pending() if pending is None else pending.root()
+            pending.count += 1
+            return Node(op, sources, attributes, type, self.note(), pending)
+
+    def read(self, box: Box) -> Node:
+        if box.owner is not None:
+            raise TraceError(stale_message(box))
+        node = box.node
+        if node is None:
+            assert box.buffer is not None
+            node = box.node = leaf_node(box.type, Storage(box.buffer, box.offset))
+        return node
+
+    def write(self, box: Box, node: Node) -> None:
+        if box.owner is not None:
+            raise TraceError(stale_message(box))
+        self.adopt(box, node)
+
+    def data(self, array: np.ndarray[Any, Any]) -> Node:
+        type, storage = copy_in(array)
+        return leaf_node(type, storage)
+
+    def adopt(self, box: Box, node: Node) -> None:
+        with LOCK:
+            box.node, box.owner, box.buffer, box.offset = node, None, None, 0
+            if isinstance(node.payload, Storage):
+                settle(box)
+                return
+            if node.payload is None:  # a constant
+                node.payload = Pending()
+            pending = node.payload.root()
+            pending.handles.append(ref(box))
+            if pending.count > config.lazy_limit:
+                realize(box)
+
+    def concrete(self, box: Box, what: str) -> Storage:
+        if box.owner is not None:
+            raise TraceError(stale_message(box) if not box.owner.active else traced_message(box, what))
+        if box.buffer is None:
+            realize(box)
+        assert box.buffer is not None
+        return Storage(box.buffer, box.offset)
+
+    def random_base(self, count: int) -> Node:
+        return scalar_leaf(stream.reserve(count), dtypes.i64)
+
+    def number(self, read: Callable[[], Any]) -> Any:
+        return read()
+
+
+def stale_message(box: Box) -> str:
+    """A handle that is used after its trace."""
+    made = box.node.lines[0] if box.node is not None and box.node.lines else None
+    return (
+        f"this value ({box.type}{f', made at {made}' if made else ''}) belongs to a compiled function's trace, which "
+        "has ended: it never had numbers. Return it from the function instead of storing it"
+    )
+
+
+class _Tapes:
+    """How many differentiations are under way in the process; while there are any, realized values keep their nodes,
+    because a gradient may still be asked through them."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.waiting: list[ref[Box]] = []
+
+    def enter(self) -> None:
+        with LOCK:
+            self.active += 1
+
+    def leave(self) -> None:
+        with LOCK:
+            self.active -= 1
+            if not self.active:
+                waiting, self.waiting = self.waiting, []
+                for reference in waiting:
+                    box = reference()
+                    if box is not None and box.buffer is not None:
+                        settle(box)
+
+
+tapes = _Tapes()
+
+
+class Stream:
+    """The process's stream of random numbers: a 64-bit counter of which each drawing reserves a range."""
+
+    def __init__(self) -> None:
+        self.position = 0
+
+    def seed(self, value: int) -> None:
+        """Go to the place that belongs to a seed (a mix of its bits, so that near seeds lie far apart)."""
+        x = (value + 0x9E3779B97F4A7C15) & _WORD
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD
+        with LOCK:
+            self.position = x ^ (x >> 31)
+
+    def reserve(self, count: int) -> int:
+        """Take the next ``count`` numbers; returns the first one's place as a signed 64-bit integer."""
+        with LOCK:
+            first = self.position
+            self.position = (first + count) & _WORD
+        return first - (1 << 64) if first >> 63 else first
+
+
+_WORD = (1 << 64) - 1
+stream = Stream()
+
+
+# --- realizing -------------------------------------------------------------------------------------------------------
+
+Argument = Storage | bool | int | float
+
+
+class _Executor:
+    """The slot through which arrays ask the compiler to run a graph; ``knetc.compiler`` fills it when imported."""
+
+    def run(self, graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
+        """Run ``graph`` on memory and numbers, one for each input; a fresh buffer for each output."""
+        raise CompileError("no compiler is loaded: import knetc, which brings one")
+
+
+executor = _Executor()
+
+
+def realize(box: Box) -> None:
+    """Compute a pending value, and with it every value of the same pending graph that a live handle holds."""
+    with LOCK:
+        if box.buffer is not None or box.node is None:
+            return
+        pending = box.node.payload.root()
+        boxes: dict[int, list[Box]] = {}
+        nodes: dict[int, Node] = {}
+        for reference in pending.handles:
+            handle = reference()
+            if handle is not None and handle.node is not None and isinstance(handle.node.payload, Pending):
+                boxes.setdefault(handle.node.serial, []).append(handle)
+                nodes[handle.node.serial] = handle.node
+        outputs = [nodes[serial] for serial in sorted(nodes)]
+        graph, arguments = cut(outputs)
+        for node, buffer in zip(outputs, executor.run(graph, arguments)):
+            node.payload = Storage(buffer)
+            for handle in boxes[node.serial]:
+                settle(handle)
+        pending.handles, pending.count = [], 1
+
+
+def settle(box: Box) -> None:
+    """Let a handle whose node has become memory hold the memory; outside of differentiation, drop the node."""
+    assert box.node is not None
+    storage = box.node.payload
+    box.buffer, box.offset = storage.buffer, storage.offset
+    if tapes.active:
+        tapes.waiting.append(ref(box))
+    elif box.node.sources:
+        box.origin, box.node = ref(box.node), None
+
+
+def cut(outputs: Sequence[Node]) -> tuple[Graph, list[Argument]]:
+    """The graph that computes pending values, and what to run it on.
+
+    Memory and numbers become inputs; so do ordinary constants, so that another learning rate is no other program.
+    """
+    arguments: list[Argument] = []
+    inputs: list[Node] = []
+    new: dict[Node, Node] = {}
+    builder = Recorder()
+    for node in topological(outputs, _reach(outputs)):
+        payload = node.payload
+        if isinstance(payload, (Storage, bool, int, float)):
+            arguments.append(payload)
+            scalar = not isinstance(payload, Storage)
+            new[node] = input_node(builder, len(inputs), node.type, scalar=scalar)
+            inputs.append(new[node])
+        else:
+            sources = tuple([new[source] for source in node.sources])
+            new[node] = sources[0] if node.op.name == "variable" else copy_node(builder, node, sources)
+    effects = dict.fromkeys(node for node in new.values() if node.op.kind is Kind.EFFECT)
+    graph, numbers = lift_constants(Graph(tuple(inputs), tuple([new[node] for node in outputs]), tuple(effects)))
+    return graph, [*arguments, *numbers]
+
+
+def _reach(outputs: Sequence[Node]) -> list[Node]:
+    """The values with memory at which a walk from ``outputs`` stops."""
+    stops: list[Node] = []
+    seen = {node.serial for node in outputs}
+    stack = list(outputs)
+    while stack:
+        node = stack.pop()
+        if isinstance(node.payload, Storage):
+            stops.append(node)
+            continue
+        for source in node.sources:
+            if source.serial not in seen:
+                seen.add(source.serial)
+                stack.append(source)
+    return stops
+
+
+# --- memory and NumPy ------------------------------------------------------------------------------------------------
+
+
+def numpy_view(storage: Storage, type: TensorType, *, writeable: bool = False) -> np.ndarray[Any, Any]:
+    """The memory as a NumPy array that shares it and keeps it alive; read-only unless asked otherwise."""
+    view = storage.buffer.as_numpy(type.dtype, type.shape, storage.offset)
+    if not writeable:
+        view.flags.writeable = False
+    return view
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise DtypeError for an element type that there is no code for."""
+    if dtype not in dtypes.SUPPORTED:
+        names = ", ".join(sorted(d.name for d in dtypes.SUPPORTED))
+        raise DtypeError(f"arrays of dtype {dtype} are not supported; convert them (astype) to one of {names}")
+
+
+def copy_in(array: np.ndarray[Any, Any]) -> tuple[TensorType, Storage]:
+    """A NumPy array's type, and fresh memory with a copy of its elements, dense in C order."""
+    check_dtype(array.dtype)
+    type = TensorType(array.dtype.newbyteorder("="), array.shape)
+    storage = Storage(allocate(type.size_bytes))
+    if type.size:
+        np.copyto(numpy_view(storage, type, writeable=True), array)
+    return type, storage
+
+
+def context() -> Context:
+    """The context that users' code runs under now."""
+    current = recorder()
+    if not isinstance(current, Context):
+        raise TraceError("arrays cannot be used inside a compiler pass; passes work on nodes")
+    return current
+
+
+def tracing() -> bool:
+    """Whether a function is being traced in this thread."""
+    return any(isinstance(r, Context) and r.is_trace for r in recorders())
+
+
+set_default_recorder(LazyRecorder())
