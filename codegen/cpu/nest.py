@@ -1,0 +1,288 @@
+"""Loop nests on the CPU: from a LoopNest to functions of scalar LLVM IR and the launches that run them.
+
+A nest becomes one parallel loop over its outer points, and a second one where folds over outer axes leave partial
+states to combine. How the points are walked is chosen in ``plan``, the code for that is in ``walk`` (loops) and
+``scope`` (what happens at a point), the function around it in ``frame``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from knetc.codegen.cpu.axes import Loops, exchanged, simplified
+from knetc.codegen.cpu.frame import Frame
+from knetc.codegen.cpu.native import Target, attributes_text
+from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
+from knetc.codegen.cpu.scope import Cell, Scope, state_dtypes
+from knetc.codegen.cpu.walk import Lanes, Rows, Walk
+from knetc.codegen.kernel import Kernel
+from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
+from knetc.runtime.program import ALIGNMENT, Launch, Slot
+
+CHUNKS = 64
+"""Folds over outer axes are cut into at most so many chunks: by shape, never by threads."""
+
+PIECE_NS = 5_000.0
+"""Work that is worth handing to another thread."""
+
+SERIAL_NS = 20_000.0
+"""Loops of less work than this run on the calling thread."""
+
+EXCHANGE = 1 << 14
+"""Column sums over so many columns are not cut into chunks of rows: there are columns enough for all threads."""
+
+
+def lower(nest: LoopNest, target: Target, streaming: frozenset[int] = frozenset()) -> Kernel:
+    """Functions and launches that compute a loop nest.
+
+    The step's argument k is the k-th argument of the nest that is not scratch. ``streaming`` lists arguments (by their
+    place in ``nest.arguments``) that are only written and so large that they should not pass through the caches.
+    The extent of the first outer axis does not occur in the functions: it and all that follows from it are values in
+    the launches' slots.
+
+    >>> kernel = lower(nest, target())  # doctest: +SKIP
+    >>> kernel.launches[0].count  # doctest: +SKIP
+    4096
+    """
+    lowering = _Lowering(target)
+    places = [k for k, a in enumerate(nest.arguments) if a.kind != "scratch"]
+    sources = {k: Slot("argument", place) for place, k in enumerate(places)}
+    lowering.nest(Loops(nest, 0 if nest.outer else -1), sources)
+    return Kernel(lowering.functions, tuple(lowering.launches), lowering.workspace, tuple(lowering.notes))
+
+
+@dataclass
+class _Lowering:
+    """What a nest has become so far."""
+
+    target: Target
+    functions: dict[str, str] = field(default_factory=dict)
+    launches: list[Launch] = field(default_factory=list)
+    workspace: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def reserve(self, size: int) -> Slot:
+        """A place in the workspace."""
+        place = self.workspace
+        self.workspace += -(-size // ALIGNMENT) * ALIGNMENT
+        return Slot("workspace", place)
+
+    def nest(self, loops: Loops, sources: Mapping[int, Slot]) -> None:
+        """Lower a nest; ``sources`` says where each argument comes from."""
+        loops = simplified(loops)
+        if loops.columns >= EXCHANGE and (turned := exchanged(loops)) is not None:
+            loops = simplified(turned)
+        if any(isinstance(s, Store) and s.accumulate for s in loops.statements):
+            self._scatter(loops, sources)
+            return
+        plan = make_plan(loops)
+        function = _Function(loops, plan, sources)
+        cost = point_cost(loops)
+        self.notes.append(_describe(plan))
+        if not loops.reductions("outer", "all"):
+            function.points(function.begin(), "%lo", "%hi")
+            self._launch(function, loops.rows, _grain(plan, loops.rows, cost))
+            return
+        self._chunks(function, cost)
+
+    def _launch(self, function: _Function, count: int, grain: int) -> None:
+        symbol, text = function.frame.finish(attributes_text(self.target))
+        self.functions[symbol] = text
+        self.launches.append(Launch(symbol, count, max(grain, 1), tuple(function.slots)))
+
+    def _chunks(self, function: _Function, cost: float) -> None:
+        """Chunks of points with partial states, and the combination of these."""
+        loops, frame = function.loops, function.frame
+        size = max(-(-loops.rows // CHUNKS), math.ceil(PIECE_NS / cost), 1)
+        if size > 4096:
+            size = -(-size // 4096) * 4096
+        chunks = max(-(-loops.rows // size), 1)
+        partials: dict[int, list[Slot]] = {}
+        numbers: dict[int, list[int]] = {}
+        reductions = loops.reductions("outer", "all")
+        for reduce in reductions:
+            each = loops.columns if reduce.over == "outer" else 1
+            partials[id(reduce)] = [self.reserve(chunks * each * d.itemsize) for d in state_dtypes(reduce)]
+            numbers[id(reduce)] = [function.add(slot) for slot in partials[id(reduce)]]
+        rows = function.rows()
+        per_chunk = frame.slot(function.value(size), "i64")
+        walk = function.begin()
+        cells: dict[int, Cell] = {r_id: Cell.variable(walk.scope, r) for r in reductions for r_id in [id(r)]}
+        with frame.loop("%lo", "%hi") as chunk:
+            low = frame.mul(chunk, per_chunk)
+            high = frame.min(frame.add(low, per_chunk), rows)
+            for reduce in reductions:
+                if reduce.over == "outer":
+                    place = frame.mul(chunk, str(loops.columns))
+                    pointers = tuple(
+                        frame.emitter.address(frame.slot(n, "ptr"), place, d)
+                        for n, d in zip(numbers[id(reduce)], state_dtypes(reduce))
+                    )
+                    cell = cells[id(reduce)] = Cell(walk.scope, reduce, pointers)
+                    with frame.loop("0", str(loops.columns), parallel=True) as column:
+                        cell.clear(column)
+                else:
+                    cells[id(reduce)].clear()
+            walk.folds = cells
+            function.points(walk, low, high)
+            for reduce in reductions:
+                if reduce.over == "all":
+                    whole = Cell(walk.scope, reduce, tuple(frame.slot(n, "ptr") for n in numbers[id(reduce)]))
+                    whole.write(cells[id(reduce)].read(), chunk)
+        self._launch(function, chunks, 1 if cost * loops.rows > SERIAL_NS else chunks)
+        for over in ("outer", "all"):
+            same = [r for r in reductions if r.over == over]
+            if same:
+                self._combine(loops, same, chunks, partials, function.sources)
+
+    def _combine(
+        self,
+        loops: Loops,
+        reductions: Sequence[Reduce],
+        chunks: int,
+        partials: Mapping[int, Sequence[Slot]],
+        sources: Mapping[int, Slot],
+    ) -> None:
+        """A nest that folds partial states, chunk after chunk, and stores the results."""
+        outer = loops.nest.inner if reductions[0].over == "outer" else ()
+        chunk = len(outer)
+        strides = {k: math.prod(axis.extent for axis in outer[k + 1 :]) for k in range(len(outer))}
+        each = math.prod(axis.extent for axis in outer)
+        arguments: list[Argument] = []
+        slots: dict[int, Slot] = {}
+        body: list[Statement] = []
+        after: list[Statement] = []
+        shift = len(loops.nest.outer)
+
+        def argument(slot: Slot, new: Argument) -> int:
+            slots[len(arguments)] = slot
+            arguments.append(new)
+            return len(arguments) - 1
+
+        number = 0
+        for reduce in reductions:
+            loaded: list[int] = []
+            for slot, dtype in zip(partials[id(reduce)], state_dtypes(reduce)):
+                source = argument(slot, Argument("partial", dtype, "input", chunks * each))
+                body.append(Load(number, source, Offset(axes={**strides, chunk: each})))
+                loaded.append(number)
+                number += 1
+            folded = tuple(range(number, number + len(loaded)))
+            number += len(loaded)
+            index = loaded[1] if len(loaded) > 1 else -1
+            body.append(Reduce(reduce.op, loaded[0], reduce.dtype, "inner", folded, index=index))
+            result = argument(sources[reduce.argument], loops.nest.arguments[reduce.argument])
+            axes = {axis - shift: stride for axis, stride in reduce.offset.axes.items() if axis >= shift}
+            after.append(Store(result, Offset(reduce.offset.base, axes), folded[-1]))
+        nest = LoopNest(
+            "combine",
+            outer,
+            (Axis("chunk", chunks),),
+            tuple(arguments),
+            (Stage("element", tuple(body)), Stage("row", tuple(after))),
+        )
+        self.nest(Loops(nest, chunk), slots)
+
+    def _scatter(self, loops: Loops, sources: Mapping[int, Slot]) -> None:
+        """Additions to places that data name: in the order of the points, so on one thread, or split by columns."""
+        plan = Plan(loops, tuple(loops.outer), lanes=False)
+        function = _Function(loops, plan, sources)
+        walk = function.begin()
+        total = point_cost(loops) * loops.rows
+        axis = _independent(loops)
+        rows = function.rows()
+        if axis is None:
+            with function.frame.loop("%lo", "%hi"):
+                function.points(walk, "0", rows)
+            self._launch(function, 1, 1)
+            return
+        assert isinstance(walk, Rows)
+        walk.bounds[axis] = ("%lo", "%hi")
+        function.points(walk, "0", rows)
+        extent = loops.extent(axis)
+        grain = max(16, -(-extent // 8 // 16) * 16) if total > SERIAL_NS else extent
+        self._launch(function, extent, grain)
+
+
+class _Function:
+    """A kernel function that is being written, and the slots that it is given."""
+
+    def __init__(self, loops: Loops, plan: Plan, sources: Mapping[int, Slot]) -> None:
+        self.loops, self.plan, self.sources = loops, plan, sources
+        self.frame = Frame()
+        self.slots: list[Slot] = []
+        self.places = {argument: self.add(slot) for argument, slot in sources.items()}
+        self.extent = self.value(loops.extent(loops.dynamic) if loops.dynamic >= 0 else 0)
+
+    def add(self, slot: Slot) -> int:
+        """A new slot; its place in the table."""
+        self.slots.append(slot)
+        return len(self.slots) - 1
+
+    def value(self, number: int) -> int:
+        """A new slot that holds a number."""
+        return self.add(Slot("value", number))
+
+    def rows(self) -> str:
+        """The number of outer points, from a slot of its own."""
+        return self.frame.slot(self.value(self.loops.rows), "i64")
+
+    def begin(self) -> Walk:
+        """The walk over the nest's points; what is the same for all of them is computed here."""
+        scope = Scope(self.frame, self.loops, self.places, self.extent)
+        if self.plan.lanes:
+            scope.tile = self.plan.tile
+        for k, argument in enumerate(self.loops.nest.arguments):
+            if argument.kind == "scratch":
+                scope.scratch[k] = self.frame.array(argument.dtype, argument.size * scope.tile)
+        walk: Walk = Lanes(scope, self.plan) if self.plan.lanes else Rows(scope, self.plan)
+        walk.hoist()
+        return walk
+
+    def points(self, walk: Walk, low: str, high: str) -> None:
+        """Code for the outer points ``low`` to ``high``."""
+        assert isinstance(walk, (Rows, Lanes))
+        walk.points(low, high)
+
+
+def _grain(plan: Plan, count: int, cost: float) -> int:
+    """How many points make a piece: enough work for a thread, in whole tiles, or rows of lanes if short."""
+    if count * cost <= SERIAL_NS:
+        return count
+    grain = max(math.ceil(PIECE_NS / cost), -(-count // 256))
+    if plan.lanes:
+        lane = plan.order[-1]
+        extent = plan.loops.extent(lane)
+        unit = extent if len(plan.order) > 1 and extent <= grain else max(plan.tile, 64)
+        grain = -(-grain // unit) * unit
+    return grain
+
+
+def _independent(loops: Loops) -> int | None:
+    """An inner axis such that points with different indices on it never add to, or store at, the same place."""
+    if any(isinstance(s, Store) for stage in loops.nest.stages if stage.level == "row" for s in stage.body):
+        return None
+    if loops.reductions("inner", "outer", "all"):
+        return None
+    stores = [s for s in loops.statements if isinstance(s, Store)]
+    for axis in loops.inner:
+        extent = loops.extent(axis)
+        if extent >= 32 and all(_splits(s.offset, axis, extent) for s in stores):
+            return axis
+    return None
+
+
+def _splits(offset: Offset, axis: int, extent: int) -> bool:
+    others: Iterable[int] = (*(s for a, s in offset.axes.items() if a != axis), *offset.indirect.values())
+    return offset.axes.get(axis) == 1 and offset.base % extent == 0 and all(s % extent == 0 for s in others)
+
+
+def _describe(plan: Plan) -> str:
+    axes = plan.loops.nest.axes
+    if not plan.lanes:
+        return "row by row"
+    unrolled = ", rows unrolled" if plan.unroll else ""
+    tile = f", {plan.tile} at a time" if plan.tile > 1 else ""
+    return f"points along {axes[plan.order[-1]].name} side by side{tile}{unrolled}"

@@ -1,0 +1,144 @@
+"""Which axis of a nest is walked along vectors, in which order, and how large pieces of work are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from knetc.codegen.cpu.axes import Loops, results, value_dtypes
+from knetc.codegen.loopnest import Compute, Load, Offset, Reduce, Stage, Store
+
+UNROLLED = 16
+"""Rows of at most so many elements are unrolled, and rows are processed side by side."""
+
+_STATEMENTS = 400
+"""Unrolling makes at most so many statements."""
+
+_TILE_BYTES = 24 * 1024
+"""Stack arrays of a tile of lanes should lie in the first-level cache."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a nest is walked."""
+
+    loops: Loops
+    order: tuple[int, ...]
+    """The outer axes, slowest first."""
+    lanes: bool
+    """Whether points along the last axis of ``order`` are processed side by side; else row by row."""
+    unroll: bool = False
+    """With ``lanes``: whether the inner axes are unrolled."""
+    tile: int = 1
+    """With ``lanes``: how many points at most lie side by side; 1 is without bound."""
+
+    def inner_order(self, stage: Stage) -> tuple[int, ...]:
+        """The order of loops over the inner axes in an element stage: the contiguous axis innermost where allowed."""
+        inner = list(self.loops.inner)
+        if self.lanes or len(inner) < 2 or any(isinstance(s, Reduce) and ordered(s) for s in stage.body):
+            return tuple(inner)
+        votes = dict.fromkeys(inner, 0.0)
+        for s in stage.body:
+            if isinstance(s, (Load, Store)):
+                for axis in unit_axes(s.offset):
+                    if axis in votes:
+                        votes[axis] += _weight(self.loops, axis) * (1.5 if isinstance(s, Store) else 1.0)
+        best = max(inner, key=lambda axis: (votes[axis], axis))
+        return (*(axis for axis in inner if axis != best), best)
+
+
+def ordered(reduce: Reduce) -> bool:
+    """Whether a fold must see its elements in order."""
+    return reduce.op.combine is None or not reduce.op.combine.reassociable
+
+
+def unit_axes(offset: Offset) -> list[int]:
+    """Axes along which neighbours in memory lie."""
+    return [axis for axis, stride in offset.axes.items() if abs(stride) == 1]
+
+
+def make_plan(loops: Loops) -> Plan:
+    """How to walk a nest whose axes are simplified."""
+    outer = list(loops.outer)
+    if not outer:
+        return Plan(loops, (), lanes=False)
+    lane, lane_votes, row_votes = _votes(loops)
+    if any(ordered(r) for r in loops.reductions("outer", "all")):
+        # such a fold must see its elements in order, so the lanes can only be the last axis
+        lane_votes, lane = (lane_votes if lane == outer[-1] else 0.0), outer[-1]
+    order = (*(axis for axis in outer if axis != lane), lane)
+    if loops.nest.inner:
+        if _can_unroll(loops):
+            return Plan(loops, order, lanes=True, unroll=True, tile=_tile(loops, unroll=True))
+        if lane_votes <= row_votes:
+            return Plan(loops, tuple(outer), lanes=False)
+    return Plan(loops, order, lanes=True, tile=_tile(loops, unroll=False))
+
+
+def _weight(loops: Loops, axis: int) -> float:
+    """How much a vector loop along an axis is worth: short axes, whose loops never get going, little."""
+    return 1.0 if axis == loops.dynamic else min(loops.extent(axis), 64) / 64
+
+
+def _votes(loops: Loops) -> tuple[int, float, float]:
+    """The best axis for lanes, how many accesses are contiguous along it, and how many along inner axes."""
+    votes = dict.fromkeys(range(len(loops.nest.axes)), 0.0)
+    nearness = dict.fromkeys(loops.outer, 0.0)
+    for stage in loops.nest.stages:
+        often = stage.level == "element" or not loops.nest.inner
+        for s in stage.body:
+            if not isinstance(s, (Load, Store)) or loops.nest.arguments[s.argument].kind in ("scratch", "scalar"):
+                continue
+            for axis in unit_axes(s.offset):
+                votes[axis] += _weight(loops, axis) * (1.5 if isinstance(s, Store) else 1.0) * (1.0 if often else 0.01)
+            for axis, stride in s.offset.axes.items():
+                if axis in nearness and stride:
+                    nearness[axis] += 1 / abs(stride)
+        for s in stage.body:
+            if isinstance(s, Reduce) and s.over == "outer" and loops.nest.inner:
+                votes[loops.inner[-1]] += 0.5
+    lane = max(loops.outer, key=lambda axis: (votes[axis], nearness[axis], axis))
+    return lane, votes[lane], sum(votes[axis] for axis in loops.inner)
+
+
+def _can_unroll(loops: Loops) -> bool:
+    if loops.dynamic in loops.inner or loops.columns > UNROLLED:
+        return False
+    size = sum(len(stage.body) for stage in loops.nest.stages if stage.level == "element")
+    return size * max(loops.columns, 1) <= _STATEMENTS
+
+
+def _tile(loops: Loops, unroll: bool) -> int:
+    """How many points lie side by side: as many as the arrays that they need leave room for."""
+    types = value_dtypes(loops)
+    size = 0
+    for argument in loops.nest.arguments:
+        if argument.kind == "scratch":
+            size += argument.size * argument.dtype.itemsize
+    if not unroll and loops.nest.inner:
+        row_values = [r for stage in loops.nest.stages if stage.level == "row" for s in stage.body for r in results(s)]
+        folded = [r for reduce in loops.reductions("inner") for r in reduce.results]
+        size += sum(types[r].itemsize for r in (*row_values, *folded))
+    if size == 0:
+        return 4096 if loops.reductions("all") else 1
+    return max(16, min(512, 1 << int(math.log2(_TILE_BYTES / size)))) if size < _TILE_BYTES else 16
+
+
+# --- amounts of work -------------------------------------------------------------------------------------------------
+
+
+def point_cost(loops: Loops) -> float:
+    """Nanoseconds that one outer point takes, roughly, on one core at full vector width."""
+    total = 1.0 if loops.nest.inner else 0.0
+    for stage in loops.nest.stages:
+        times = loops.columns if stage.level == "element" else 1
+        each = 0.0
+        for s in stage.body:
+            if isinstance(s, Compute):
+                each += 0.03 * s.op.cost
+            elif isinstance(s, (Load, Store)):
+                each += 0.02 * loops.nest.arguments[s.argument].dtype.itemsize
+            elif isinstance(s, Reduce):
+                each += 0.05
+        total += each * times
+    return max(total, 0.01)

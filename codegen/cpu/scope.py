@@ -1,0 +1,216 @@
+"""The straight-line code of a loop nest's stages, statement by statement, at a point whose axes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from knetc.codegen.cpu.axes import Loops
+from knetc.codegen.cpu.emitter import Scalar
+from knetc.codegen.cpu.frame import Frame
+from knetc.codegen.loopnest import (
+    Argument,
+    Compute,
+    Constant,
+    Index,
+    Inside,
+    Load,
+    Offset,
+    Range,
+    Reduce,
+    Statement,
+    Store,
+)
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import CompileError
+
+from knetc.ir.op import Combine
+
+State = tuple[Scalar, ...]
+"""The state of a fold: one value for a sum, a value and an index for an argmax."""
+
+
+@dataclass
+class Scope:
+    """What code at a point may use: the axes' indices, the values so far, where arguments and scratch memory are."""
+
+    frame: Frame
+    loops: Loops
+    slots: Mapping[int, int]
+    """Argument -> its slot in the table."""
+    extent_slot: int
+    """Slot of the extent of the dynamic axis."""
+    axes: dict[int, str] = field(default_factory=dict)
+    values: dict[int, Scalar] = field(default_factory=dict)
+    scratch: dict[int, str] = field(default_factory=dict)
+    """Scratch argument -> its address."""
+    lane: str = ""
+    """Index in the tile of a point that is processed beside others; '' where rows are processed one by one."""
+    tile: int = 1
+    """How many points share scratch memory, each element of which is then ``tile`` values."""
+
+    # --- places ------------------------------------------------------------------------------------------------------
+
+    def extent(self, axis: int) -> str:
+        """The extent of an axis: a constant, or the content of its slot."""
+        if axis == self.loops.dynamic:
+            return self.frame.slot(self.extent_slot, "i64")
+        return str(self.loops.extent(axis))
+
+    def place(self, offset: Offset) -> str:
+        """An offset at this point. The terms of slow axes come first, so that they can leave inner loops."""
+        frame = self.frame
+        total = str(offset.base)
+        for value, stride in offset.indirect.items():
+            total = frame.add(total, frame.mul(self.values[value].text, str(stride)))
+        for axis in self.axes:
+            if stride := offset.axes.get(axis, 0):
+                total = frame.add(total, frame.mul(self.axes[axis], str(stride)))
+        return total
+
+    def address(self, argument: int, offset: Offset) -> tuple[str, str]:
+        """The base address of an argument and an element offset from it."""
+        place = self.place(offset)
+        if argument in self.scratch:
+            if self.tile > 1:
+                place = self.frame.add(self.frame.mul(place, str(self.tile)), self.lane)
+            return self.scratch[argument], place
+        return self.frame.slot(self.slots[argument], "ptr"), place
+
+    def argument(self, number: int) -> Argument:
+        return self.loops.nest.arguments[number]
+
+    # --- statements --------------------------------------------------------------------------------------------------
+
+    def emit(self, statements: Iterable[Statement], fold: Callable[[Reduce, State], None]) -> None:
+        """Code for statements; ``fold`` says what to do with an element's state at a reduction."""
+        for s in statements:
+            if isinstance(s, Store):
+                self._store(s)
+            elif isinstance(s, Reduce):
+                fold(s, self.element(s))
+            elif s.result not in self.values:
+                self.values[s.result] = self._value(s)
+
+    def _value(self, s: Load | Index | Constant | Inside | Compute) -> Scalar:
+        e = self.frame.emitter
+        if isinstance(s, Constant):
+            return e.constant(s.value, s.dtype)
+        if isinstance(s, Index):
+            return Scalar(self.place(s.offset), dtypes.i64)
+        if isinstance(s, Inside):
+            return self._inside(s.where)
+        if isinstance(s, Compute):
+            if s.op.emit is None:
+                raise CompileError(f"the operation {s.op.name} has no code for the CPU (the record's emit)")
+            value = s.op.emit(e, *(self.values[v] for v in s.operands), **s.attributes)
+            assert isinstance(value, Scalar)
+            return value
+        return self._load(s)
+
+    def _load(self, s: Load) -> Scalar:
+        frame, e = self.frame, self.frame.emitter
+        argument = self.argument(s.argument)
+        if argument.kind == "scalar":
+            return self._scalar(self.slots[s.argument], argument.dtype)
+        if not s.where:
+            pointer, place = self.address(s.argument, s.offset)
+            return e.load(pointer, place, argument.dtype)
+        inside = self._inside(s.where)
+        otherwise = e.constant(s.otherwise, argument.dtype)
+        read, done, before = frame.label(), frame.label(), frame.block
+        frame.branch(inside.text, read, done)
+        frame.begin(read)
+        pointer, place = self.address(s.argument, s.offset)
+        loaded = e.load(pointer, place, argument.dtype)
+        frame.jump(done)
+        frame.begin(done)
+        # in one block with the load, the vectoriser makes a masked load of it
+        return e.value(
+            f"phi {loaded.typed.split()[0]} [ {otherwise.text}, %{before} ], [ {loaded.text}, %{read} ]", argument.dtype
+        )
+
+    def _scalar(self, slot: int, dtype: np.dtype) -> Scalar:
+        """A scalar argument from its slot: an int64, or a double's bits."""
+        e = self.frame.emitter
+        if dtypes.is_float(dtype):
+            return e.convert(Scalar(self.frame.slot(slot, "double"), dtypes.f64), dtype)
+        return e.convert(Scalar(self.frame.slot(slot, "i64"), dtypes.i64), dtype)
+
+    def _inside(self, where: tuple[Range, ...]) -> Scalar:
+        e = self.frame.emitter
+        inside = e.constant(True, dtypes.boolean)
+        for k, condition in enumerate(where):
+            # low <= x < high in one comparison, as unsigned numbers
+            distance = self.frame.sub(self.place(condition.offset), str(condition.low))
+            width = max(condition.high - condition.low, 0)
+            one = e.value(f"icmp ult i64 {distance}, {width}", dtypes.boolean)
+            inside = e.and_(inside, one) if k else one
+        return inside
+
+    def _store(self, s: Store) -> None:
+        e = self.frame.emitter
+        value = self.values[s.value]
+        pointer, place = self.address(s.argument, s.offset)
+        if s.accumulate:
+            value = e.add(e.load(pointer, place, value.dtype), value)
+        e.store(value, pointer, place)
+
+    # --- folds -------------------------------------------------------------------------------------------------------
+
+    def element(self, reduce: Reduce) -> State:
+        """An element as the state of a fold of it alone."""
+        value = self.frame.emitter.convert(self.values[reduce.operand], reduce.dtype)
+        return (value, self.values[reduce.index]) if reduce.index >= 0 else (value,)
+
+    def merge(self, reduce: Reduce, left: State, right: State) -> State:
+        """The state of two folds together; ``left`` is of the elements that come first."""
+        combine = combine_of(reduce)
+        if combine.reassociable:
+            return (self.frame.emitter.accumulate(combine.reassociable, left[0], right[0]),)
+        return tuple(combine.merge(self.frame.emitter, left, right))
+
+
+def combine_of(reduce: Reduce) -> Combine:
+    """How a reduction folds."""
+    if reduce.op.combine is None:
+        raise CompileError(f"the operation {reduce.op.name} has no fold (the record's combine)")
+    return reduce.op.combine
+
+
+def state_dtypes(reduce: Reduce) -> tuple[np.dtype, ...]:
+    """The dtypes of the parts of a fold's state."""
+    return (reduce.dtype, dtypes.i64) if combine_of(reduce).with_index else (reduce.dtype,)
+
+
+def identity(scope: Scope, reduce: Reduce) -> State:
+    """The state of the empty fold."""
+    values = combine_of(reduce).identity(reduce.dtype)
+    return tuple(scope.frame.emitter.constant(v, d) for v, d in zip(values, state_dtypes(reduce), strict=True))
+
+
+class Cell:
+    """The state of a fold in memory: one variable (or array) a part."""
+
+    def __init__(self, scope: Scope, reduce: Reduce, pointers: tuple[str, ...]) -> None:
+        self.scope, self.reduce, self.pointers = scope, reduce, pointers
+
+    @classmethod
+    def variable(cls, scope: Scope, reduce: Reduce) -> Cell:
+        """A cell of registers."""
+        return cls(scope, reduce, tuple(scope.frame.variable(d) for d in state_dtypes(reduce)))
+
+    def read(self, index: str = "0") -> State:
+        e = self.scope.frame.emitter
+        return tuple(e.load(p, index, d) for p, d in zip(self.pointers, state_dtypes(self.reduce), strict=True))
+
+    def write(self, state: State, index: str = "0") -> None:
+        for pointer, part in zip(self.pointers, state, strict=True):
+            self.scope.frame.emitter.store(part, pointer, index)
+
+    def clear(self, index: str = "0") -> None:
+        self.write(identity(self.scope, self.reduce), index)
+
+    def merge(self, state: State, index: str = "0") -> None:
+        self.write(self.scope.merge(self.reduce, self.read(index), state), index)

@@ -1,0 +1,348 @@
+"""How a nest's points are walked: row by row, or many points of an outer axis side by side ('lanes')."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+from knetc.codegen.cpu.axes import Loops, results, used_values, value_dtypes
+from knetc.codegen.cpu.plan import Plan, ordered
+from knetc.codegen.cpu.scope import Cell, Scope, State, identity
+from knetc.codegen.loopnest import Compute, Constant, Load, Offset, Reduce, Stage, Statement, Store
+
+BLOCK = 4096
+"""Elements after which a sum begins anew; the sums of blocks are then added, so that errors stay small."""
+
+
+@dataclass
+class Walk:
+    """Code for all points of a piece of the outer axes. ``folds`` are the states that outlive a point."""
+
+    scope: Scope
+    plan: Plan
+    folds: Mapping[int, Cell] = field(default_factory=dict)
+    """Folds over outer axes (cells in memory, one for each inner point) and over all axes, by identity."""
+
+    @property
+    def loops(self) -> Loops:
+        return self.scope.loops
+
+    def decode(self, point: str, axes: Sequence[int]) -> None:
+        """Set the indices of some axes from the number of their point."""
+        frame = self.scope.frame
+        found: dict[int, str] = {}
+        for k in reversed(range(len(axes))):
+            if k == 0:
+                found[axes[k]] = point
+            else:
+                extent = self.scope.extent(axes[k])
+                rest = frame.div(point, extent)
+                found[axes[k]] = frame.sub(point, frame.mul(rest, extent))
+                point = rest
+        for axis in axes:
+            self.scope.axes[axis] = found[axis]
+
+    def column(self) -> str:
+        """The number of the inner point, row-major."""
+        strides: dict[int, int] = {}
+        stride = 1
+        for axis in reversed(self.loops.inner):
+            strides[axis] = stride
+            stride *= self.loops.extent(axis)
+        return self.scope.place(Offset(axes=strides))
+
+    def hoist(self) -> None:
+        """Compute what is the same at all points once: constants, scalar arguments, and what follows from them."""
+        arguments = self.loops.nest.arguments
+        for s in self.loops.statements:
+            if isinstance(s, Load):
+                argument = arguments[s.argument]
+                fixed = not s.where and not s.offset.indirect and not any(s.offset.axes.values())
+                same = argument.kind == "scalar" or (argument.kind == "input" and fixed and argument.size > 0)
+            elif isinstance(s, Compute):
+                same = all(v in self.scope.values for v in s.operands)
+            else:
+                same = isinstance(s, Constant)
+            if same:
+                self.scope.emit([s], _no_fold)
+
+
+def _no_fold(reduce: Reduce, state: State) -> None:
+    raise AssertionError("a fold is not the same at all points")
+
+
+@dataclass
+class Rows(Walk):
+    """One outer point after the other; element stages loop over the inner axes, the contiguous one innermost."""
+
+    bounds: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Inner axes of which only a part is walked."""
+
+    def points(self, low: str, high: str) -> None:
+        """Code for the outer points ``low`` to ``high``, in order."""
+        scope = self.scope
+        with scope.frame.loop(low, high) as row:
+            shared = dict(scope.values)
+            self.decode(row, self.plan.order)
+            for stage in self.loops.nest.stages:
+                if stage.level == "row" or not self.loops.nest.inner:
+                    scope.emit(stage.body, self._row_fold)
+                else:
+                    self._elements(stage)
+            scope.values = shared
+            scope.axes.clear()
+
+    def _row_fold(self, reduce: Reduce, state: State) -> None:
+        if reduce.over == "inner":
+            self.scope.values.update(zip(reduce.results, state))
+        else:
+            self.folds[id(reduce)].merge(state)
+
+    def _elements(self, stage: Stage) -> None:
+        scope = self.scope
+        shared = dict(scope.values)
+        folds = [s for s in stage.body if isinstance(s, Reduce) and s.over != "outer"]
+        totals = {id(r): Cell.variable(scope, r) for r in folds}
+        for cell in totals.values():
+            cell.clear()
+        self._nested(stage, self.plan.inner_order(stage), totals)
+        scope.values = shared
+        for reduce in folds:
+            state = totals[id(reduce)].read()
+            if reduce.over == "inner":
+                scope.values.update(zip(reduce.results, state))
+            else:
+                self.folds[id(reduce)].merge(state)
+        for axis in self.loops.inner:
+            scope.axes.pop(axis, None)
+
+    def _nested(self, stage: Stage, axes: Sequence[int], totals: Mapping[int, Cell]) -> None:
+        scope, frame = self.scope, self.scope.frame
+        axis = axes[0]
+        start, extent = self.bounds.get(axis, ("0", scope.extent(axis)))
+        if len(axes) > 1:
+            with frame.loop(start, extent) as index:
+                scope.axes[axis] = index
+                self._nested(stage, axes[1:], totals)
+            return
+        folds = list(totals.values())
+        if not folds or any(ordered(cell.reduce) for cell in folds):
+            self._innermost(stage, axis, start, extent, totals)
+        elif axis != self.loops.dynamic and self.loops.extent(axis) <= 2 * BLOCK:
+            self._block(stage, axis, "0", extent, totals)
+        else:
+            blocks = frame.div(frame.add(extent, str(BLOCK - 1)), str(BLOCK))
+            with frame.loop("0", blocks) as block:
+                low = frame.mul(block, str(BLOCK))
+                self._block(stage, axis, low, frame.min(frame.add(low, str(BLOCK)), extent), totals)
+
+    def _block(self, stage: Stage, axis: int, low: str, high: str, totals: Mapping[int, Cell]) -> None:
+        """Elements folded by themselves first, then added to the totals."""
+        cells = {key: Cell.variable(self.scope, total.reduce) for key, total in totals.items()}
+        for cell in cells.values():
+            cell.clear()
+        self._innermost(stage, axis, low, high, cells)
+        for key, cell in cells.items():
+            totals[key].merge(cell.read())
+
+    def _innermost(self, stage: Stage, axis: int, low: str, high: str, cells: Mapping[int, Cell]) -> None:
+        scope = self.scope
+
+        def fold(reduce: Reduce, state: State) -> None:
+            if reduce.over == "outer":
+                self.folds[id(reduce)].merge(state, self.column())
+            else:
+                cells[id(reduce)].merge(state)
+
+        shared = dict(scope.values)
+        with scope.frame.loop(low, high, parallel=not collides(stage.body, axis)) as index:
+            scope.axes[axis] = index
+            scope.emit(stage.body, fold)
+        scope.values = shared
+
+
+class Lanes(Walk):
+    """Points along the last axis of ``plan.order``, side by side: every load and store along that axis is contiguous.
+
+    Values that are needed in a later loop over the lanes, and the states of folds over inner axes, are arrays on the
+    stack with an element for each lane of a tile.
+    """
+
+    def points(self, low: str, high: str) -> None:
+        """Code for the outer points ``low`` to ``high``; consecutive points go along the lane axis."""
+        scope, frame = self.scope, self.scope.frame
+        *slow, lane = self.plan.order
+        groups = self._groups()
+        arrays = {value: frame.array(dtype, self.plan.tile) for value, dtype in self._saved(groups).items()}
+        with frame.advance(low, high) as (point, by):
+            shared = dict(scope.values)
+            count = frame.sub(high, point)
+            first = point
+            if slow:
+                extent = scope.extent(lane)
+                row = frame.div(point, extent)
+                first = frame.sub(point, frame.mul(row, extent))
+                self.decode(row, slow)
+                count = frame.min(count, frame.sub(extent, first))
+            if self.plan.tile > 1:
+                count = frame.min(count, str(self.plan.tile))
+            by(count)
+            tile = _Tile(self, lane, first, count, arrays)
+            for group in groups:
+                if self._is_loop(group[0]):
+                    tile.elements(group[0])
+                else:
+                    tile.rows(group)
+                scope.values = dict(shared)
+            scope.axes.clear()
+
+    def _is_loop(self, stage: Stage) -> bool:
+        """Whether a stage loops over the inner axes."""
+        return stage.level == "element" and bool(self.loops.nest.inner) and not self.plan.unroll
+
+    def _groups(self) -> list[list[Stage]]:
+        """Stages that share a loop over the lanes."""
+        groups: list[list[Stage]] = []
+        for stage in self.loops.nest.stages:
+            if groups and not self._is_loop(stage) and not self._is_loop(groups[-1][0]):
+                groups[-1].append(stage)
+            elif stage.body:
+                groups.append([stage])
+        return groups
+
+    def _saved(self, groups: list[list[Stage]]) -> dict[int, np.dtype]:
+        """The values that need arrays: results of folds, and what later groups use."""
+        types = value_dtypes(self.loops)
+        saved: dict[int, np.dtype] = {}
+        defined: set[int] = set(self.scope.values)
+        for group in groups:
+            body = [s for stage in group for s in stage.body]
+            here = {r for s in body for r in results(s)}
+            if self._is_loop(group[0]):
+                folded = (r for s in body if isinstance(s, Reduce) for r in s.results)
+                saved.update({r: types[r] for r in folded})
+            used = {v for s in body for v in used_values(s)}
+            saved.update({v: types[v] for v in sorted(used - here - defined)})
+        return saved
+
+
+@dataclass
+class _Tile:
+    """Code for some points side by side: ``first`` and ``count`` along the axis ``lane``."""
+
+    walk: Lanes
+    lane: int
+    first: str
+    count: str
+    arrays: Mapping[int, str]
+
+    @contextmanager
+    def each_lane(self, body: Sequence[Statement]) -> Iterator[str]:
+        """A loop over the lanes; values that statements use are at hand, and those that later ones use are saved."""
+        scope = self.walk.scope
+        frame = scope.frame
+        types = value_dtypes(self.walk.loops)
+        shared = dict(scope.values)
+        with frame.loop("0", self.count, parallel=not collides(body, self.lane)) as lane:
+            scope.lane = lane
+            scope.axes[self.lane] = frame.add(self.first, lane)
+            here = {r for s in body for r in results(s)}
+            for value in sorted({v for s in body for v in used_values(s)} - here):
+                if value in self.arrays:
+                    scope.values[value] = frame.emitter.load(self.arrays[value], lane, types[value])
+            yield lane
+            for value in sorted(here & self.arrays.keys() & scope.values.keys() - shared.keys()):
+                frame.emitter.store(scope.values[value], self.arrays[value], lane)
+        del scope.axes[self.lane]
+        scope.values = shared
+
+    def rows(self, stages: Sequence[Stage]) -> None:
+        """Stages in one loop over the lanes; the inner axes of element stages are unrolled."""
+        walk, scope = self.walk, self.walk.scope
+        loops = walk.loops
+        body = [s for stage in stages for s in stage.body]
+        points = list(product(*(range(loops.extent(axis)) for axis in loops.inner)))
+        parts: dict[tuple[int, int], Cell] = {}
+        for s in body:
+            if isinstance(s, Reduce) and s.over != "inner":
+                for k in range(len(points) if s.over == "outer" else 1):
+                    parts[id(s), k] = Cell.variable(scope, s)
+                    parts[id(s), k].clear()
+        with self.each_lane(body):
+            for stage in stages:
+                if stage.level == "row" or not loops.nest.inner:
+                    self._unrolled(stage, [()], parts)
+                else:
+                    self._unrolled(stage, points, parts)
+        for (key, k), part in parts.items():
+            walk.folds[key].merge(part.read(), str(k))
+
+    def _unrolled(self, stage: Stage, points: list[tuple[int, ...]], parts: Mapping[tuple[int, int], Cell]) -> None:
+        scope, loops = self.walk.scope, self.walk.loops
+        states: dict[int, State] = {}
+        shared = dict(scope.values)
+        for k, point in enumerate(points):
+
+            def fold(reduce: Reduce, state: State, k: int = k) -> None:
+                if reduce.over == "inner":
+                    left = states.get(id(reduce))
+                    states[id(reduce)] = scope.merge(reduce, left, state) if left else state
+                else:
+                    parts[id(reduce), k if reduce.over == "outer" else 0].merge(state)
+
+            scope.axes.update(zip(loops.inner, map(str, point)))
+            scope.emit(stage.body, fold)
+            if stage.level == "element" and loops.nest.inner:
+                scope.values = dict(shared)
+        for axis in loops.inner:
+            scope.axes.pop(axis, None)
+        for s in stage.body:
+            if isinstance(s, Reduce) and s.over == "inner":
+                scope.values.update(zip(s.results, states.get(id(s)) or identity(scope, s)))
+
+    def elements(self, stage: Stage) -> None:
+        """An element stage: loops over the inner axes around a loop over the lanes."""
+        scope = self.walk.scope
+        inner = [s for s in stage.body if isinstance(s, Reduce) and s.over == "inner"]
+        cells = {id(r): Cell(scope, r, tuple(self.arrays[v] for v in r.results)) for r in inner}
+        if inner:
+            with self.each_lane([]) as lane:
+                for cell in cells.values():
+                    cell.clear(lane)
+        self._nested(stage, self.walk.plan.inner_order(stage), cells)
+
+    def _nested(self, stage: Stage, axes: Sequence[int], cells: Mapping[int, Cell]) -> None:
+        scope = self.walk.scope
+        if axes:
+            with scope.frame.loop("0", scope.extent(axes[0])) as index:
+                scope.axes[axes[0]] = index
+                self._nested(stage, axes[1:], cells)
+            scope.axes.pop(axes[0])
+            return
+        parts = {id(s): Cell.variable(scope, s) for s in stage.body if isinstance(s, Reduce) and s.over != "inner"}
+        for part in parts.values():
+            part.clear()
+        with self.each_lane(stage.body) as lane:
+
+            def fold(reduce: Reduce, state: State) -> None:
+                if reduce.over == "inner":
+                    cells[id(reduce)].merge(state, lane)
+                else:
+                    parts[id(reduce)].merge(state)
+
+            scope.emit(stage.body, fold)
+        for key, part in parts.items():
+            whole = self.walk.folds[key]
+            whole.merge(part.read(), self.walk.column() if part.reduce.over == "outer" else "0")
+
+
+def collides(body: Sequence[Statement], axis: int) -> bool:
+    """Whether points along an axis may add to the same element, so that their order matters."""
+    here = {r for s in body for r in results(s)}
+    return any(
+        isinstance(s, Store) and s.accumulate and (not s.offset.axes.get(axis) or here & s.offset.indirect.keys())
+        for s in body
+    )
