@@ -7,7 +7,9 @@ return a node; given arrays they return an array. Scalars are weak: they take th
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -16,13 +18,17 @@ from knetc.ir.node import Node
 from knetc.ir.op import OPS, Kind, Op, register
 from knetc.ir.record import record
 from knetc.ir.types import Shape, TensorType
+from knetc.ops.define import check_kind
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import DtypeError, ShapeError
+from knetc.runtime.base.errors import ShapeError
 
 Operand = Any
 """A Node, an Array, a Param, a NumPy array or scalar, or a Python scalar."""
 
 Scalar = bool | int | float
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Slots:
@@ -116,7 +122,8 @@ def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
     except ValueError:
         shown = " and ".join(str(s) for s in shapes)
         raise ShapeError(
-            f"{name}: shapes {shown} do not broadcast: counted from the last axis, extents must be equal or 1"
+            f"{name}: shapes {shown} do not broadcast: counted from the last axis, extents must be equal or 1; "
+            "put axes of 1 in with expand_dims or reshape"
         ) from None
 
 
@@ -135,20 +142,33 @@ def result_dtype(operands: tuple[Operand, ...], nodes: list[Node | None]) -> np.
     return dtype
 
 
-def coerce(name: str, operands: tuple[Operand, ...], *, to_float: bool = False, accepts: str = "fib") -> list[Node]:
+def common_dtype(*operands: Operand) -> np.dtype:
+    """The dtype that operands are promoted to."""
+    return result_dtype(operands, [None if is_scalar(o) else to_node(o) for o in operands])
+
+
+def common_kind(*operands: Operand) -> str:
+    """The kind of that dtype: ``f``, ``i`` or ``b``."""
+    dtype = common_dtype(*operands)
+    return "f" if dtypes.is_float(dtype) else "b" if dtype.kind == "b" else "i"
+
+
+def to_nodes(*operands: Operand) -> list[Node]:
+    """Operands as nodes, each with its own dtype and shape; a Python scalar is a constant of its default dtype."""
+    return [constant(o, common_dtype(o)) if is_scalar(o) else to_node(o) for o in operands]
+
+
+def coerce(name: str, operands: tuple[Operand, ...], *, accepts: str = "fib") -> list[Node]:
     """Operands of an elementwise function as nodes of one dtype and one shape.
 
-    ``to_float`` turns integers and bools into the default floating dtype (as for ``exp``); ``accepts`` lists the
-    dtype kinds (f, i, b) that the function takes.
+    ``accepts`` lists the dtype kinds (f, i, b) that the function takes: one that takes floats alone is given integers
+    and bools as the default floating dtype.
     """
     nodes: list[Node | None] = [None if is_scalar(o) else to_node(o) for o in operands]
     dtype = result_dtype(operands, nodes)
-    if to_float and not dtypes.is_float(dtype):
+    if accepts == "f" and not dtypes.is_float(dtype):
         dtype = ambient().dtype
-    kind = "f" if dtypes.is_float(dtype) else "b" if dtype.kind == "b" else "i"
-    if kind not in accepts:
-        names = " or ".join({"f": "floating", "i": "integer", "b": "bool"}[k] for k in accepts)
-        raise DtypeError(f"{name} takes {names} arrays, not {dtype}")
+    check_kind(name, dtype, accepts)
     shape = broadcast_shapes(name, *[n.shape for n in nodes if n is not None])
     return [
         scalar_node(o, dtype, shape) if n is None else broadcast_node(cast_node(n, dtype), shape)
@@ -156,12 +176,43 @@ def coerce(name: str, operands: tuple[Operand, ...], *, to_float: bool = False, 
     ]
 
 
-def elementwise(
-    op: Op, *operands: Operand, to_float: bool = False, accepts: str = "fib", **attributes: Hashable
-) -> Any:
+def elementwise(op: Op, *operands: Operand, **attributes: Hashable) -> Any:
     """Apply an elementwise operation as users do: promoting dtypes, broadcasting shapes."""
-    nodes = coerce(op.name, operands, to_float=to_float, accepts=accepts)
+    nodes = coerce(op.name, operands, accepts=op.dtypes)
     return wrap_like(operands, record(op, tuple(nodes), attributes))
+
+
+def composite(count: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a plain function that is written with others, so that it works on nodes inside.
+
+    Its first ``count`` parameters are operands. They are made nodes once, and what the function returns is made what
+    the caller works with; without this each step inside would make an array of its own. Python scalars stay weak
+    beside arrays; where all operands are scalars, they become constants. None passes through.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        names = tuple(signature(function).parameters)[:count]
+
+        @wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            operands = (*args[:count], *(kwargs[n] for n in names if n in kwargs))
+            alone = all(o is None or is_scalar(o) for o in operands)
+
+            def convert(operand: Operand) -> Operand:
+                if operand is None or (is_scalar(operand) and not alone):
+                    return operand
+                return to_nodes(operand)[0]
+
+            positional = (*map(convert, args[:count]), *args[count:])
+            keywords = {n: convert(v) if n in names else v for n, v in kwargs.items()}
+            result: Any = function(*positional, **keywords)  # type: ignore[arg-type]
+            if isinstance(result, (tuple, list)):
+                return type(result)(wrap_like(operands, r) for r in result)  # type: ignore[return-value]
+            return wrap_like(operands, result)  # type: ignore[no-any-return]
+
+        return wrapper
+
+    return decorate
 
 
 # --- the two conversions every function needs ------------------------------------------------------------------------

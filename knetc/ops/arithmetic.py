@@ -7,57 +7,445 @@ from typing import Any
 import numpy as np
 
 from knetc.ir.node import Node
-from knetc.ir.op import Domain, Kind, Op, register
-from knetc.ir.types import TensorType
-from knetc.ops.apply import Operand, elementwise
+from knetc.ir.op import Domain, Op
+from knetc.ops import define
+from knetc.ops.apply import Operand, common_kind, elementwise, to_nodes, wrap_like
+from knetc.ops.logic import bitwise_and, bitwise_or, equal, greater, less, where
+
+INFINITY = float("inf")
+NAN = float("nan")
+
+# --- sum, difference, product, quotient ------------------------------------------------------------------------------
+
+ADD = define.elementwise(
+    "add",
+    reference=np.add,
+    gradient=lambda node, dy: (dy, dy),
+    emit=lambda e, a, b: e.add(a, b),
+    triton="{0} + {1}",
+    symbol="+",
+    accepts="fi",
+    arity=2,
+    domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
+)
+
+SUBTRACT = define.elementwise(
+    "subtract",
+    reference=np.subtract,
+    gradient=lambda node, dy: (dy, -dy),
+    emit=lambda e, a, b: e.sub(a, b),
+    triton="{0} - {1}",
+    symbol="-",
+    accepts="fi",
+    arity=2,
+    domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
+)
+
+MULTIPLY = define.elementwise(
+    "multiply",
+    reference=np.multiply,
+    gradient=lambda node, dy: (dy * node.sources[1], dy * node.sources[0]),
+    emit=lambda e, a, b: e.mul(a, b),
+    triton="{0} * {1}",
+    symbol="*",
+    accepts="fi",
+    arity=2,
+    domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
+)
 
 
-def same(x: TensorType, *_: TensorType) -> TensorType:
-    """Type rule of an elementwise operation whose result is like its sources."""
-    return x
+def _divide_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    da = dy / node.sources[1]
+    return da, -(da * node)
 
 
-ADD = register(
-    Op(
-        "add",
-        Kind.ELEMENTWISE,
-        same,
-        reference=np.add,
-        gradient=lambda node, dy: (dy, dy),
-        emit=lambda e, a, b: e.or_(a, b) if a.dtype.kind == "b" else e.add(a, b),
-        triton="{0} + {1}",
-        symbol="+",
-        arity=2,
-    )
+TRUE_DIVIDE = define.elementwise(
+    "true_divide",
+    reference=np.true_divide,
+    gradient=_divide_gradient,
+    emit=lambda e, a, b: e.div(a, b),
+    triton="{0} / {1}",
+    symbol="/",
+    arity=2,
+    cost=4,
+    domains=(Domain(special=(0.0, INFINITY)), Domain(0.5, 3.0, special=(0.0, -2.0, INFINITY))),
+)
+
+NEGATIVE = define.elementwise(
+    "negative",
+    reference=np.negative,
+    gradient=lambda node, dy: (-dy,),
+    emit=lambda e, x: e.neg(x),
+    triton="-{0}",
+    accepts="fi",
+    domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
 )
 
 
 def add(a: Operand, b: Operand) -> Any:
-    """Sum, element by element; ``or`` of bools."""
-    return elementwise(ADD, a, b)
+    """Sum, element by element; ``or`` of bools.
+
+    Dtypes are promoted as in NumPy with weak Python scalars; shapes broadcast. Raises ShapeError if they cannot.
+
+    >>> add(kn.array([1.0, 2.0]), 1)  # [2, 3]
+    """
+    return bitwise_or(a, b) if common_kind(a, b) == "b" else elementwise(ADD, a, b)
 
 
-def _mul_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
-    a, b = node.sources
-    return multiply(dy, b), multiply(dy, a)
+def subtract(a: Operand, b: Operand) -> Any:
+    """Difference, element by element; raises DtypeError for two bools.
 
-
-MULTIPLY = register(
-    Op(
-        "multiply",
-        Kind.ELEMENTWISE,
-        same,
-        reference=np.multiply,
-        gradient=_mul_gradient,
-        emit=lambda e, a, b: e.and_(a, b) if a.dtype.kind == "b" else e.mul(a, b),
-        triton="{0} * {1}",
-        symbol="*",
-        domains=(Domain(special=(0.0, float("inf"))),),
-        arity=2,
-    )
-)
+    >>> subtract(kn.array([1.0, 2.0]), 1)  # [0, 1]
+    """
+    return elementwise(SUBTRACT, a, b)
 
 
 def multiply(a: Operand, b: Operand) -> Any:
-    """Product, element by element; ``and`` of bools."""
-    return elementwise(MULTIPLY, a, b)
+    """Product, element by element; ``and`` of bools.
+
+    >>> multiply(kn.array([1.0, 2.0]), 3)  # [3, 6]
+    """
+    return bitwise_and(a, b) if common_kind(a, b) == "b" else elementwise(MULTIPLY, a, b)
+
+
+def true_divide(a: Operand, b: Operand) -> Any:
+    """Quotient, element by element, always floating: integers are taken as the default floating dtype.
+
+    >>> true_divide(kn.array([1, 2]), 2)  # [0.5, 1.0]
+    """
+    return elementwise(TRUE_DIVIDE, a, b)
+
+
+divide = true_divide
+
+
+def negative(x: Operand) -> Any:
+    """``-x``; raises DtypeError for bools (see ``logical_not``).
+
+    >>> negative(kn.array([1.0, -2.0]))  # [-1, 2]
+    """
+    return elementwise(NEGATIVE, x)
+
+
+def positive(x: Operand) -> Any:
+    """``+x``: a copy of the value.
+
+    >>> positive(kn.array([1.0, -2.0]))  # [1, -2]
+    """
+    [node] = to_nodes(x)
+    return wrap_like((x,), node)
+
+
+def reciprocal(x: Operand) -> Any:
+    """``1 / x``, always floating.
+
+    >>> reciprocal(kn.array([2.0, 4.0]))  # [0.5, 0.25]
+    """
+    return true_divide(1, x)
+
+
+def square(x: Operand) -> Any:
+    """``x * x``.
+
+    >>> square(kn.array([2.0, -3.0]))  # [4, 9]
+    """
+    return multiply(x, x)
+
+
+def abs2(x: Operand) -> Any:
+    """The square of the absolute value, Knet's name for ``square``.
+
+    >>> abs2(kn.array([2.0, -3.0]))  # [4, 9]
+    """
+    return multiply(x, x)
+
+
+# --- quotients rounded down, and what they leave ---------------------------------------------------------------------
+
+
+def _emit_floor_division(e: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """The quotient rounded down and the remainder that has the divisor's sign.
+
+    The remainder of floats is one fma, exact where the quotient is; a quotient that was rounded up to an integer
+    shows as a remainder of the wrong sign, and is stepped back.
+    """
+    zero = e.constant(0, a.dtype)
+    if a.dtype.kind == "f":
+        quotient = e.floor(e.div(a, b))
+        infinite = e.compare("eq", e.abs(b), e.constant(INFINITY, b.dtype))
+        rest = e.select(infinite, a, e.fma(e.neg(quotient), b, a))
+    else:
+        quotient, rest = e.div(a, b), e.rem(a, b)
+    signs_differ = e.xor(e.compare("lt", rest, zero), e.compare("lt", b, zero))
+    step = e.and_(e.compare("ne", rest, zero), signs_differ)
+    one = e.constant(1, a.dtype)
+    if a.dtype.kind == "f":
+        # with an infinite divisor, floor of the quotient has already stepped
+        lower = e.select(infinite, quotient, e.sub(quotient, one))
+        return e.select(step, lower, quotient), e.select(step, e.add(rest, b), rest)
+    return e.select(step, e.sub(quotient, one), quotient), e.select(step, e.add(rest, b), rest)
+
+
+_DIVISION_DOMAINS = (Domain(-20.0, 20.0, special=(0.0, 1.0)), Domain(0.5, 3.0, special=(0.1, -2.0, INFINITY)))
+
+FLOOR_DIVIDE = define.elementwise(
+    "floor_divide",
+    reference=np.floor_divide,
+    emit=lambda e, a, b: _emit_floor_division(e, a, b)[0],
+    triton="libdevice.floor({0} / {1})",
+    symbol="//",
+    arity=2,
+    cost=8,
+    domains=_DIVISION_DOMAINS,
+)
+
+MOD = define.elementwise(
+    "mod",
+    reference=np.mod,
+    gradient=lambda node, dy: (dy, -(dy * floor_divide(*node.sources))),
+    emit=lambda e, a, b: _emit_floor_division(e, a, b)[1],
+    triton="tl.fma(-libdevice.floor({0} / {1}), {1}, {0})",
+    symbol="%",
+    arity=2,
+    cost=8,
+    domains=_DIVISION_DOMAINS,
+)
+
+INTEGER_FLOOR_DIVIDE = define.elementwise(
+    "integer_floor_divide",
+    reference=np.floor_divide,
+    emit=lambda e, a, b: _emit_floor_division(e, a, b)[0],
+    triton="{0} // {1} - (({0} % {1} != 0) & (({0} < 0) != ({1} < 0)))",
+    accepts="i",
+    arity=2,
+    cost=16,
+)
+
+INTEGER_MOD = define.elementwise(
+    "integer_mod",
+    reference=np.mod,
+    emit=lambda e, a, b: _emit_floor_division(e, a, b)[1],
+    triton="{0} % {1} + tl.where(({0} % {1} != 0) & (({0} < 0) != ({1} < 0)), {1}, 0)",
+    accepts="i",
+    arity=2,
+    cost=16,
+)
+
+
+def floor_divide(a: Operand, b: Operand) -> Any:
+    """The quotient rounded down, of the promoted dtype; an integer divided by 0 gives 0. Its gradient is zero.
+
+    >>> floor_divide(kn.array([7, -7]), 2)  # [3, -4]
+    """
+    return elementwise(FLOOR_DIVIDE if common_kind(a, b) == "f" else INTEGER_FLOOR_DIVIDE, a, b)
+
+
+def mod(a: Operand, b: Operand) -> Any:
+    """What ``floor_divide`` leaves: the remainder with the sign of the divisor; an integer modulo 0 gives 0.
+
+    >>> mod(kn.array([7, -7]), 3)  # [1, 2]
+    """
+    return elementwise(MOD if common_kind(a, b) == "f" else INTEGER_MOD, a, b)
+
+
+remainder = mod
+
+# --- magnitude and sign ----------------------------------------------------------------------------------------------
+
+
+def _emit_absolute(e: Any, x: Any) -> Any:
+    if x.dtype.kind == "f":
+        return e.abs(x)
+    return e.select(e.compare("lt", x, e.constant(0, x.dtype)), e.neg(x), x)
+
+
+ABSOLUTE = define.elementwise(
+    "absolute",
+    reference=np.absolute,
+    gradient=lambda node, dy: (dy * sign(node.sources[0]),),
+    emit=_emit_absolute,
+    triton="tl.abs({0})",
+    accepts="fi",
+    domains=(Domain(special=(0.0, -0.0, -INFINITY, NAN)),),
+)
+
+
+def _emit_sign(e: Any, x: Any) -> Any:
+    zero, one, minus = (e.constant(v, x.dtype) for v in (0, 1, -1))
+    negative_or_self = e.select(e.compare("lt", x, zero), minus, x)  # zero and NaN are their own sign
+    return e.select(e.compare("gt", x, zero), one, negative_or_self)
+
+
+SIGN = define.elementwise(
+    "sign",
+    reference=np.sign,
+    emit=_emit_sign,
+    triton="tl.where({0} > 0, 1, tl.where({0} < 0, -1, {0}))",
+    accepts="fi",
+    cost=2,
+    domains=(Domain(special=(0.0, -0.0, -INFINITY, NAN)),),
+)
+
+
+def absolute(x: Operand) -> Any:
+    """The absolute value; its derivative at 0 is 0.
+
+    >>> absolute(kn.array([-1.5, 2.0]))  # [1.5, 2]
+    """
+    return positive(x) if common_kind(x) == "b" else elementwise(ABSOLUTE, x)
+
+
+abs = absolute
+
+
+def sign(x: Operand) -> Any:
+    """-1, 0 or 1; NaN for NaN. Its gradient is zero.
+
+    >>> sign(kn.array([-2.0, 0.0, 3.0]))  # [-1, 0, 1]
+    """
+    return elementwise(SIGN, x)
+
+
+# --- the larger and the smaller --------------------------------------------------------------------------------------
+
+
+def _emit_extreme(predicate: str) -> Any:
+    def emit(e: Any, a: Any, b: Any) -> Any:
+        first = e.compare(predicate, a, b)
+        if a.dtype.kind == "f":
+            first = e.or_(first, e.compare("uno", a, a))  # NaN wins, from either side
+        return e.select(first, a, b)
+
+    return emit
+
+
+def _extreme_gradient(wins: Any) -> define.Gradient:
+    """The winner takes dy; a tie is shared equally. A NaN has no winner."""
+
+    def gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+        a, b = node.sources
+        tied = where(equal(a, b), dy * 0.5, 0)
+        return where(wins(a, b), dy, tied), where(wins(b, a), dy, tied)
+
+    return gradient
+
+
+MAXIMUM = define.elementwise(
+    "maximum",
+    reference=np.maximum,
+    gradient=_extreme_gradient(greater),
+    emit=_emit_extreme("gt"),
+    triton="tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
+    accepts="fi",
+    arity=2,
+    cost=2,
+    domains=(Domain(special=(1.0, INFINITY, NAN)),),
+)
+
+MINIMUM = define.elementwise(
+    "minimum",
+    reference=np.minimum,
+    gradient=_extreme_gradient(less),
+    emit=_emit_extreme("lt"),
+    triton="tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
+    accepts="fi",
+    arity=2,
+    cost=2,
+    domains=(Domain(special=(1.0, INFINITY, NAN)),),
+)
+
+
+def maximum(a: Operand, b: Operand) -> Any:
+    """The larger, element by element; NaN if either is NaN. Ties share the gradient equally.
+
+    >>> maximum(kn.array([1.0, 5.0]), 3)  # [3, 5]
+    """
+    return bitwise_or(a, b) if common_kind(a, b) == "b" else elementwise(MAXIMUM, a, b)
+
+
+def minimum(a: Operand, b: Operand) -> Any:
+    """The smaller, element by element; NaN if either is NaN. Ties share the gradient equally.
+
+    >>> minimum(kn.array([1.0, 5.0]), 3)  # [1, 3]
+    """
+    return bitwise_and(a, b) if common_kind(a, b) == "b" else elementwise(MINIMUM, a, b)
+
+
+def clip(x: Operand, low: Operand = None, high: Operand = None) -> Any:
+    """``x`` kept between two bounds, either of which may be None; the gradient passes where x is within them.
+
+    >>> clip(kn.array([-1.0, 0.5, 2.0]), 0, 1)  # [0, 0.5, 1]
+    """
+    if low is not None:
+        x = where(less(x, low), low, x)
+    if high is not None:
+        x = where(greater(x, high), high, x)
+    return x
+
+
+# --- rounding to integers --------------------------------------------------------------------------------------------
+
+_ROUNDING = (Domain(-3.0, 3.0, special=(0.5, 1.5, -0.5, -1.5, 2.5, -0.0, INFINITY, NAN, 1e10)),)
+
+
+def _rounding(name: str, reference: Any) -> Op:
+    return define.elementwise(
+        name,
+        reference=reference,
+        emit=lambda e, x: getattr(e, name)(x),
+        triton=f"libdevice.{name}({{0}})",
+        domains=_ROUNDING,
+    )
+
+
+FLOOR, CEIL = _rounding("floor", np.floor), _rounding("ceil", np.ceil)
+TRUNC, RINT = _rounding("trunc", np.trunc), _rounding("rint", np.rint)
+
+
+def _unless_integer(op: Op, x: Operand) -> Any:
+    return elementwise(op, x) if common_kind(x) == "f" else positive(x)
+
+
+def floor(x: Operand) -> Any:
+    """Rounded down; integers stay what they are. Its gradient is zero.
+
+    >>> floor(kn.array([-1.5, 1.5]))  # [-2, 1]
+    """
+    return _unless_integer(FLOOR, x)
+
+
+def ceil(x: Operand) -> Any:
+    """Rounded up; integers stay what they are. Its gradient is zero.
+
+    >>> ceil(kn.array([-1.5, 1.5]))  # [-1, 2]
+    """
+    return _unless_integer(CEIL, x)
+
+
+def trunc(x: Operand) -> Any:
+    """Rounded toward zero; integers stay what they are. Its gradient is zero.
+
+    >>> trunc(kn.array([-1.5, 1.5]))  # [-1, 1]
+    """
+    return _unless_integer(TRUNC, x)
+
+
+def rint(x: Operand) -> Any:
+    """Rounded to the nearest integer, ties to the even one; integers stay what they are. Its gradient is zero.
+
+    >>> rint(kn.array([0.5, 1.5, 2.7]))  # [0, 2, 3]
+    """
+    return _unless_integer(RINT, x)
+
+
+def round(x: Operand, decimals: int = 0) -> Any:
+    """Rounded to ``decimals`` digits after the point, ties to the even digit. Its gradient is zero.
+
+    >>> round(kn.array([0.5, 1.5, 2.25]), 1)  # [0.5, 1.5, 2.2]
+    """
+    if decimals == 0:
+        return rint(x)
+    if common_kind(x) != "f" and decimals > 0:
+        return positive(x)
+    power = 10.0 ** (decimals if decimals > 0 else -decimals)
+    return rint(x * power) / power if decimals > 0 else rint(x / power) * power

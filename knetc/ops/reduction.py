@@ -1,18 +1,29 @@
-"""Reductions: sum, prod, max, min, argmax, argmin."""
+"""Reductions: sum, prod, max, min, argmax, argmin, and what is made of them alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
+from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
-from knetc.ir.op import Combine, Kind, Op, register
+from knetc.ir.op import Combine, Domain, Kind, Op, Sample, register
+from knetc.ir.record import record
 from knetc.ir.types import TensorType
-from knetc.ops.apply import broadcast_node, reshape_node
+from knetc.ops import define
+from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, constant, reshape_node, to_nodes, wrap_like
+from knetc.ops.arithmetic import multiply, square
+from knetc.ops.logic import equal, invert, to_bool, where
+from knetc.ops.movement import Ints, cut_node, normalize_axes, normalize_axis, pad_node, permute_node
+from knetc.ops.transcendental import sqrt
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import DtypeError, ShapeError
 
+Axis = int | Sequence[int] | None
 
-def drop_axes(x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
-    """Type rule of a reduction: the axes are gone, the dtype stays."""
-    return x.with_shape(tuple(n for k, n in enumerate(x.shape) if k not in axes))
+# --- the records -----------------------------------------------------------------------------------------------------
 
 
 def spread_back(node: Node, y: Node) -> Node:
@@ -22,19 +33,383 @@ def spread_back(node: Node, y: Node) -> Node:
     return broadcast_node(reshape_node(y, kept), source.shape)
 
 
-SUM = register(
-    Op(
-        "sum",
-        Kind.REDUCTION,
-        drop_axes,
-        reference=lambda x, *, axes: np.sum(x, axis=axes, dtype=x.dtype),
-        gradient=lambda node, dy: (spread_back(node, dy),),
-        combine=Combine(
-            identity=lambda dtype: (dtype.type(0).item(),),
-            merge=lambda e, a, b: (e.add(a[0], b[0]),),
-            reassociable="add",
-        ),
-        triton="tl.sum({0}, {axis})",
-        dtypes="fi",
+def _drop_axes(name: str, accepts: str, *, empty: bool, result: np.dtype | None = None) -> Callable[..., TensorType]:
+    """Type rule of a reduction: the axes are gone. ``empty`` tells whether it may fold no elements at all."""
+
+    def infer(x: TensorType, *, axes: Ints) -> TensorType:
+        define.check_kind(name, x.dtype, accepts)
+        if not axes or list(axes) != sorted(set(axes)) or not 0 <= axes[0] <= axes[-1] < x.ndim:
+            raise ShapeError(f"{name}: {axes} are not axes of shape {x.shape}, in order")
+        if not empty and 0 in [x.shape[a] for a in axes]:
+            raise ShapeError(f"{name} of no elements: shape {x.shape} is empty along axes {axes}")
+        shape = tuple(n for k, n in enumerate(x.shape) if k not in axes)
+        return TensorType(x.dtype if result is None else result, shape)
+
+    return infer
+
+
+def _samples(accepts: str, *, empty: bool) -> list[Sample]:
+    cases = [
+        define.case("f32[7]", axes=(0,)),
+        define.case("f64[3,5]", axes=(1,)),
+        define.case("f64[3,5]", axes=(0,)),
+        define.case("f64[2,3,4]", axes=(0, 2)),
+        define.case("f32[2,3,4]", axes=(0, 1, 2)),
+        define.case("f32[0,3]", axes=(1,)),
+        define.case("i32[4,3]", axes=(1,)),
+        define.case("i64[4,3]", axes=(0, 1)),
+    ]
+    return cases + ([define.case("f32[3,0]", axes=(1,))] if empty else [])
+
+
+def _reduction(
+    name: str,
+    *,
+    reference: Callable[..., Any],
+    combine: Combine,
+    triton: str,
+    gradient: define.Gradient | None = None,
+    empty: bool = False,
+    result: np.dtype | None = None,
+    domains: tuple[Domain, ...] = (),
+) -> Op:
+    bad: list[tuple[Sample, type[Exception]]] = [
+        (define.case("f32[3]", axes=(1,)), ShapeError),
+        (define.case("bool[3]", axes=(0,)), DtypeError),
+    ]
+    if not empty:
+        bad.append((define.case("f32[3,0]", axes=(1,)), ShapeError))
+    return register(
+        Op(
+            name,
+            Kind.REDUCTION,
+            _drop_axes(name, "fi", empty=empty, result=result),
+            reference=reference,
+            gradient=gradient,
+            combine=combine,
+            triton=triton,
+            domains=domains,
+            samples=_samples("fi", empty=empty),
+            dtypes="fi",
+            differentiable_order=0 if gradient is None else 2,
+            bad=bad,
+        )
     )
+
+
+SUM = _reduction(
+    "sum",
+    reference=lambda x, *, axes: np.sum(x, axis=axes, dtype=x.dtype),
+    gradient=lambda node, dy: (spread_back(node, dy),),
+    combine=Combine(
+        identity=lambda dtype: (dtype.type(0).item(),),
+        merge=lambda e, a, b: (e.add(a[0], b[0]),),
+        reassociable="add",
+    ),
+    triton="tl.sum({0}, {axis})",
+    empty=True,
 )
+
+
+def _others(x: Node, axis: int) -> Node:
+    """For each element the product of all others along an axis, by doubling; exact where elements are 0."""
+
+    def shifted(y: Node, by: int) -> Node:
+        low = tuple(by if k == axis else 0 for k in range(y.ndim))
+        none = (0,) * y.ndim
+        n = y.shape[axis]
+        if by > 0:
+            return pad_node(cut_node(y, axis, 0, n - by), low, none, 1)
+        return pad_node(cut_node(y, axis, -by, n), none, tuple(-b if b else 0 for b in low), 1)
+
+    before, after, step = shifted(x, 1), shifted(x, -1), 1
+    while step < x.shape[axis]:
+        before = multiply(before, shifted(before, step))
+        after = multiply(after, shifted(after, -step))
+        step *= 2
+    return multiply(before, after)
+
+
+def _prod_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    [x], axes = node.sources, node["axes"]
+    kept = tuple(k for k in range(x.ndim) if k not in axes)
+    order = (*kept, *axes)
+    last = permute_node(x, order)
+    flat = reshape_node(last, (*node.shape, -1 if not last.type.size else last.type.size // max(node.type.size, 1)))
+    others = reshape_node(_others(flat, flat.ndim - 1), last.shape)
+    back = permute_node(others, tuple(int(k) for k in np.argsort(order)))
+    return (multiply(spread_back(node, dy), back),)
+
+
+PROD = _reduction(
+    "prod",
+    reference=lambda x, *, axes: np.prod(x, axis=axes, dtype=x.dtype),
+    gradient=_prod_gradient,
+    combine=Combine(
+        identity=lambda dtype: (dtype.type(1).item(),),
+        merge=lambda e, a, b: (e.mul(a[0], b[0]),),
+        reassociable="mul",
+    ),
+    triton="tl.reduce({0}, {axis}, _multiply)",
+    empty=True,
+)
+
+
+def lowest(dtype: np.dtype) -> int | float:
+    """What every value of a dtype is at least."""
+    return float("-inf") if dtypes.is_float(dtype) else int(np.iinfo(dtype).min)
+
+
+def highest(dtype: np.dtype) -> int | float:
+    """What every value of a dtype is at most."""
+    return float("inf") if dtypes.is_float(dtype) else int(np.iinfo(dtype).max)
+
+
+def _extreme_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    """Those that equal the extreme share dy equally."""
+    [x] = node.sources
+    ties = equal(x, spread_back(node, node))
+    share = dy / record(SUM, (cast_node(ties, dy.dtype),), {"axes": node["axes"]})
+    return (where(ties, spread_back(node, share), 0),)
+
+
+def _merge_extreme(predicate: str) -> Callable[..., tuple[Any, ...]]:
+    def merge(e: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+        [x], [y] = a, b
+        first = e.compare(predicate, x, y)
+        if x.dtype.kind == "f":
+            first = e.or_(first, e.compare("uno", x, x))
+        return (e.select(first, x, y),)
+
+    return merge
+
+
+MAX = _reduction(
+    "max",
+    reference=lambda x, *, axes: np.max(x, axis=axes),
+    gradient=_extreme_gradient,
+    combine=Combine(identity=lambda dtype: (lowest(dtype),), merge=_merge_extreme("gt"), reassociable="max"),
+    triton="tl.max({0}, {axis}, propagate_nan=tl.PropagateNan.ALL)",
+)
+
+MIN = _reduction(
+    "min",
+    reference=lambda x, *, axes: np.min(x, axis=axes),
+    gradient=_extreme_gradient,
+    combine=Combine(identity=lambda dtype: (highest(dtype),), merge=_merge_extreme("lt"), reassociable="min"),
+    triton="tl.min({0}, {axis}, propagate_nan=tl.PropagateNan.ALL)",
+)
+
+
+def _merge_place(predicate: str) -> Callable[..., tuple[Any, ...]]:
+    """The right state wins only if it is better, or the first NaN: ties stay with the smaller index."""
+
+    def merge(e: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+        better = e.compare(predicate, b[0], a[0])
+        if a[0].dtype.kind == "f":
+            first_nan = e.and_(e.compare("uno", b[0], b[0]), e.not_(e.compare("uno", a[0], a[0])))
+            better = e.or_(better, first_nan)
+        return e.select(better, b[0], a[0]), e.select(better, b[1], a[1])
+
+    return merge
+
+
+def _place_reference(function: Callable[..., Any]) -> Callable[..., Any]:
+    def reference(x: np.ndarray, *, axes: Ints) -> Any:
+        kept = [k for k in range(x.ndim) if k not in axes]
+        moved = np.transpose(x, (*kept, *axes))
+        shape = moved.shape[: len(kept)]
+        width = int(np.prod(moved.shape[len(kept) :]))
+        return np.asarray(function(moved.reshape((*shape, width)), axis=-1), np.int64)
+
+    return reference
+
+
+ARGMAX = _reduction(
+    "argmax",
+    reference=_place_reference(np.argmax),
+    combine=Combine(
+        identity=lambda dtype: (lowest(dtype), 0),
+        merge=_merge_place("gt"),
+        with_index=True,
+    ),
+    triton="tl.argmax({0}, {axis})",
+    result=dtypes.i64,
+)
+
+ARGMIN = _reduction(
+    "argmin",
+    reference=_place_reference(np.argmin),
+    combine=Combine(
+        identity=lambda dtype: (highest(dtype), 0),
+        merge=_merge_place("lt"),
+        with_index=True,
+    ),
+    triton="tl.argmin({0}, {axis})",
+    result=dtypes.i64,
+)
+
+# --- plain functions -------------------------------------------------------------------------------------------------
+
+
+def reduce_node(op: Op, x: Node, axis: Axis, keepdims: bool) -> Node:
+    """A reduction applied as users ask for it; over no axes it is the value itself."""
+    axes = normalize_axes(op.name, axis, x.ndim)
+    result = record(op, (x,), {"axes": axes}) if axes else x
+    return keep(result, x, axes) if keepdims else result
+
+
+def keep(result: Node, x: Node, axes: Ints) -> Node:
+    """A reduction's result with the reduced axes kept, of extent 1."""
+    return reshape_node(result, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))
+
+
+def _wide(x: Node, dtype: Any) -> Node:
+    """What sums and products add up in: the dtype asked for, int64 for integers and bools, else the dtype itself."""
+    if dtype is not None:
+        return cast_node(x, np.dtype(dtype))
+    return x if dtypes.is_float(x.dtype) else cast_node(x, dtypes.i64)
+
+
+def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
+    """The sum over axes (all of them by default); integers and bools are added up as int64.
+
+    >>> sum(kn.array([[1, 2], [3, 4]]), axis=0)  # [4, 6]
+    """
+    [node] = to_nodes(x)
+    return wrap_like((x,), reduce_node(SUM, _wide(node, dtype), axis, keepdims))
+
+
+def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
+    """The product over axes; integers and bools are multiplied as int64. The gradient is exact at zeros.
+
+    >>> prod(kn.array([1.0, 2.0, 3.0]))  # 6
+    """
+    [node] = to_nodes(x)
+    return wrap_like((x,), reduce_node(PROD, _wide(node, dtype), axis, keepdims))
+
+
+def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """The largest element over axes; NaN if there is one. Ties share the gradient equally.
+
+    Raises ShapeError for no elements.
+
+    >>> max(kn.array([[1, 2], [3, 4]]), axis=1)  # [2, 4]
+    """
+    [node] = to_nodes(x)
+    if node.dtype == dtypes.boolean:
+        return any(x, axis, keepdims=keepdims)
+    return wrap_like((x,), reduce_node(MAX, node, axis, keepdims))
+
+
+def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """The smallest element over axes; NaN if there is one. Ties share the gradient equally.
+
+    Raises ShapeError for no elements.
+
+    >>> min(kn.array([[1, 2], [3, 4]]), axis=1)  # [1, 3]
+    """
+    [node] = to_nodes(x)
+    if node.dtype == dtypes.boolean:
+        return all(x, axis, keepdims=keepdims)
+    return wrap_like((x,), reduce_node(MIN, node, axis, keepdims))
+
+
+def _place(op: Op, x: Operand, axis: int | None, keepdims: bool) -> Any:
+    [node] = to_nodes(x)
+    source = cast_node(node, dtypes.i32) if node.dtype == dtypes.boolean else node
+    if node.ndim == 0:
+        source = reshape_node(source, (1,))
+    axes = normalize_axes(op.name, None if axis is None else normalize_axis(op.name, axis, source.ndim), source.ndim)
+    result = record(op, (source,), {"axes": axes})
+    return wrap_like((x,), keep(result, node, axes) if keepdims else result)
+
+
+def argmax(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    """The index (int64) of the first largest element along an axis, or among all elements in C order; NaN wins.
+
+    >>> argmax(kn.array([1.0, 3.0, 3.0]))  # 1
+    """
+    return _place(ARGMAX, x, axis, keepdims)
+
+
+def argmin(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    """The index (int64) of the first smallest element along an axis, or among all elements in C order; NaN wins.
+
+    >>> argmin(kn.array([2.0, 1.0, 1.0]))  # 1
+    """
+    return _place(ARGMIN, x, axis, keepdims)
+
+
+@composite()
+def count_nonzero(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """How many elements over axes are not 0, as int64.
+
+    >>> count_nonzero(kn.array([0, 1, 2]))  # 2
+    """
+    return sum(to_bool(x), axis, keepdims=keepdims)
+
+
+@composite()
+def any(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """Whether some element over axes is true (not 0); False of no elements.
+
+    >>> any(kn.array([0, 1, 2]))  # True
+    """
+    return to_bool(sum(to_bool(x), axis, keepdims=keepdims))
+
+
+@composite()
+def all(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """Whether all elements over axes are true (not 0); True of no elements.
+
+    >>> all(kn.array([0, 1, 2]))  # False
+    """
+    return invert(to_bool(sum(invert(to_bool(x)), axis, keepdims=keepdims)))
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+def to_float(x: Node) -> Node:
+    """``x``, or if it holds integers or bools ``x`` in the default floating dtype."""
+    return x if dtypes.is_float(x.dtype) else cast_node(x, ambient().dtype)
+
+
+def count_along(x: Node, axis: Axis) -> int:
+    """How many elements a reduction over ``axis`` folds into one."""
+    n = 1
+    for a in normalize_axes("mean", axis, x.ndim):
+        n *= x.shape[a]
+    return n
+
+
+@composite()
+def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """The mean over axes, always floating; NaN of no elements.
+
+    >>> mean(kn.array([[1.0, 2.0], [3.0, 4.0]]), axis=0)  # [2, 3]
+    """
+    total = sum(to_float(x), axis, keepdims=keepdims)
+    return total / constant(count_along(x, axis), total.dtype, total.shape)
+
+
+@composite()
+def var(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
+    """The variance over axes: squared distances from the mean, added up, over the count less ``correction``.
+
+    >>> var(kn.array([1.0, 2.0, 3.0, 4.0]), correction=1)  # 1.6666666
+    """
+    x = to_float(x)
+    total = sum(square(x - mean(x, axis, keepdims=True)), axis, keepdims=keepdims)
+    freedom = count_along(x, axis) - correction
+    return total / constant(freedom if freedom > 0 else 0, total.dtype, total.shape)
+
+
+@composite()
+def std(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
+    """The standard deviation over axes: the square root of ``var``.
+
+    >>> std(kn.array([1.0, 2.0, 3.0, 4.0]), correction=1)  # 1.2909945
+    """
+    return sqrt(var(x, axis, correction=correction, keepdims=keepdims))

@@ -1,0 +1,348 @@
+"""Choosing, comparing, and working on bits: ``where``, ``<``, ``logical_and``, ``bitwise_xor``, ``isnan``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from knetc.ir.node import Node
+from knetc.ir.op import Domain, Op
+from knetc.ir.record import record
+from knetc.ir.types import TensorType
+from knetc.ops import define
+from knetc.ops.apply import (
+    Operand,
+    broadcast_node,
+    broadcast_shapes,
+    cast_node,
+    coerce,
+    common_kind,
+    composite,
+    elementwise,
+    to_nodes,
+    wrap_like,
+)
+from knetc.runtime.base import dtypes
+
+INFINITY = float("inf")
+NAN = float("nan")
+
+# --- where -----------------------------------------------------------------------------------------------------------
+
+
+def _infer_where(condition: TensorType, a: TensorType, b: TensorType) -> TensorType:
+    define.check_same("where", (a, b))
+    define.check_same("where", (condition, a.with_dtype(dtypes.boolean)))
+    return a
+
+
+def _where_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    condition = node.sources[0]
+    return None, where(condition, dy, 0), where(condition, 0, dy)
+
+
+WHERE = define.elementwise(
+    "where",
+    infer=_infer_where,
+    reference=np.where,
+    gradient=_where_gradient,
+    emit=lambda e, condition, a, b: e.select(condition, a, b),
+    triton="tl.where({0}, {1}, {2})",
+    accepts="fib",
+    arity=3,
+    samples=[
+        define.case("bool[3,4]", f"{dtype}[3,4]", f"{dtype}[3,4]") for dtype in ("f32", "f64", "i32", "i64", "bool")
+    ]
+    + [define.case("bool[]", "f64[]", "f64[]"), define.case("bool[0,2]", "f32[0,2]", "f32[0,2]")],
+)
+
+
+def where(condition: Operand, a: Operand, b: Operand) -> Any:
+    """``a`` where the condition holds, else ``b``, element by element; all three broadcast, ``a`` and ``b`` promote.
+
+    The gradient goes to what was chosen, and is 0 elsewhere even if the other value is not finite. A condition that
+    is not bool holds where it is not 0.
+
+    >>> where(x > 0, x, 0.1 * x)
+    """
+    test = to_bool(to_nodes(condition)[0])
+    a_node, b_node = coerce("where", (a, b))
+    shape = broadcast_shapes("where", test.shape, a_node.shape)
+    sources = tuple(broadcast_node(n, shape) for n in (test, a_node, b_node))
+    return wrap_like((condition, a, b), record(WHERE, sources))
+
+
+def to_bool(node: Node) -> Node:
+    """Whether elements are not 0."""
+    return cast_node(node, dtypes.boolean)
+
+
+# --- bits and truth --------------------------------------------------------------------------------------------------
+
+
+def _bitwise(name: str, reference: Any, method: str, symbol: str) -> Op:
+    return define.elementwise(
+        name,
+        reference=reference,
+        emit=lambda e, a, b: getattr(e, method)(a, b),
+        triton=f"{{0}} {symbol} {{1}}",
+        symbol=symbol,
+        accepts="ib",
+        arity=2,
+    )
+
+
+BITWISE_AND = _bitwise("bitwise_and", np.bitwise_and, "and_", "&")
+BITWISE_OR = _bitwise("bitwise_or", np.bitwise_or, "or_", "|")
+BITWISE_XOR = _bitwise("bitwise_xor", np.bitwise_xor, "xor", "^")
+INVERT = define.elementwise(
+    "invert", reference=np.invert, emit=lambda e, x: e.not_(x), triton="~{0}", symbol="~", accepts="ib"
+)
+
+
+def bitwise_and(a: Operand, b: Operand) -> Any:
+    """Bit by bit ``and`` of integers or bools.
+
+    >>> bitwise_and(kn.array([6, 5]), 3)  # [2, 1]
+    """
+    return elementwise(BITWISE_AND, a, b)
+
+
+def bitwise_or(a: Operand, b: Operand) -> Any:
+    """Bit by bit ``or`` of integers or bools.
+
+    >>> bitwise_or(kn.array([6, 5]), 3)  # [7, 7]
+    """
+    return elementwise(BITWISE_OR, a, b)
+
+
+def bitwise_xor(a: Operand, b: Operand) -> Any:
+    """Bit by bit exclusive ``or`` of integers or bools.
+
+    >>> bitwise_xor(kn.array([6, 5]), 3)  # [5, 6]
+    """
+    return elementwise(BITWISE_XOR, a, b)
+
+
+def invert(x: Operand) -> Any:
+    """All bits of integers turned over; ``not`` of bools.
+
+    >>> invert(kn.array([0, 5]))  # [-1, -6]
+    """
+    return elementwise(INVERT, x)
+
+
+bitwise_not = invert
+
+
+@composite(2)
+def logical_and(a: Operand, b: Operand) -> Any:
+    """Whether both are true (not 0), element by element.
+
+    >>> logical_and(x > 0, x < 1)
+    """
+    return bitwise_and(*map(to_bool, to_nodes(a, b)))
+
+
+@composite(2)
+def logical_or(a: Operand, b: Operand) -> Any:
+    """Whether either is true (not 0), element by element.
+
+    >>> logical_or(x < 0, x > 1)
+    """
+    return bitwise_or(*map(to_bool, to_nodes(a, b)))
+
+
+@composite(2)
+def logical_xor(a: Operand, b: Operand) -> Any:
+    """Whether just one is true (not 0), element by element.
+
+    >>> logical_xor(x < 0, y < 0)
+    """
+    return bitwise_xor(*map(to_bool, to_nodes(a, b)))
+
+
+@composite()
+def logical_not(x: Operand) -> Any:
+    """Whether elements are 0.
+
+    >>> logical_not(x > 0)
+    """
+    return invert(to_bool(to_nodes(x)[0]))
+
+
+# --- shifts ----------------------------------------------------------------------------------------------------------
+
+
+def _emit_shift(method: str) -> Any:
+    """A count outside the width is like shifting by one bit many times (LLVM leaves it undefined)."""
+
+    def emit(e: Any, a: Any, count: Any) -> Any:
+        bits = a.dtype.itemsize * 8
+        inside = e.compare("lt", count, e.constant(bits, count.dtype))
+        inside = e.and_(inside, e.compare("ge", count, e.constant(0, count.dtype)))
+        shifted = getattr(e, method)(a, e.select(inside, count, e.constant(0, count.dtype)))
+        if method == "shl":
+            return e.select(inside, shifted, e.constant(0, a.dtype))
+        return e.select(inside, shifted, e.ashr(a, e.constant(bits - 1, a.dtype)))
+
+    return emit
+
+
+_SHIFTS = tuple(define.case(f"{dtype}[5,7]", f"{dtype}[5,7]", domains=(Domain(-70, 70),)) for dtype in ("i32", "i64"))
+
+LEFT_SHIFT = define.elementwise(
+    "left_shift",
+    reference=lambda a, b: np.where((b >= 0) & (b < a.dtype.itemsize * 8), np.left_shift(a, b), 0).astype(a.dtype),
+    emit=_emit_shift("shl"),
+    triton="tl.where(({1} >= 0) & ({1} < {0}.dtype.primitive_bitwidth), {0} << {1}, 0)",
+    symbol="<<",
+    accepts="i",
+    arity=2,
+    cost=3,
+    samples=_SHIFTS,
+)
+
+RIGHT_SHIFT = define.elementwise(
+    "right_shift",
+    reference=lambda a, b: np.where(
+        (b >= 0) & (b < a.dtype.itemsize * 8), np.right_shift(a, b), np.where(a < 0, -1, 0)
+    ).astype(a.dtype),
+    emit=_emit_shift("ashr"),
+    triton="tl.where(({1} >= 0) & ({1} < {0}.dtype.primitive_bitwidth), {0} >> {1}, tl.where({0} < 0, -1, 0))",
+    symbol=">>",
+    accepts="i",
+    arity=2,
+    cost=3,
+    samples=_SHIFTS,
+)
+
+
+def left_shift(a: Operand, b: Operand) -> Any:
+    """Integers shifted left by ``b`` bits; a count below 0 or beyond the width gives 0.
+
+    >>> left_shift(kn.array([1, 3]), 2)  # [4, 12]
+    """
+    return elementwise(LEFT_SHIFT, a, b)
+
+
+def right_shift(a: Operand, b: Operand) -> Any:
+    """Integers shifted right by ``b`` bits, filled with the sign; a count beyond the width gives 0 or -1.
+
+    >>> right_shift(kn.array([8, -8]), 2)  # [2, -2]
+    """
+    return elementwise(RIGHT_SHIFT, a, b)
+
+
+# --- comparisons -----------------------------------------------------------------------------------------------------
+
+
+def _comparison(name: str, reference: Any, predicate: str, symbol: str) -> Op:
+    return define.elementwise(
+        name,
+        reference=reference,
+        emit=lambda e, a, b: e.compare(predicate, a, b),
+        triton=f"{{0}} {symbol} {{1}}",
+        symbol=symbol,
+        accepts="fi",
+        arity=2,
+        result=dtypes.boolean,
+        domains=(Domain(special=(0.0, -0.0, 1.0, INFINITY, NAN)),),
+    )
+
+
+EQUAL = _comparison("equal", np.equal, "eq", "==")
+NOT_EQUAL = _comparison("not_equal", np.not_equal, "ne", "!=")
+LESS = _comparison("less", np.less, "lt", "<")
+LESS_EQUAL = _comparison("less_equal", np.less_equal, "le", "<=")
+GREATER = _comparison("greater", np.greater, "gt", ">")
+GREATER_EQUAL = _comparison("greater_equal", np.greater_equal, "ge", ">=")
+
+
+def equal(a: Operand, b: Operand) -> Any:
+    """Whether elements are equal; NaN equals nothing.
+
+    >>> equal(kn.array([1, 2]), 2)  # [False, True]
+    """
+    return invert(bitwise_xor(a, b)) if common_kind(a, b) == "b" else elementwise(EQUAL, a, b)
+
+
+def not_equal(a: Operand, b: Operand) -> Any:
+    """Whether elements differ; NaN differs from everything.
+
+    >>> not_equal(kn.array([1, 2]), 2)  # [True, False]
+    """
+    return bitwise_xor(a, b) if common_kind(a, b) == "b" else elementwise(NOT_EQUAL, a, b)
+
+
+def less(a: Operand, b: Operand) -> Any:
+    """Whether ``a < b``, element by element; False where either is NaN.
+
+    >>> less(kn.array([1, 2]), 2)  # [True, False]
+    """
+    return bitwise_and(logical_not(a), b) if common_kind(a, b) == "b" else elementwise(LESS, a, b)
+
+
+def less_equal(a: Operand, b: Operand) -> Any:
+    """Whether ``a <= b``, element by element; False where either is NaN.
+
+    >>> less_equal(kn.array([1, 3]), 2)  # [True, False]
+    """
+    return bitwise_or(logical_not(a), b) if common_kind(a, b) == "b" else elementwise(LESS_EQUAL, a, b)
+
+
+def greater(a: Operand, b: Operand) -> Any:
+    """Whether ``a > b``, element by element; False where either is NaN.
+
+    >>> greater(kn.array([1, 3]), 2)  # [False, True]
+    """
+    return less(b, a) if common_kind(a, b) == "b" else elementwise(GREATER, a, b)
+
+
+def greater_equal(a: Operand, b: Operand) -> Any:
+    """Whether ``a >= b``, element by element; False where either is NaN.
+
+    >>> greater_equal(kn.array([1, 3]), 2)  # [False, True]
+    """
+    return less_equal(b, a) if common_kind(a, b) == "b" else elementwise(GREATER_EQUAL, a, b)
+
+
+# --- what floats are like --------------------------------------------------------------------------------------------
+
+ISNAN = define.elementwise(
+    "isnan",
+    reference=np.isnan,
+    emit=lambda e, x: e.compare("uno", x, x),
+    triton="{0} != {0}",
+    result=dtypes.boolean,
+    domains=(Domain(special=(0.0, INFINITY, -INFINITY, NAN)),),
+)
+
+
+def isnan(x: Operand) -> Any:
+    """Whether elements are NaN.
+
+    >>> isnan(kn.array([1.0, float("nan")]))  # [False, True]
+    """
+    return elementwise(ISNAN, x)
+
+
+@composite()
+def isinf(x: Operand) -> Any:
+    """Whether elements are infinite, of either sign.
+
+    >>> isinf(kn.array([1.0, float("-inf")]))  # [False, True]
+    """
+    x = coerce("isinf", (x,), accepts="f")[0]
+    return bitwise_or(equal(x, INFINITY), equal(x, -INFINITY))
+
+
+@composite()
+def isfinite(x: Operand) -> Any:
+    """Whether elements are neither infinite nor NaN.
+
+    >>> isfinite(kn.array([1.0, float("nan")]))  # [True, False]
+    """
+    x = coerce("isfinite", (x,), accepts="f")[0]
+    return bitwise_and(less(x, INFINITY), greater(x, -INFINITY))

@@ -1,0 +1,521 @@
+"""Elementary functions of floats: roots, exponentials, logarithms, powers, trigonometry, erf; ``philox``'s bits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from knetc.ir.node import Node
+from knetc.ir.op import Domain, Op
+from knetc.ops import define
+from knetc.ops.apply import CONSTANT, Operand, common_kind, elementwise, is_scalar, to_nodes, wrap_like
+from knetc.ops.arithmetic import multiply, reciprocal, square, true_divide
+from knetc.ops.logic import equal, where
+from knetc.runtime.base.errors import DtypeError
+
+INFINITY = float("inf")
+NAN = float("nan")
+_EVERYWHERE = (0.0, -0.0, INFINITY, -INFINITY, NAN)
+
+
+def _vector(name: str) -> Any:
+    def emit(e: Any, *operands: Any) -> Any:
+        from knetc.ops import vector_math  # lands later
+
+        return getattr(vector_math, name)(e, *operands)
+
+    return emit
+
+
+def _function(
+    name: str,
+    reference: Any,
+    gradient: Any,
+    *,
+    low: float = -3.0,
+    high: float = 3.0,
+    special: tuple[float, ...] = (),
+    triton: str = "",
+    emit: Any = None,
+    cost: int = 12,
+    ulp: float = 4.0,
+) -> Op:
+    """A function of one float; ``gradient(x, y, dy)`` is written with the source, the result and its gradient."""
+    return define.elementwise(
+        name,
+        reference=reference,
+        gradient=lambda node, dy: (gradient(node.sources[0], node, dy),),
+        emit=emit or _vector(name),
+        triton=triton or f"libdevice.{name}({{0}})",
+        cost=cost,
+        domains=(Domain(low, high, (*_EVERYWHERE, *special)),),
+        ulp=ulp,
+    )
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype)
+
+
+def _erfc(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(math.erfc, otypes=[np.float64])(x).astype(x.dtype)
+
+
+def _sigmoid_reference(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
+
+
+# --- roots -----------------------------------------------------------------------------------------------------------
+
+SQRT = _function(
+    "sqrt", np.sqrt, lambda x, y, dy: dy * 0.5 / y, low=0.1, triton="tl.sqrt({0})", emit=lambda e, x: e.sqrt(x), cost=5
+)
+RSQRT = _function(
+    "rsqrt",
+    lambda x: (1 / np.sqrt(x)).astype(x.dtype),
+    lambda x, y, dy: dy * -0.5 * (y * y * y),
+    low=0.1,
+    triton="tl.rsqrt({0})",
+    cost=6,
+)
+CBRT = _function("cbrt", np.cbrt, lambda x, y, dy: dy / (y * y * 3), low=0.1, special=(-8.0, 27.0))
+
+# --- exponentials and logarithms -------------------------------------------------------------------------------------
+
+LN2, LN10 = math.log(2.0), math.log(10.0)
+
+EXP = _function("exp", np.exp, lambda x, y, dy: dy * y, special=(100.0, -110.0, 1000.0), triton="tl.exp({0})", cost=8)
+EXP2 = _function("exp2", np.exp2, lambda x, y, dy: dy * (y * LN2), special=(-160.0, 2000.0), triton="tl.exp2({0})")
+EXPM1 = _function("expm1", np.expm1, lambda x, y, dy: dy * (y + 1), special=(1e-9, 1000.0))
+LOG = _function("log", np.log, lambda x, y, dy: dy / x, low=0.1, special=(-1.0, 1.0), triton="tl.log({0})", cost=10)
+LOG2 = _function("log2", np.log2, lambda x, y, dy: dy / (x * LN2), low=0.1, special=(-1.0, 8.0), triton="tl.log2({0})")
+LOG10 = _function("log10", np.log10, lambda x, y, dy: dy / (x * LN10), low=0.1, special=(-1.0, 100.0))
+LOG1P = _function("log1p", np.log1p, lambda x, y, dy: dy / (x + 1), low=-0.8, special=(-1.0, -2.0, 1e-9))
+
+# --- trigonometry ----------------------------------------------------------------------------------------------------
+
+_UNIT = (1.0, -1.0, 2.0)
+
+SIN = _function("sin", np.sin, lambda x, y, dy: dy * cos(x), triton="tl.sin({0})", special=(100.0,), cost=15)
+COS = _function("cos", np.cos, lambda x, y, dy: -(dy * sin(x)), triton="tl.cos({0})", special=(100.0,), cost=15)
+TAN = _function("tan", np.tan, lambda x, y, dy: dy * (y * y + 1), low=-1.2, high=1.2, cost=20, ulp=8)
+ASIN = _function("asin", np.arcsin, lambda x, y, dy: dy * rsqrt(1 - x * x), low=-0.9, high=0.9, special=_UNIT)
+ACOS = _function("acos", np.arccos, lambda x, y, dy: -(dy * rsqrt(1 - x * x)), low=-0.9, high=0.9, special=_UNIT)
+ATAN = _function("atan", np.arctan, lambda x, y, dy: dy / (x * x + 1))
+SINH = _function("sinh", np.sinh, lambda x, y, dy: dy * cosh(x), special=(1e-6, 1000.0))
+COSH = _function("cosh", np.cosh, lambda x, y, dy: dy * sinh(x), special=(1000.0,))
+TANH = _function("tanh", np.tanh, lambda x, y, dy: dy * (1 - y * y), special=(1e-6, 1000.0), cost=10)
+ASINH = _function("asinh", np.arcsinh, lambda x, y, dy: dy * rsqrt(x * x + 1), special=(1e-6, 1e10))
+ACOSH = _function("acosh", np.arccosh, lambda x, y, dy: dy * rsqrt(x * x - 1), low=1.2, special=(1.0, 0.5, 1e10))
+ATANH = _function("atanh", np.arctanh, lambda x, y, dy: dy / (1 - x * x), low=-0.9, high=0.9, special=_UNIT)
+
+# --- erf and the logistic function -----------------------------------------------------------------------------------
+
+_TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
+
+ERF = _function("erf", _erf, lambda x, y, dy: dy * (exp(-square(x)) * _TWO_OVER_ROOT_PI), special=(1e-6, 10.0), cost=15)
+ERFC = _function(
+    "erfc",
+    _erfc,
+    lambda x, y, dy: dy * (exp(-square(x)) * -_TWO_OVER_ROOT_PI),
+    special=(-10.0, 5.0),
+    cost=15,
+    ulp=8,
+)
+SIGMOID = _function(
+    "sigmoid",
+    _sigmoid_reference,
+    lambda x, y, dy: dy * (y - y * y),
+    special=(1000.0, -1000.0),
+    triton="1 / (1 + tl.exp(-{0}))",
+)
+
+
+def _emit_softplus(e: Any, x: Any) -> Any:
+    positive = e.select(e.compare("lt", x, e.constant(0.0, x.dtype)), e.constant(0.0, x.dtype), x)
+    return e.add(positive, _vector("log1p")(e, _vector("exp")(e, e.neg(e.abs(x)))))
+
+
+SOFTPLUS = _function(
+    "softplus",
+    lambda x: np.logaddexp(x, np.zeros((), x.dtype)),
+    lambda x, y, dy: dy * sigmoid(x),
+    emit=_emit_softplus,
+    special=(1000.0, -1000.0),
+    triton="tl.maximum({0}, 0) + libdevice.log1p(tl.exp(-tl.abs({0})))",
+    cost=20,
+)
+
+# --- functions of two arguments --------------------------------------------------------------------------------------
+
+
+def _atan2_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    y, x = node.sources
+    part = dy / (x * x + y * y)
+    return part * x, -(part * y)
+
+
+ATAN2 = define.elementwise(
+    "atan2",
+    reference=np.arctan2,
+    gradient=_atan2_gradient,
+    emit=_vector("atan2"),
+    triton="libdevice.atan2({0}, {1})",
+    arity=2,
+    cost=25,
+    domains=(Domain(0.2, 3.0, special=(0.0, -1.0, INFINITY)),),
+)
+
+
+def _emit_hypot(e: Any, a: Any, b: Any) -> Any:
+    """Scaled by the larger side, so that no square overflows."""
+    a, b = e.abs(a), e.abs(b)
+    a_larger = e.compare("gt", a, b)
+    larger, smaller = e.select(a_larger, a, b), e.select(a_larger, b, a)
+    zero, one, infinity = (e.constant(v, a.dtype) for v in (0.0, 1.0, INFINITY))
+    ratio = e.select(e.compare("eq", larger, zero), zero, e.div(smaller, larger))
+    finite = e.mul(larger, e.sqrt(e.fma(ratio, ratio, one)))
+    infinite = e.or_(e.compare("eq", a, infinity), e.compare("eq", b, infinity))
+    return e.select(infinite, infinity, finite)
+
+
+HYPOT = define.elementwise(
+    "hypot",
+    reference=np.hypot,
+    gradient=lambda node, dy: (dy * (node.sources[0] / node), dy * (node.sources[1] / node)),
+    emit=_emit_hypot,
+    triton="libdevice.hypot({0}, {1})",
+    arity=2,
+    cost=15,
+    domains=(Domain(0.2, 3.0, special=(0.0, 1e30, INFINITY)),),
+)
+
+
+def _power_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    base, exponent = node.sources
+    if exponent.op is CONSTANT:
+        p = exponent["value"]
+        return (None if p == 0 else dy * (power(base, p - 1) * p)), None
+    # x^0 is flat even at 0, where p x^(p-1) is 0 * inf; 0^p is flat for positive p, where y log x is 0 * -inf
+    to_base = where(equal(exponent, 0), 0, exponent * power(base, exponent - 1))
+    to_exponent = where(equal(base, 0), 0, node * log(base))
+    return dy * to_base, dy * to_exponent
+
+
+POWER = define.elementwise(
+    "power",
+    reference=np.power,
+    gradient=_power_gradient,
+    emit=_vector("pow"),
+    triton="libdevice.pow({0}, {1})",
+    symbol="**",
+    arity=2,
+    cost=30,
+    domains=(Domain(0.2, 3.0, special=(0.0, 1.0, -2.0, INFINITY)), Domain(-2.0, 2.0, special=(0.0, 1.0, 2.0, -3.0))),
+    ulp=8,
+)
+
+
+def _integer_power_reference(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    return np.where(exponent < 0, 0, np.power(base, np.maximum(exponent, 0))).astype(base.dtype)
+
+
+def _emit_integer_power(e: Any, base: Any, exponent: Any) -> Any:
+    """By squaring, bit after bit of the exponent; wraps as all integer arithmetic does."""
+    zero, one = e.constant(0, base.dtype), e.constant(1, base.dtype)
+    result = one
+    for bit in range(base.dtype.itemsize * 8 - 1):
+        taken = e.and_(e.lshr(exponent, e.constant(bit, base.dtype)), one)
+        result = e.select(e.compare("ne", taken, zero), e.mul(result, base), result)
+        base = e.mul(base, base)
+    return e.select(e.compare("lt", exponent, zero), zero, result)
+
+
+INTEGER_POWER = define.elementwise(
+    "integer_power",
+    reference=_integer_power_reference,
+    emit=_emit_integer_power,
+    triton="libdevice.pow({0}.to(tl.float64), {1}.to(tl.float64)).to({dtype})",
+    accepts="i",
+    arity=2,
+    cost=100,
+)
+
+
+def power(base: Operand, exponent: Operand) -> Any:
+    """``base ** exponent``, element by element; NaN for a negative float with a fraction as its exponent.
+
+    Small whole exponents given as Python numbers become products. Integer arrays keep their dtype and take no negative
+    exponents: a Python one raises DtypeError, an element of an array gives 0. The derivative with respect to the base
+    is 0 for exponent 0; that with respect to the exponent is 0 for base 0 and NaN for negative bases.
+
+    >>> power(kn.array([2.0, 3.0]), 3)  # [8, 27]
+    """
+    if is_scalar(exponent) and not is_scalar(base):
+        simple = _simple_power(base, exponent)
+        if simple is not None:
+            return simple
+    if common_kind(base, exponent) == "f":
+        return elementwise(POWER, base, exponent)
+    if is_scalar(exponent) and exponent < 0:
+        raise DtypeError(
+            "power: integers cannot be raised to a negative power; make the base floating, for example with "
+            "x.astype('float32')"
+        )
+    return elementwise(INTEGER_POWER, base, exponent)
+
+
+pow = power
+
+
+def _simple_power(base: Operand, exponent: bool | int | float) -> Any:
+    """Powers that are cheaper as products, quotients or roots; None for the others."""
+    floating = common_kind(base) == "f"
+    if isinstance(exponent, float) and not floating:
+        [node] = to_nodes(base)
+        return power(wrap_like((base,), true_divide(node, 1)), exponent)
+    if exponent == 1:
+        [node] = to_nodes(base)
+        return wrap_like((base,), node)
+    if exponent == 2:
+        return square(base)
+    if exponent == 3:
+        return multiply(square(base), base)
+    if floating and exponent == -1:
+        return reciprocal(base)
+    if floating and exponent == 0.5:
+        return sqrt(base)
+    return None
+
+
+# --- plain functions -------------------------------------------------------------------------------------------------
+
+
+def sqrt(x: Operand) -> Any:
+    """The square root; NaN of negative numbers.
+
+    >>> sqrt(kn.array([4.0, 9.0]))  # [2, 3]
+    """
+    return elementwise(SQRT, x)
+
+
+def rsqrt(x: Operand) -> Any:
+    """One over the square root.
+
+    >>> rsqrt(kn.array([4.0]))  # [0.5]
+    """
+    return elementwise(RSQRT, x)
+
+
+def cbrt(x: Operand) -> Any:
+    """The cube root, of negative numbers too.
+
+    >>> cbrt(kn.array([-8.0, 27.0]))  # [-2, 3]
+    """
+    return elementwise(CBRT, x)
+
+
+def exp(x: Operand) -> Any:
+    """The exponential function.
+
+    >>> exp(kn.array([0.0, 1.0]))  # [1, 2.7182817]
+    """
+    return elementwise(EXP, x)
+
+
+def exp2(x: Operand) -> Any:
+    """Two to the power of x.
+
+    >>> exp2(kn.array([3.0]))  # [8]
+    """
+    return elementwise(EXP2, x)
+
+
+def expm1(x: Operand) -> Any:
+    """``exp(x) - 1``, accurate where x is small.
+
+    >>> expm1(kn.array([1e-9]))  # [1e-9]
+    """
+    return elementwise(EXPM1, x)
+
+
+def log(x: Operand) -> Any:
+    """The natural logarithm; -inf at 0, NaN below.
+
+    >>> log(kn.array([1.0]))  # [0]
+    """
+    return elementwise(LOG, x)
+
+
+def log2(x: Operand) -> Any:
+    """The logarithm to base 2.
+
+    >>> log2(kn.array([8.0]))  # [3]
+    """
+    return elementwise(LOG2, x)
+
+
+def log10(x: Operand) -> Any:
+    """The logarithm to base 10.
+
+    >>> log10(kn.array([100.0]))  # [2]
+    """
+    return elementwise(LOG10, x)
+
+
+def log1p(x: Operand) -> Any:
+    """``log(1 + x)``, accurate where x is small.
+
+    >>> log1p(kn.array([1e-9]))  # [1e-9]
+    """
+    return elementwise(LOG1P, x)
+
+
+def sin(x: Operand) -> Any:
+    """The sine.
+
+    >>> sin(kn.array([0.5]))  # [0.47942555]
+    """
+    return elementwise(SIN, x)
+
+
+def cos(x: Operand) -> Any:
+    """The cosine.
+
+    >>> cos(kn.array([0.5]))  # [0.87758255]
+    """
+    return elementwise(COS, x)
+
+
+def tan(x: Operand) -> Any:
+    """The tangent.
+
+    >>> tan(kn.array([0.5]))  # [0.5463025]
+    """
+    return elementwise(TAN, x)
+
+
+def asin(x: Operand) -> Any:
+    """The angle in [-pi/2, pi/2] whose sine is x; NaN outside [-1, 1].
+
+    >>> asin(kn.array([0.5]))  # [0.5235988]
+    """
+    return elementwise(ASIN, x)
+
+
+def acos(x: Operand) -> Any:
+    """The angle in [0, pi] whose cosine is x; NaN outside [-1, 1].
+
+    >>> acos(kn.array([0.5]))  # [1.0471976]
+    """
+    return elementwise(ACOS, x)
+
+
+def atan(x: Operand) -> Any:
+    """The angle in [-pi/2, pi/2] whose tangent is x.
+
+    >>> atan(kn.array([0.5]))  # [0.4636476]
+    """
+    return elementwise(ATAN, x)
+
+
+def sinh(x: Operand) -> Any:
+    """The hyperbolic sine.
+
+    >>> sinh(kn.array([0.5]))  # [0.5210953]
+    """
+    return elementwise(SINH, x)
+
+
+def cosh(x: Operand) -> Any:
+    """The hyperbolic cosine.
+
+    >>> cosh(kn.array([0.5]))  # [1.127626]
+    """
+    return elementwise(COSH, x)
+
+
+def tanh(x: Operand) -> Any:
+    """The hyperbolic tangent.
+
+    >>> tanh(kn.array([0.5]))  # [0.46211717]
+    """
+    return elementwise(TANH, x)
+
+
+def asinh(x: Operand) -> Any:
+    """The number whose hyperbolic sine is x.
+
+    >>> asinh(kn.array([0.5]))  # [0.48121184]
+    """
+    return elementwise(ASINH, x)
+
+
+def acosh(x: Operand) -> Any:
+    """The number at least 0 whose hyperbolic cosine is x; NaN below 1.
+
+    >>> acosh(kn.array([1.5]))  # [0.9624237]
+    """
+    return elementwise(ACOSH, x)
+
+
+def atanh(x: Operand) -> Any:
+    """The number whose hyperbolic tangent is x; NaN outside [-1, 1].
+
+    >>> atanh(kn.array([0.5]))  # [0.54930615]
+    """
+    return elementwise(ATANH, x)
+
+
+def erf(x: Operand) -> Any:
+    """The error function.
+
+    >>> erf(kn.array([0.5]))  # [0.5204999]
+    """
+    return elementwise(ERF, x)
+
+
+def erfc(x: Operand) -> Any:
+    """One less the error function, accurate where it is small.
+
+    >>> erfc(kn.array([0.5]))  # [0.4795001]
+    """
+    return elementwise(ERFC, x)
+
+
+def sigmoid(x: Operand) -> Any:
+    """The logistic function ``1 / (1 + exp(-x))``; never overflows.
+
+    >>> sigmoid(kn.array([0.0, 1000.0]))  # [0.5, 1]
+    """
+    return elementwise(SIGMOID, x)
+
+
+def softplus(x: Operand) -> Any:
+    """``log(1 + exp(x))``; never overflows.
+
+    >>> softplus(kn.array([0.0, 1000.0]))  # [0.6931472, 1000]
+    """
+    return elementwise(SOFTPLUS, x)
+
+
+sigm = sigmoid
+
+
+def atan2(y: Operand, x: Operand) -> Any:
+    """The angle of the point (x, y), in [-pi, pi].
+
+    >>> atan2(kn.array([1.0]), kn.array([-1.0]))  # [2.3561945]
+    """
+    return elementwise(ATAN2, y, x)
+
+
+def hypot(a: Operand, b: Operand) -> Any:
+    """``sqrt(a*a + b*b)`` without overflow; the gradient at (0, 0) is NaN.
+
+    >>> hypot(kn.array([3.0]), kn.array([4.0]))  # [5]
+    """
+    return elementwise(HYPOT, a, b)
