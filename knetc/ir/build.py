@@ -79,7 +79,7 @@ def graph_of(
         for node in topological((*found, *outputs), inputs):
             if node in new:
                 continue
-            if node.op.kind is Kind.LEAF and node.op.name != "constant":
+            if node.op.kind is Kind.LEAF and node.op.reference is None:
                 raise CheckError(f"{node!r} is needed, but is no input of the graph")
             if node.op.kind is Kind.EFFECT:
                 found.append(node)
