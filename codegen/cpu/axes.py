@@ -170,10 +170,10 @@ def exchanged(loops: Loops) -> Loops | None:
     for statement in stages[0].body:
         if isinstance(statement, Reduce):
             parts = len(statement.op.combine.identity(statement.dtype)) if statement.op.combine else 1
-            results = tuple(range(number, number + parts))
+            folded = tuple(range(number, number + parts))
             number += parts
-            after.append(Store(statement.argument, statement.offset, results[-1]))
-            statement = replace(statement, over="inner", results=results, argument=-1, offset=Offset())
+            after.append(Store(statement.argument, statement.offset, folded[-1]))
+            statement = replace(statement, over="inner", results=folded, argument=-1, offset=Offset())
         body.append(statement)
     nest = replace(loops.nest, stages=(Stage("element", tuple(body)), Stage("row", tuple(after))))
     return rebuild(Loops(nest, loops.dynamic), list(loops.inner), list(loops.outer))

@@ -15,7 +15,7 @@ from knetc.codegen.cpu.axes import Loops, exchanged, simplified
 from knetc.codegen.cpu.frame import Frame
 from knetc.codegen.cpu.native import Target, attributes_text
 from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
-from knetc.codegen.cpu.scope import Cell, Scope, state_dtypes
+from knetc.codegen.cpu.scope import Cell, Scope, Total, state_dtypes
 from knetc.codegen.cpu.walk import Lanes, Rows, Walk
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
@@ -109,7 +109,7 @@ class _Lowering:
         rows = function.rows()
         per_chunk = frame.slot(function.value(size), "i64")
         walk = function.begin()
-        cells: dict[int, Cell] = {r_id: Cell.variable(walk.scope, r) for r in reductions for r_id in [id(r)]}
+        cells: dict[int, Cell] = {id(r): Total.variable(walk.scope, r) for r in reductions if r.over == "all"}
         with frame.loop("%lo", "%hi") as chunk:
             low = frame.mul(chunk, per_chunk)
             high = frame.min(frame.add(low, per_chunk), rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from knetc.codegen.cpu.axes import Loops
@@ -197,7 +198,7 @@ class Cell:
         self.scope, self.reduce, self.pointers = scope, reduce, pointers
 
     @classmethod
-    def variable(cls, scope: Scope, reduce: Reduce) -> Cell:
+    def variable(cls, scope: Scope, reduce: Reduce) -> Self:
         """A cell of registers."""
         return cls(scope, reduce, tuple(scope.frame.variable(d) for d in state_dtypes(reduce)))
 
@@ -214,3 +215,41 @@ class Cell:
 
     def merge(self, state: State, index: str = "0") -> None:
         self.write(self.scope.merge(self.reduce, self.read(index), state), index)
+
+
+class Total(Cell):
+    """A sum of sums. Of floats it keeps what rounding loses, so that many parts add up as exactly as few."""
+
+    def __init__(self, scope: Scope, reduce: Reduce, pointers: tuple[str, ...]) -> None:
+        super().__init__(scope, reduce, pointers)
+        self.lost = ""
+        if dtypes.is_float(reduce.dtype) and combine_of(reduce).reassociable == "add":
+            self.lost = scope.frame.variable(reduce.dtype)
+
+    def write(self, state: State, index: str = "0") -> None:
+        super().write(state, index)
+        if self.lost:
+            e = self.scope.frame.emitter
+            e.store(e.constant(0.0, self.reduce.dtype), self.lost, "0")
+
+    def read(self, index: str = "0") -> State:
+        state = super().read(index)
+        if not self.lost:
+            return state
+        e = self.scope.frame.emitter
+        lost = e.load(self.lost, "0", self.reduce.dtype)
+        # after an infinity nothing is lost, but the difference that tells so is NaN
+        lost = e.select(e.compare("uno", lost, lost), e.constant(0.0, self.reduce.dtype), lost)
+        return (e.add(state[0], lost),)
+
+    def merge(self, state: State, index: str = "0") -> None:
+        if not self.lost:
+            super().merge(state, index)
+            return
+        e = self.scope.frame.emitter
+        (total,), (value,) = super().read(index), state
+        both = e.add(total, value)
+        added = e.sub(both, total)
+        error = e.add(e.sub(total, e.sub(both, added)), e.sub(value, added))
+        e.store(e.add(e.load(self.lost, "0", self.reduce.dtype), error), self.lost, "0")
+        super().write((both,), index)

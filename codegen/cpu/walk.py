@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from knetc.codegen.cpu.axes import Loops, results, used_values, value_dtypes
 from knetc.codegen.cpu.plan import Plan, ordered
-from knetc.codegen.cpu.scope import Cell, Scope, State, identity
+from knetc.codegen.cpu.scope import Cell, Scope, State, Total, identity
 from knetc.codegen.loopnest import Compute, Constant, Load, Offset, Reduce, Stage, Statement, Store
 
 BLOCK = 4096
@@ -105,10 +105,12 @@ class Rows(Walk):
         scope = self.scope
         shared = dict(scope.values)
         folds = [s for s in stage.body if isinstance(s, Reduce) and s.over != "outer"]
-        totals = {id(r): Cell.variable(scope, r) for r in folds}
+        axes = self.plan.inner_order(stage)
+        kind = Total if self._in_blocks(folds, axes) else Cell
+        totals = {id(r): kind.variable(scope, r) for r in folds}
         for cell in totals.values():
             cell.clear()
-        self._nested(stage, self.plan.inner_order(stage), totals)
+        self._nested(stage, axes, totals)
         scope.values = shared
         for reduce in folds:
             state = totals[id(reduce)].read()
@@ -128,8 +130,7 @@ class Rows(Walk):
                 scope.axes[axis] = index
                 self._nested(stage, axes[1:], totals)
             return
-        folds = list(totals.values())
-        if not folds or any(ordered(cell.reduce) for cell in folds):
+        if not any(isinstance(total, Total) for total in totals.values()):
             self._innermost(stage, axis, start, extent, totals)
         elif axis != self.loops.dynamic and self.loops.extent(axis) <= 2 * BLOCK:
             self._block(stage, axis, "0", extent, totals)
@@ -138,6 +139,12 @@ class Rows(Walk):
             with frame.loop("0", blocks) as block:
                 low = frame.mul(block, str(BLOCK))
                 self._block(stage, axis, low, frame.min(frame.add(low, str(BLOCK)), extent), totals)
+
+    def _in_blocks(self, folds: Sequence[Reduce], axes: Sequence[int]) -> bool:
+        """Whether folds are made of the folds of blocks: in long rows, where order is free."""
+        if any(ordered(reduce) for reduce in folds):
+            return False
+        return self.loops.dynamic in axes or self.loops.columns > 2 * BLOCK
 
     def _block(self, stage: Stage, axis: int, low: str, high: str, totals: Mapping[int, Cell]) -> None:
         """Elements folded by themselves first, then added to the totals."""

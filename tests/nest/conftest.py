@@ -156,6 +156,15 @@ class Builder:
         self._body.append(Compute(v, OPS[name], self.types[v], operands, attributes))
         return v
 
+    def cast(self, value: int, dtype: Any) -> int:
+        v = self._new(dtype)
+        self._body.append(Compute(v, OPS["cast"], np.dtype(dtype), (value,), {"dtype": np.dtype(dtype)}))
+        return v
+
+    @staticmethod
+    def range(axes: Strides, low: int, high: int) -> Range:
+        return Range(Offset(axes=axes), low, high)
+
     def store(
         self,
         argument: int,
