@@ -1,0 +1,521 @@
+"""Elementary functions as straight-line scalar code over an emitter, which backends inline, fuse and widen.
+
+Each function takes ``(emitter, x)`` or ``(emitter, x, y)`` with float32 or float64 values and returns a value of the
+same dtype; it is what the ``emit`` field of an operation's record calls. None of them branches or looks into a table,
+and none needs a fused multiply-add to be right, so the loop vectoriser takes them at any instruction-set level, and a
+vector body and its scalar tail give the same bits.
+
+Special values are as in C's annex F: signed zeros, infinities, NaN and subnormal numbers, in and out. Errors are below
+2 ulp in float32 and 4 ulp in float64 over the whole domain (``benchmarks/accuracy.py`` measures them). The one limit:
+``sin``, ``cos`` and ``tan`` of numbers beyond 2**30 are NaN rather than wrong.
+
+>>> from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
+>>> exp(LlvmEmitter(), Scalar("%x", dtypes.f32)).dtype
+dtype('float32')
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from knetc.ops import vector_coefficients as fitted
+from knetc.ops.vector_expression import Number, bits_of, in_double, on_numbers, polynomial, power_of_two, select
+from knetc.runtime.base import dtypes
+
+LOG2_E = 1 / math.log(2)
+
+#: ln 2 and log10 2 as a head, whose products with an exponent are exact, and the rest
+LN2 = {
+    dtypes.f32: (0.693145751953125, 1.428606765330187e-06),
+    dtypes.f64: (0.693147180369123816490, 1.90821492927058770002e-10),
+}
+LOG10_2 = (3.01029995663611771306e-01, 3.69423907715893078616e-13)
+
+# --- exponentials ----------------------------------------------------------------------------------------------------
+
+
+def _nearest_integer(x: Number) -> tuple[Number, Number]:
+    """The integer nearest to ``x``, as an integer and as a float; right for magnitudes below 2**(mantissa bits - 1)."""
+    magic = x.format.magic
+    shifted = x + magic
+    return shifted.bits() - bits_of(magic, x.dtype), shifted - magic
+
+
+def _reduce(x: Number) -> tuple[Number, Number]:
+    """``n`` and ``r`` with x = n ln 2 + r and |r| <= ln 2 / 2."""
+    n, whole = _nearest_integer(x * LOG2_E)
+    head, rest = LN2[x.dtype]
+    return n, whole.fma(-rest, whole.fma(-head, x))
+
+
+def _exp_reduced(r: Number) -> Number:
+    """exp(r) for |r| <= ln 2 / 2."""
+    return polynomial(r, fitted.EXP[r.dtype]).fma(r * r, r) + 1.0
+
+
+def _expm1_reduced(r: Number) -> Number:
+    """exp(r) - 1 for |r| <= ln 2 / 2."""
+    return polynomial(r, fitted.EXPM1[r.dtype]).fma(r * r, r)
+
+
+def _scale(x: Number, n: Number) -> Number:
+    """``x * 2**n`` for x near 1, in two steps, so that the result may be subnormal or infinite."""
+    half = n >> 1
+    return x * power_of_two(half) * power_of_two(n - half)
+
+
+def _exp_shifted(x: Number, shift: int) -> Number:
+    """``exp(x) * 2**shift``, rounded once even where exp(x) itself is out of range."""
+    low, high = (-104.5, 90.0) if x.dtype == dtypes.f32 else (-746.0, 711.0)
+    n, r = _reduce(x.at_most(high).at_least(low))
+    return _scale(_exp_reduced(r), n + shift if shift else n)
+
+
+def _exp(x: Number) -> Number:
+    return _exp_shifted(x, 0)
+
+
+def _exp2(x: Number) -> Number:
+    low, high = (-152.0, 130.0) if x.dtype == dtypes.f32 else (-1077.0, 1026.0)
+    x = x.at_most(high).at_least(low)
+    n, whole = _nearest_integer(x)
+    return _scale(_exp_reduced((x - whole) * math.log(2)), n)
+
+
+def _half_expm1(x: Number) -> Number:
+    """(exp(x) - 1) / 2, which is finite a little longer than expm1."""
+    low, high = (-18.0, 89.5) if x.dtype == dtypes.f32 else (-38.0, 710.5)
+    n, r = _reduce(x.at_most(high).at_least(low))
+    quarter = power_of_two(n - 2)  # a quarter: 2**(n - 1) could be infinite
+    result = quarter.fma(_expm1_reduced(r), quarter - 0.25)
+    return result + result
+
+
+def _tiny(x: Number) -> Number:
+    """Whether ``x`` is so near 0 that an odd function with slope 1 is x itself: keeps -0 and subnormal numbers."""
+    return abs(x) < 2.0 ** -(x.format.mantissa_bits // 2 + 3)
+
+
+def _expm1(x: Number) -> Number:
+    half = _half_expm1(x)
+    return select(abs(x) < 2.0 ** -(x.format.mantissa_bits + 2), x, half + half)
+
+
+def _tanh(x: Number) -> Number:
+    a = abs(x).at_most(9.5 if x.dtype == dtypes.f32 else 20.0)
+    n, r = _reduce(a + a)
+    power = power_of_two(n)
+    if x.dtype == dtypes.f64:
+        em = power.fma(_expm1_reduced(r), power - 1.0)
+        return (em / (em + 2.0)).copysign(x)
+    outer = 1.0 - 2.0 / _exp_reduced(r).fma(power, 1.0)
+    square = a * a
+    inner = (a * square).fma(polynomial(square, fitted.TANH_F32), a)
+    return select(a < 0.625, inner, outer).copysign(x)
+
+
+def _sinh(x: Number) -> Number:
+    half = _half_expm1(abs(x))
+    bounded = half.at_most(2.0**60)  # from where on the quotient is 1/2
+    return select(_tiny(x), x, (half + bounded / (bounded + bounded + 1.0)).copysign(x))
+
+
+def _cosh(x: Number) -> Number:
+    half = _exp_shifted(abs(x), -1)
+    return half + 0.25 / half
+
+
+def _sigmoid(x: Number) -> Number:
+    # exp of the negative magnitude neither overflows nor loses the small results on the left
+    t = _exp(-abs(x))
+    return select(x < 0.0, t, 1.0) / (t + 1.0)
+
+
+# --- logarithms ------------------------------------------------------------------------------------------------------
+
+
+def _split_normal(x: Number) -> tuple[Number, Number]:
+    """As ``_split``, for numbers that are not subnormal; ``e`` is an integer."""
+    bits, width = x.bits(), x.format.mantissa_bits
+    e = (bits - bits_of(math.sqrt(0.5), x.dtype)) >> width
+    return e, (bits - (e << width)).as_float() - 1.0
+
+
+def _split(x: Number) -> tuple[Number, Number]:
+    """``e`` and ``f`` with x = 2**e (1 + f) and sqrt(1/2) <= 1 + f < sqrt 2, for positive finite ``x``; both floats."""
+    up = x.format.mantissa_bits + 1
+    small = x < x.format.smallest_normal
+    e, f = _split_normal(select(small, x * 2.0**up, x))
+    return select(small, e - up, e).to(x.dtype), f
+
+
+def _log_near_one(f: Number, addend: Number | float) -> Number:
+    """log(1 + f) + addend for the ``f`` of ``_split`` and an addend that is smaller or much more accurate."""
+    square = f * f
+    if f.dtype == dtypes.f32:
+        rest = (square * f).fma(polynomial(f, fitted.LOG_F32), addend)
+        return f + square.fma(-0.5, rest)
+    s = f / (f + 2.0)
+    z = s * s
+    half = square * 0.5
+    return s.fma(z.fma(polynomial(z, fitted.LOG_F64), half), addend) - half + f
+
+
+def _log_special(x: Number, result: Number) -> Number:
+    """The values of a logarithm at 0, infinity, NaN and to the left of 0; elsewhere ``result``."""
+    special = select(x < 0.0, math.nan, select(x.equals(0.0), -math.inf, x))
+    return select((x > 0.0) & (x < math.inf), result, special)
+
+
+def _log(x: Number) -> Number:
+    e, f = _split(x)
+    head, rest = LN2[x.dtype]
+    return _log_special(x, e.fma(head, _log_near_one(f, e * rest)))
+
+
+def _log1p(x: Number) -> Number:
+    u = x + 1.0
+    # what rounding took from u, relative to u: the first term of the logarithm's series there
+    lost = select((u > 0.0) & (u < math.inf), (x - (u - 1.0)) / u, 0.0)
+    n, f = _split_normal(u)
+    e = n.to(x.dtype)
+    head, rest = LN2[x.dtype]
+    result = _log_special(u, e.fma(head, _log_near_one(f, e.fma(rest, lost))))
+    return select(abs(x) < 2.0 ** -(x.format.mantissa_bits + 2), x, result)
+
+
+@in_double
+def _log2(x: Number) -> Number:
+    e, f = _split(x)
+    return _log_special(x, _log_near_one(f, 0.0).fma(LOG2_E, e))
+
+
+@in_double
+def _log10(x: Number) -> Number:
+    e, f = _split(x)
+    return _log_special(x, e.fma(LOG10_2[0], _log_near_one(f, 0.0).fma(1 / math.log(10), e * LOG10_2[1])))
+
+
+def _asinh_of_magnitude(a: Number) -> Number:
+    huge = a > 1e100  # where the square would overflow, and log1p is log
+    inner = a + a * a / ((a.fma(a, 1.0)).sqrt() + 1.0)
+    return _log1p(select(huge, a, inner)) + select(huge, math.log(2), a.constant(0.0))
+
+
+@in_double
+def _asinh(x: Number) -> Number:
+    return _asinh_of_magnitude(abs(x)).copysign(x)
+
+
+@in_double
+def _acosh(x: Number) -> Number:
+    t = x - 1.0
+    huge = x > 1e100
+    inner = t + (t * (t + 2.0)).sqrt()
+    result = _log1p(select(huge, x, inner)) + select(huge, math.log(2), x.constant(0.0))
+    return select(x < 1.0, math.nan, result)
+
+
+@in_double
+def _atanh(x: Number) -> Number:
+    a = abs(x)
+    return (_log1p((a + a) / (1.0 - a)) * 0.5).copysign(x)
+
+
+# --- trigonometry ----------------------------------------------------------------------------------------------------
+
+#: pi/2 in pieces; products of all but the last with an integer below 2**30 are exact
+QUARTER_TURN = (
+    1.570796251296997, 7.549789415861596e-08, 5.390302529957765e-15, 3.2820031633724233e-22, 3.7950107727212256e-29
+)  # fmt: skip
+QUARTER_TURN_SHORT = (1.570796251296997, 7.549789415861596e-08, 5.390302858158119e-15)
+TRIGONOMETRIC_LIMIT = 2.0**30
+
+
+def _reduce_turns(x: Number, pieces: tuple[float, ...]) -> tuple[Number, Number]:
+    """Quarter turns in ``x`` (an integer) and the remaining angle, in [-pi/4, pi/4]."""
+    n, whole = _nearest_integer(x * (2 / math.pi))
+    r = x
+    for piece in pieces:
+        r = whole.fma(-piece, r)
+    return n, select(abs(x) < TRIGONOMETRIC_LIMIT, r, math.nan)
+
+
+def _sin_cos(r: Number) -> tuple[Number, Number]:
+    """Sine and cosine of an angle in [-pi/4, pi/4]."""
+    z = r * r
+    sine = (r * z).fma(polynomial(z, fitted.SIN[r.dtype]), r)
+    cosine = (z * z).fma(polynomial(z, fitted.COS[r.dtype]), z.fma(-0.5, 1.0))
+    return sine, cosine
+
+
+def _reduced_angle(x: Number) -> tuple[Number, Number]:
+    """As ``_reduce_turns``, both of the width of ``x``; float32 is reduced in float64, where it is nearly exact."""
+    if x.dtype == dtypes.f64:
+        return _reduce_turns(x, QUARTER_TURN)
+    n, r = _reduce_turns(x.to(dtypes.f64), QUARTER_TURN_SHORT)
+    return n.to(dtypes.i32), r.to(dtypes.f32)
+
+
+def _flip_sign(x: Number, flags: Number, bit: int) -> Number:
+    """``x``, negated where the given bit of ``flags`` is set."""
+    sign = 8 * x.dtype.itemsize - 1
+    return (x.bits() ^ ((flags << (sign - bit)) & bits_of(-0.0, x.dtype))).as_float()
+
+
+def _sin(x: Number) -> Number:
+    n, r = _reduced_angle(abs(x))
+    sine, cosine = _sin_cos(r)
+    positive = _flip_sign(select((n & 1).equals(0), sine, cosine), n, 1)
+    return (positive.bits() ^ (x.bits() & bits_of(-0.0, x.dtype))).as_float()
+
+
+def _cos(x: Number) -> Number:
+    n, r = _reduced_angle(x)
+    sine, cosine = _sin_cos(r)
+    return _flip_sign(select((n & 1).equals(0), cosine, sine), n + 1, 1)
+
+
+@in_double
+def _tan(x: Number) -> Number:
+    n, r = _reduced_angle(x)
+    sine, cosine = _sin_cos(r)
+    even = (n & 1).equals(0)
+    result = select(even, sine, -cosine) / select(even, cosine, sine)
+    return select(x.equals(0.0), x, result)
+
+
+def _atan_of_magnitude(a: Number) -> Number:
+    """atan for positive numbers: turned by an eighth or a quarter of pi times 4 to where the series is short."""
+    beyond, middle = a > 1 + math.sqrt(2), a > math.sqrt(2) - 1
+    t = select(beyond, -1.0, select(middle, a - 1.0, a)) / select(beyond, a, select(middle, a + 1.0, a.constant(1.0)))
+    z = t * t
+    series = (t * z).fma(polynomial(z, fitted.ATAN), t)
+    return select(beyond, math.pi / 2, select(middle, math.pi / 4, a.constant(0.0))) + series
+
+
+@in_double
+def _atan(x: Number) -> Number:
+    return _atan_of_magnitude(abs(x)).copysign(x)
+
+
+@in_double
+def _atan2(y: Number, x: Number) -> Number:
+    ay, ax = abs(y), abs(x)
+    steep = ay > ax
+    quotient = select(steep, ax, ay) / select(steep, ay, ax)
+    quotient = select(ax.equals(ay), select(ax.equals(0.0), ax, 1.0), quotient)  # 0/0 and infinity/infinity are defined
+    angle = _atan_of_magnitude(quotient)
+    angle = select(steep, math.pi / 2 - angle, angle)
+    angle = select(x.bits() < 0, math.pi - angle, angle)
+    return select(x.unordered(y), math.nan, angle.copysign(y))
+
+
+def _asin_pieces(x: Number) -> tuple[Number, Number]:
+    """Whether |x| > 1/2, and the arc sine of |x|, or there of sqrt((1 - |x|) / 2), which is half the arc cosine."""
+    a = abs(x)
+    large = a > 0.5
+    z = select(large, 0.5 - a * 0.5, a * a)
+    t = select(large, z.sqrt(), a)
+    return large, (t * z).fma(polynomial(z, fitted.ASIN), t)
+
+
+@in_double
+def _asin(x: Number) -> Number:
+    large, arc = _asin_pieces(x)
+    return select(large, math.pi / 2 - (arc + arc), arc).copysign(x)
+
+
+@in_double
+def _acos(x: Number) -> Number:
+    large, arc = _asin_pieces(x)
+    left = x < 0.0
+    near_one = select(left, math.pi - (arc + arc), arc + arc)
+    return select(large, near_one, math.pi / 2 - select(left, -arc, arc))
+
+
+# --- error function --------------------------------------------------------------------------------------------------
+
+
+def _erf(x: Number) -> Number:
+    top, centre = (4.0, 2.5) if x.dtype == dtypes.f32 else (6.0, 3.5)
+    a = abs(x).at_most(top)
+    small = a < 1.0
+    square = x * x
+    inner = x.fma(polynomial(square, fitted.ERF_SMALL[x.dtype]), x)
+    # where the result is the inner one, any small number does; it keeps the exponential within range
+    n, r = _reduce(-select(small, 1.0, polynomial(a - centre, fitted.ERF_LARGE[x.dtype])))
+    outer = 1.0 - _exp_reduced(r) * power_of_two(n)
+    return select(small, inner, outer.copysign(x))
+
+
+@in_double
+def _erfc(x: Number) -> Number:
+    a = abs(x).at_most(28.0)
+    # exp(-a²) needs all of a²: the square of a's upper half is exact, and the rest is a small correction
+    upper = _upper_half(a)
+    n, r = _reduce(-(upper * upper))
+    r = (a - upper).fma(-(a + upper), r)
+    fraction = polynomial((a - 4.0) / (a + 4.0), fitted.ERFC) / a.fma(2.0, 1.0)
+    tail = _scale(_exp_reduced(r) * fraction, n)
+    outer = select(x < 0.0, 2.0 - tail, tail)
+    square = x * x
+    inner = 1.0 - x.fma(polynomial(square, fitted.ERF_SMALL[dtypes.f64]), x)
+    return select(abs(x) < 0.5, inner, outer)
+
+
+# --- powers and roots ------------------------------------------------------------------------------------------------
+
+
+def _rsqrt(x: Number) -> Number:
+    return 1.0 / x.sqrt()
+
+
+@in_double
+def _cbrt(x: Number) -> Number:
+    a = abs(x)
+    guess = _exp(_log(a) * (1 / 3))
+    # one Newton step; without the cube, which would not be accurate where it is subnormal
+    root = guess - (guess - a / (guess * guess)) * (1 / 3)
+    return select((a > 0.0) & (a < math.inf), root.copysign(x), x)
+
+
+#: 2 / (3 ln 2): an upper half and the rest
+POWER_SCALE = (0.9617966860532761, 7.872699542894897e-09)
+
+
+def _upper_half(x: Number) -> Number:
+    """A float64 without its lower 27 bits: products of two such numbers are exact."""
+    return (x.bits() & -(1 << 27)).as_float()
+
+
+def _log2_in_two(a: Number) -> tuple[Number, Number]:
+    """log2 of a positive float64 as an upper half and a rest: together about 65 bits."""
+    e, f = _split(a)
+    d = f + 2.0
+    s = f / d
+    s_high = _upper_half(s)
+    d_high = _upper_half(d)
+    d_low = f - (d_high - 2.0)
+    s_low = (f - s_high * d_high - s_high * d_low) / d
+    # 3/2 log(1 + f) = s (3 + z + 3/2 z² Q(z)), z = s²
+    square_high = s_high * s_high
+    square_low = s_low * (s_high + s)
+    z = square_high + square_low
+    series = (z * z).fma(polynomial(z, fitted.POWER_LOG) * 1.5, square_low)
+    t_high = _upper_half(square_high + 3.0 + series)
+    t_low = series - (t_high - 3.0 - square_high)
+    u = s_high * t_high
+    v = s_low.fma(t_high, t_low * s)
+    p_high = _upper_half(u + v)
+    p_low = v - (p_high - u)
+    head = POWER_SCALE[0] * p_high
+    rest = p_high.fma(POWER_SCALE[1], p_low * (2 / 3 * LOG2_E))
+    high = _upper_half(head + rest + e)
+    return high, rest - (high - e - head)
+
+
+def _power_of_magnitude(a: Number, y: Number) -> Number:
+    """a**y for positive finite ``a`` in float64, without special cases."""
+    high, low = _log2_in_two(a)
+    y = y.at_most(2.0**70).at_least(-(2.0**70))
+    y_high = _upper_half(y)
+    head = y_high * high
+    rest = (y - y_high).fma(high, y * low)
+    total = (head + rest).at_most(1100.0).at_least(-1100.0)
+    n, whole = _nearest_integer(total)
+    inside = abs(head) < 1100.0
+    r = select(inside, head - whole + rest, 0.0)
+    return _scale(_exp_reduced(r * math.log(2)), n)
+
+
+def _power_of_magnitude_f32(a: Number, y: Number) -> Number:
+    """As ``_power_of_magnitude`` for float32, in float64 with shorter series."""
+    e, f = _split_normal(a.to(dtypes.f64))
+    s = f / (f + 2.0)
+    exponent = y.to(dtypes.f64) * s.fma(polynomial(s * s, fitted.POWER_LOG2_F32), e.to(dtypes.f64))
+    n, whole = _nearest_integer(exponent.at_most(200.0).at_least(-200.0))
+    r = select(abs(exponent) < 200.0, exponent - whole, 0.0)
+    return (polynomial(r, fitted.POWER_EXP2_F32) * power_of_two(n)).to(dtypes.f32)
+
+
+def _pow(x: Number, y: Number) -> Number:
+    a = abs(x)
+    result = (_power_of_magnitude_f32 if x.dtype == dtypes.f32 else _power_of_magnitude)(a, y)
+    rising = y > 0.0
+    result = select(a.equals(0.0), select(rising, 0.0, x.constant(math.inf)), result)
+    result = select(a.equals(math.inf), select(rising, math.inf, x.constant(0.0)), result)
+    away = select(a > 1.0, rising, ~rising)  # y goes where the power grows
+    limit = select(a.equals(1.0), 1.0, select(away, math.inf, x.constant(0.0)))
+    result = select(abs(y).equals(math.inf), limit, result)
+    half = y * 0.5
+    whole = y.trunc().equals(y)
+    odd = whole & half.trunc().differs(half)
+    result = select(odd, result.copysign(x), result)
+    result = select((x < 0.0) & (x > -math.inf) & ~whole, math.nan, result)
+    result = select(x.unordered(y), math.nan, result)
+    return select(x.equals(1.0) | y.equals(0.0), 1.0, result)
+
+
+# --- random bits -----------------------------------------------------------------------------------------------------
+
+PHILOX_MULTIPLIER, PHILOX_WEYL, PHILOX_ROUNDS = 0xD256D193, 0x9E3779B9, 10
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 32) if word >> 31 else word
+
+
+def _philox(counter: Number, key: Number) -> Number:
+    e = counter.e
+
+    def halves(x: Number) -> tuple[Number, Number]:
+        return x.to(dtypes.i32), (x >> 32).to(dtypes.i32)
+
+    left, right = halves(counter)
+    k, stream = halves(key)
+    right = right ^ stream
+    for step in range(PHILOX_ROUNDS):
+        if step:
+            k = k + _signed(PHILOX_WEYL)
+        multiplier = left.constant(_signed(PHILOX_MULTIPLIER))
+        upper = Number(e, e.mulhi_u32(multiplier.value, left.value))
+        left, right = upper ^ k ^ right, multiplier * left
+    return left
+
+
+def philox_reference(counter: np.ndarray, key: int | np.ndarray) -> np.ndarray:
+    """32 random bits for each int64 counter under an int64 key, as int32: what ``philox`` computes, in NumPy.
+
+    The generator is Philox 2x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"). Its counter words
+    are the lower half of ``counter``, and the upper half XOR the upper half of ``key``; its key is the lower half of
+    ``key``; the result is its first output word.
+
+    >>> hex(philox_reference(np.zeros(1, np.int64), 0).view(np.uint32)[0])
+    '0xff1dae59'
+    """
+    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    counters, keys = np.asarray(counter, np.int64).view(np.uint64), np.asarray(key, np.int64).view(np.uint64)
+    left, right, k = counters & mask, (counters ^ keys) >> shift, keys & mask
+    for step in range(PHILOX_ROUNDS):
+        if step:
+            k = (k + np.uint64(PHILOX_WEYL)) & mask
+        product = left * np.uint64(PHILOX_MULTIPLIER)
+        left, right = (product >> shift) ^ k ^ right, product & mask
+    return left.astype(np.uint32).view(np.int32)
+
+
+# --- what operations call --------------------------------------------------------------------------------------------
+
+exp, exp2, expm1 = on_numbers(_exp), on_numbers(_exp2), on_numbers(_expm1)
+log, log2, log10, log1p = on_numbers(_log), on_numbers(_log2), on_numbers(_log10), on_numbers(_log1p)
+sin, cos, tan = on_numbers(_sin), on_numbers(_cos), on_numbers(_tan)
+asin, acos, atan, atan2 = on_numbers(_asin), on_numbers(_acos), on_numbers(_atan), on_numbers(_atan2)
+sinh, cosh, tanh = on_numbers(_sinh), on_numbers(_cosh), on_numbers(_tanh)
+asinh, acosh, atanh = on_numbers(_asinh), on_numbers(_acosh), on_numbers(_atanh)
+erf, erfc, sigmoid = on_numbers(_erf), on_numbers(_erfc), on_numbers(_sigmoid)
+pow, cbrt, rsqrt = on_numbers(_pow), on_numbers(_cbrt), on_numbers(_rsqrt)
+philox = on_numbers(_philox)
+"""``philox(emitter, counter i64, key i64)``: 32 random bits as i32; see ``philox_reference``."""

@@ -1,0 +1,140 @@
+"""The elementary functions: exact enough, right at special values, the same bits in vectors and in scalar tails."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from knetc.codegen.cpu import native
+from knetc.runtime.base import dtypes
+
+from knetc.ops import vector_math
+from knetc.ops.vector_math import philox_reference
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scalar_kernels import LEVELS, Elementwise
+from vector_math_cases import BINARY, FLOATS, REFERENCES, errors, kernel, samples, worst
+
+BOUNDS = {dtypes.f32: 2.1, dtypes.f64: 4.0}
+SPECIAL = [
+    0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5,
+    1e-42, -1e-42, 1e-310, 100.0, -200.0, 3e38, 1e30, -1e30,
+]  # fmt: skip
+
+
+def special_values(dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.array([*SPECIAL, np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal], dtype)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", REFERENCES)
+def test_error_in_ulp(name, dtype, level):
+    error, at = worst(name, dtype, level, count=1000)
+    assert error <= BOUNDS[dtype], f"{error} ulp at {at}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", [name for name in REFERENCES if name not in BINARY])
+def test_special_values(name, dtype):
+    x = special_values(dtype)
+    if name in ("sin", "cos", "tan"):
+        x = x[~(abs(x) > 2.0**30) | np.isinf(x)]
+    actual = kernel(name, dtype)(x)
+    if name in ("erf", "erfc"):
+        exact = np.array([getattr(math, name)(v) for v in x.tolist()], np.longdouble)
+    else:
+        with np.errstate(all="ignore"):
+            exact = REFERENCES[name](x.astype(np.longdouble))
+    if name == "sigmoid":
+        exact = np.where(x == -math.inf, 0, exact)  # the formula has inf/inf there
+    found = errors(actual, exact)
+    assert (found <= BOUNDS[dtype]).all(), (x[found > 4], actual[found > 4])
+    zero = exact == 0
+    np.testing.assert_array_equal(np.signbit(actual[zero]), np.signbit(exact[zero]))
+    with np.errstate(over="ignore"):
+        rounded = exact.astype(dtype)
+    infinite = np.isinf(rounded)
+    np.testing.assert_array_equal(actual[infinite], rounded[infinite])
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", BINARY)
+def test_special_pairs(name, dtype):
+    values = np.append(special_values(dtype), np.array([0.75, -0.75, 5e9, 2.0**53 - 1, -(2.0**24) + 1], dtype))
+    x, y = (a.ravel() for a in np.meshgrid(values, values))
+    with np.errstate(all="ignore"):
+        exact = REFERENCES[name](x.astype(np.longdouble), y.astype(np.longdouble))
+        rounded = exact.astype(dtype)
+    actual = kernel(name, dtype)(x, y)
+    found = errors(actual, exact)
+    assert (found <= BOUNDS[dtype]).all(), [*zip(x[found > 4], y[found > 4], actual[found > 4], rounded[found > 4])]
+    number = ~np.isnan(rounded)
+    np.testing.assert_array_equal(np.signbit(actual[number]), np.signbit(rounded[number]))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", REFERENCES)
+def test_vector_and_tail_give_the_same_bits(name, dtype, level):
+    arguments = [a[:: max(1, a.size // 300)] for a in samples(name, dtype, 100)]
+    function = kernel(name, dtype, level)
+    together = function(*arguments)
+    alone = np.array([function(*(a[k : k + 1] for a in arguments))[0] for k in range(together.size)], dtype)
+    nan = np.isnan(together)
+    np.testing.assert_array_equal(np.isnan(alone), nan)
+    assert together[~nan].tobytes() == alone[~nan].tobytes()
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "erf", "log", "sin", "pow"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_functions_are_widened(name, dtype):
+    """No call is left, so nothing stands in the way of vectors."""
+    text = kernel(name, dtype).text
+    calls = {line.split("@")[1].split("(")[0] for line in text.splitlines() if " call " in line}
+    assert all(call.startswith("llvm.") for call in calls)
+    target = native.target("native")
+    optimised = native.optimized_ir(text + native.attributes_text(target), target)
+    assert f"x {'float' if dtype == dtypes.f32 else 'double'}>" in optimised
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_huge_angles_are_nan(dtype):
+    x = np.array([2.0**30, -(2.0**31), 1e30, 2.0**29], dtype)
+    for name in ("sin", "cos", "tan"):
+        assert np.isnan(kernel(name, dtype)(x)).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "word"),
+    [
+        (0, 0, 0xFF1DAE59),
+        (0xFFFFFFFF_FFFFFFFF, 0xFFFFFFFF, 0x2C3F628B),
+        (0x85A308D3_243F6A88, 0x13198A2E, 0xDD7CE038),
+    ],
+)
+def test_philox_known_answers(counter, key, word):
+    """The vectors that come with the generator's definition."""
+    counters = np.array([counter], np.uint64).view(np.int64)
+    assert philox_reference(counters, key).view(np.uint32)[0] == word
+
+
+_philox = {level: Elementwise(vector_math.philox, dtypes.i64, dtypes.i64, level=level) for level in LEVELS}
+
+
+@settings(max_examples=30)
+@given(st.integers(-(2**63), 2**63 - 1001), st.integers(-(2**63), 2**63 - 1), st.sampled_from(LEVELS))
+def test_philox_is_its_reference(base, key, level):
+    counters = base + np.arange(67)
+    actual = _philox[level](counters, np.full(67, key))
+    np.testing.assert_array_equal(actual, philox_reference(counters, key))
+
+
+def test_philox_looks_random():
+    bits = philox_reference(np.arange(100_000), 42).view(np.uint32)
+    assert abs(bits.mean() / 2**31 - 1) < 0.01 and np.unique(bits).size > 99_990
+    assert (philox_reference(np.arange(1000), 1) != philox_reference(np.arange(1000), 1 + 2**32)).mean() > 0.99
