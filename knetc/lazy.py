@@ -10,7 +10,7 @@ holds is computed by one program, and becomes memory. What no handle holds is ne
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import count
 from typing import Any
 from weakref import ref
@@ -79,6 +79,13 @@ class Context(Recorder):
         super().__init__()
         self.numbers = count()
 
+    def note(self) -> tuple[Line, ...]:
+        """The user's line, unless differentiation says whose value it works on."""
+        if lines := self.lines:
+            return lines
+        line = user_line(4)
+        return () if line is None else (line,)
+
     def read(self, box: Box) -> Node:
         """The node of a handle that is not this context's own: a Param, an argument or a captured array."""
         raise NotImplementedError
@@ -98,14 +105,14 @@ class Context(Recorder):
 
     def concrete(self, box: Box, what: str) -> Storage:
         """The memory of a value that Python wants to see; a trace raises TraceError, since it has none."""
-        raise TraceError(traced_message(box, what))
+        raise TraceError(traced_message(box, what) if self.active else stale_message(box))
 
     def random_base(self, count: int) -> Node:
         """An i64 scalar: the first of ``count`` numbers of the random stream that nothing else gets."""
         raise NotImplementedError
 
-    def number(self, read: Callable[[], Any]) -> Any:
-        """A Python number that a program reads anew at each call, such as a learning rate; ``read`` gets it."""
+    def scalar(self, owner: object, name: str) -> Any:
+        """The number in an object's attribute, such as a learning rate; a program reads it anew at each call."""
         raise NotImplementedError
 
     def fresh(self) -> int:
@@ -210,12 +217,6 @@ class LazyRecorder(Context):
     def lines(self, lines: tuple[Line, ...]) -> None:
         self._local.lines = lines
 
-    def note(self) -> tuple[Line, ...]:
-        if lines := self.lines:
-            return lines
-        line = user_line(4)
-        return () if line is None else (line,)
-
     def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
         type = op.infer(*[s.type for s in sources], **attributes)
         if op.kind is Kind.LEAF:
@@ -267,7 +268,7 @@ class LazyRecorder(Context):
 
     def concrete(self, box: Box, what: str) -> Storage:
         if box.owner is not None:
-            raise TraceError(stale_message(box) if not box.owner.active else traced_message(box, what))
+            return box.owner.concrete(box, what)
         if box.buffer is None:
             realize(box)
         assert box.buffer is not None
@@ -276,8 +277,8 @@ class LazyRecorder(Context):
     def random_base(self, count: int) -> Node:
         return scalar_leaf(stream.reserve(count), dtypes.i64)
 
-    def number(self, read: Callable[[], Any]) -> Any:
-        return read()
+    def scalar(self, owner: object, name: str) -> Any:
+        return getattr(owner, name)
 
 
 def stale_message(box: Box) -> str:

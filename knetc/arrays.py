@@ -1,0 +1,405 @@
+"""Array: a handle on a value, with the operators, methods and protocols that Python code expects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from knetc import lazy, tapes
+from knetc.ir.ambient import ambient
+from knetc.ir.node import Node
+from knetc.ir.types import Shape, TensorType
+from knetc.lazy import Box, Context, Storage
+from knetc.ops import apply, arithmetic, indexed, linear, logic, movement, reduction, transcendental
+from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import ShapeError, TraceError
+from knetc.runtime.buffers import allocate
+
+# --- conversions -----------------------------------------------------------------------------------------------------
+
+
+def of_node(node: Node) -> Array:
+    """The user's handle on a value that was recorded just now."""
+    made = Array.__new__(Array)
+    made.type = node.type
+    made.origin = None
+    lazy.context().adopt(made, node)
+    return made
+
+
+def of_buffer(type: TensorType, buffer: Any, offset: int = 0) -> Array:
+    """An Array on memory, whose elements are dense in C order from ``offset`` bytes on."""
+    made = Array.__new__(Array)
+    made.type = type
+    made.buffer = buffer
+    made.offset = offset
+    made.node = made.owner = made.origin = None
+    return made
+
+
+def node_of(value: Any) -> Node:
+    """The graph value that something array-like stands for where it is used; of a Param, what is differentiated."""
+    if not isinstance(value, ArrayLike):
+        return plain_node(value)
+    owner, current = value.owner, lazy.context()
+    if owner is not None:
+        if owner is current:
+            assert value.node is not None
+            return value.node
+        if not owner.active:
+            raise TraceError(lazy.stale_message(value))
+    return value._read(current)
+
+
+def plain_node(value: Any) -> Node:
+    """The graph value of data from outside: a number, a NumPy array or scalar, or nested lists."""
+    if is_scalar(value):
+        return value.spread(_WEAK[value.__class__](), ()) if isinstance(value, WeakScalar) else weak_constant(value)
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.shape == ()):
+        lazy.check_dtype(value.dtype)
+        return constant(value.item(), value.dtype)
+    return lazy.context().data(to_numpy(value))
+
+
+_WEAK: dict[type, Callable[[], Any]] = {
+    bool: lambda: dtypes.boolean,
+    int: lambda: dtypes.i64,
+    float: lambda: ambient().dtype,
+}
+
+
+def weak_constant(value: bool | int | float) -> Node:
+    """A Python number alone: bool, int64 or the default floating dtype."""
+    return constant(value, _WEAK[type(value)]())
+
+
+def to_numpy(value: Any) -> np.ndarray[Any, Any]:
+    """Anything array-like as a NumPy array of a dtype that knetc has.
+
+    Nested lists of Python floats get the default dtype, ints int64; NumPy's arrays and scalars keep theirs.
+    """
+    if isinstance(value, ArrayLike):
+        return value.numpy()
+    found = np.asarray(value)
+    if found.dtype == dtypes.f64 and not hasattr(value, "dtype"):
+        found = found.astype(ambient().dtype)
+    lazy.check_dtype(found.dtype)
+    return found
+
+
+apply.slots.to_node = node_of
+apply.slots.to_array = of_node
+
+
+def operand(value: Any) -> Any:
+    """What an operator works with, data from NumPy made an Array once; None for what is no operand."""
+    if isinstance(value, ArrayLike) or is_scalar(value):
+        return value
+    if isinstance(value, (np.ndarray, np.generic, list, tuple)):
+        return of_node(plain_node(value))
+    return None
+
+
+# --- what Array and Param share --------------------------------------------------------------------------------------
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+    """The method of a binary operator and its reflected twin."""
+
+    def forward(self: Any, other: Any) -> Any:
+        converted = operand(other)
+        return NotImplemented if converted is None else function(self, converted)
+
+    def reflected(self: Any, other: Any) -> Any:
+        converted = operand(other)
+        return NotImplemented if converted is None else function(converted, self)
+
+    return forward, reflected
+
+
+class ArrayLike(Box):
+    """What Array and Param can both do."""
+
+    __slots__ = ()
+
+    __hash__ = object.__hash__
+
+    def _read(self, current: Context) -> Node:
+        """The node that stands for this handle where it is used."""
+        return current.read(self)
+
+    def _write(self, node: Node) -> None:
+        """Make ``node`` this handle's value."""
+        owner, current = self.owner, lazy.context()
+        if owner is current and owner is not None:
+            self.node = node
+        else:
+            current.write(self, node)
+        self.type = node.type
+
+    def _storage(self, what: str) -> Storage:
+        """The memory of this value, computed if need be; ``what`` says who wants it."""
+        current = lazy.context()
+        return (self.owner or current).concrete(self, what)
+
+    # --- type ---
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.type.shape)
+
+    @property
+    def size(self) -> int:
+        return self.type.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.type.size_bytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.type.dtype.itemsize
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def __len__(self) -> int:
+        if not self.type.shape:
+            raise TypeError("len() of an array without dimensions")
+        return self.type.shape[0]
+
+    # --- numbers ---
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The numbers as a NumPy array: read-only, sharing the memory, which stays as it is from then on."""
+        return lazy.numpy_view(self._storage("a NumPy array of it"), self.type)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        view = self.numpy()
+        if dtype is not None and np.dtype(dtype) != view.dtype:
+            if copy is False:
+                raise ValueError(f"an array of {view.dtype} cannot be seen as {np.dtype(dtype)} without a copy")
+            return view.astype(dtype)
+        return view.copy() if copy else view
+
+    def item(self) -> bool | int | float:
+        """The number in an array of one element, as a Python bool, int or float."""
+        return self._number("item()")
+
+    def _number(self, what: str) -> Any:
+        if self.type.size != 1:
+            raise TypeError(f"{what} takes an array of one element, not one of shape {self.type.shape}")
+        return lazy.numpy_view(self._storage(what), self.type).item()
+
+    def tolist(self) -> Any:
+        """The numbers as nested lists."""
+        return self.numpy().tolist()
+
+    def __bool__(self) -> bool:
+        if self.type.size != 1:
+            raise ValueError(
+                f"whether an array of shape {self.type.shape} is true is not defined; use kn.any or kn.all"
+            )
+        return bool(self._number("a branch or bool()"))
+
+    def __float__(self) -> float:
+        return float(self._number("float()"))
+
+    def __int__(self) -> int:
+        return int(self._number("int()"))
+
+    def __index__(self) -> int:
+        if not dtypes.is_integer(self.type.dtype):
+            raise TypeError(f"only integer arrays can be an index, not {self.type}")
+        return int(self._number("an index"))
+
+    def __format__(self, spec: str) -> str:
+        return format(self._number("formatting"), spec) if spec and self.type.size == 1 else format(str(self), spec)
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.type.shape:
+            raise TypeError("iteration over an array without dimensions")
+        return (self[k] for k in range(self.type.shape[0]))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(np.any(self.numpy() == np.asarray(value)))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return (self[k] for k in range(len(self) - 1, -1, -1))
+
+    # --- operators ---
+
+    __add__, __radd__ = _binary(arithmetic.add)
+    __sub__, __rsub__ = _binary(arithmetic.subtract)
+    __mul__, __rmul__ = _binary(arithmetic.multiply)
+    __truediv__, __rtruediv__ = _binary(arithmetic.true_divide)
+    __floordiv__, __rfloordiv__ = _binary(arithmetic.floor_divide)
+    __mod__, __rmod__ = _binary(arithmetic.mod)
+    __pow__, __rpow__ = _binary(transcendental.power)
+    __matmul__, __rmatmul__ = _binary(linear.matmul)
+    __and__, __rand__ = _binary(logic.bitwise_and)
+    __or__, __ror__ = _binary(logic.bitwise_or)
+    __xor__, __rxor__ = _binary(logic.bitwise_xor)
+    __lshift__, __rlshift__ = _binary(logic.left_shift)
+    __rshift__, __rrshift__ = _binary(logic.right_shift)
+    __lt__, __gt__ = _binary(logic.less)
+    __le__, __ge__ = _binary(logic.less_equal)
+    __eq__ = _binary(logic.equal)[0]
+    __ne__ = _binary(logic.not_equal)[0]
+
+    def __neg__(self) -> Any:
+        return arithmetic.negative(self)
+
+    def __pos__(self) -> Any:
+        return arithmetic.positive(self)
+
+    def __abs__(self) -> Any:
+        return arithmetic.absolute(self)
+
+    def __invert__(self) -> Any:
+        return logic.invert(self)
+
+    # --- assignment ---
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        tapes.forbid_assignment()
+        if index is not Ellipsis:
+            raise NotImplementedError
+        new = node_of(value) if not is_scalar(value) else constant(value, self.type.dtype, self.type.shape)
+        self._write(fitted(new, self.type))
+
+    # --- methods, as NumPy's ---
+
+    sum = reduction.sum
+    prod = reduction.prod
+    max = reduction.max
+    min = reduction.min
+    mean = reduction.mean
+    var = reduction.var
+    std = reduction.std
+    argmax = reduction.argmax
+    argmin = reduction.argmin
+    any = reduction.any
+    all = reduction.all
+    ravel = movement.ravel
+    flatten = movement.ravel
+    squeeze = movement.squeeze
+    swapaxes = movement.swapaxes
+    clip = arithmetic.clip
+    round = arithmetic.round
+    dot = linear.dot
+    take = indexed.take
+
+    def reshape(self, *shape: Any) -> Any:
+        """The elements in another shape; one extent may be -1."""
+        return movement.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Any:
+        """The axes in another order; reversed by default."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        return movement.permute_dims(self, order or None)
+
+    @property
+    def T(self) -> Any:
+        """The array with its axes reversed."""
+        return movement.permute_dims(self)
+
+    @property
+    def mT(self) -> Any:
+        """The array with its last two axes exchanged."""
+        return movement.matrix_transpose(self)
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        """The elements in another dtype."""
+        wanted = np.dtype(dtype)
+        lazy.check_dtype(wanted)
+        return of_node(cast_node(node_of(self), wanted))
+
+    def copy(self) -> Array:
+        """An array of the same numbers (arrays are values: a later assignment to one never shows in the other)."""
+        return of_node(node_of(self))
+
+    def __copy__(self) -> Any:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self.copy()
+
+
+def fitted(node: Node, type: TensorType) -> Node:
+    """A value to be assigned to a place of ``type``: cast to its dtype and broadcast to its shape."""
+    try:
+        return broadcast_node(cast_node(node, type.dtype), type.shape)
+    except ShapeError:
+        raise ShapeError(f"a value of shape {node.shape} does not fit into an array of shape {type.shape}") from None
+
+
+def shown(box: ArrayLike, prefix: str = "") -> str:
+    """An array's numbers for people, or its type while it has none."""
+    if box.owner is not None:
+        return f"<traced {box.type}>"
+    return np.array2string(box.numpy(), separator=", ", prefix=prefix, threshold=100)
+
+
+class Array(ArrayLike):
+    """An array: a dtype, a shape, and numbers that are computed when they are needed.
+
+    Arrays are made by ``kn.array`` and the other constructors, and by operations. They hash by identity.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: Any, dtype: Any = None) -> None:
+        raise TypeError("arrays are made by kn.array(value)")
+
+    def __repr__(self) -> str:
+        return f"Array({shown(self, 'Array(')}, dtype={self.dtype})"
+
+    def __str__(self) -> str:
+        return shown(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return array, (np.array(self),)
+
+
+def array(value: Any, dtype: Any = None) -> Array:
+    """An Array with a copy of the numbers in ``value``: a number, nested lists, a NumPy array, an Array or a Param.
+
+    Python floats get the default dtype and ints int64; NumPy arrays keep theirs, unless ``dtype`` says else. Raises
+    DtypeError for dtypes that are not supported.
+
+    >>> kn.array([[1.0, 2.0], [3.0, 4.0]])  # float32, shape (2, 2)
+    """
+    if isinstance(value, ArrayLike):
+        node = lazy.context().read(value) if value.owner is None else node_of(value)
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, ArrayLike) for item in value):
+        return movement.stack([array(item, dtype) for item in value])  # type: ignore[no-any-return]
+    elif dtype is not None and isinstance(value, (list, tuple)):
+        node = lazy.context().data(np.asarray(value, np.dtype(dtype)))
+    else:
+        node = plain_node(value)
+    if dtype is not None:
+        wanted = np.dtype(dtype)
+        lazy.check_dtype(wanted)
+        node = cast_node(node, wanted)
+    return of_node(node)
+
+
+def zeros_in_memory(type: TensorType) -> Array:
+    """An Array of zeros that is memory at once, also while a function is traced: an optimizer's state."""
+    buffer = allocate(type.size_bytes)
+    made = of_buffer(type, buffer)
+    lazy.numpy_view(Storage(buffer), type, writeable=True)[...] = 0
+    return made
