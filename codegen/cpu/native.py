@@ -76,7 +76,10 @@ def attributes_text(target: Target) -> str:
 
 
 def compile_ir(text: str, target: Target, level: int = 2) -> bytes:
-    """The relocatable object for LLVM IR text, optimised at ``level`` (1 or 2; loops are vectorised at 2).
+    """The relocatable object for LLVM IR text, optimised at ``level``.
+
+    2 is for kernels (loops are vectorised), 1 for code without hot loops, 0 for long straight-line code such as
+    drivers: translated as it stands, ten times faster.
 
     Raises CompileError with LLVM's message and the offending line when the text is not valid.
     """
@@ -102,15 +105,15 @@ def _initialize() -> None:
 
 
 @cache
-def _machine(target: Target) -> Any:
+def _machine(target: Target, optimise: bool) -> Any:
     _initialize()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
+        cpu=target.cpu, features=target.features, opt=3 if optimise else 0, reloc="pic", codemodel="small"
     )
 
 
 def _optimized(text: str, target: Target, level: int) -> tuple[Any, Any]:
-    machine = _machine(target)
+    machine = _machine(target, level > 0)
     try:
         # a context of its own for each module: types and constants of finished modules are not kept
         module = llvm.parse_assembly(text, llvm.create_context())
@@ -119,6 +122,8 @@ def _optimized(text: str, target: Target, level: int) -> tuple[Any, Any]:
         module.verify()
     except RuntimeError as error:
         raise CompileError(_explain(str(error), text)) from error
+    if not level:
+        return module, machine
     options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = level >= 2
     builder = llvm.create_pass_builder(machine, options)

@@ -1,0 +1,237 @@
+"""The driver of a program as LLVM IR: one function that runs its steps in order, and the builtin that Python calls.
+
+``int32 run(context, buffers, scalars, arena)`` fills each launch's table of slots on its stack and calls the kernel:
+directly when there is one piece, else through the pool. After a step that checks, it looks at the failure record in
+the context and returns 1 + the check's index if something was found.
+
+``call`` has the C signature of a CPython function (METH_FASTCALL). It reads addresses and scalars from Python numbers,
+takes the device's lock and runs the program; with the interpreter's lock released if the program is long enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from knetc.runtime.base.dtypes import from_short_name, is_float
+from knetc.runtime.cpu import machine as context
+from knetc.runtime.program import Launch, Program, Slot, Step
+
+_LONG_NANOSECONDS = 20_000
+"""Programs that are estimated to take longer release the interpreter's lock, which costs some 30 ns."""
+_BYTES_PER_NANOSECOND, _OPERATIONS_PER_NANOSECOND, _NANOSECONDS_PER_LAUNCH = 10, 5, 50
+
+
+def is_long(program: Program) -> bool:
+    """Whether other Python threads should run while the program does: it takes more than some 20 microseconds."""
+    estimate = sum(
+        (step.read_bytes + step.written_bytes) / _BYTES_PER_NANOSECOND
+        + step.operations / _OPERATIONS_PER_NANOSECOND
+        + len(step.launches) * _NANOSECONDS_PER_LAUNCH
+        for step in program.steps
+    )
+    return estimate > _LONG_NANOSECONDS
+
+
+def emit_driver(program: Program) -> str:
+    """LLVM IR that defines ``run`` (or ``program.entry``) and ``call`` for a program.
+
+    It refers to the kernels' functions, to the pool's (``kn_parfor``, ``kn_lock_wait``, ``kn_lock_wake``) and to the
+    symbol ``kn_context``, so it goes with their objects into one region. Compile it at level 0: it is straight-line
+    code, and a program may have thousands of steps.
+    """
+    functions = sorted({launch.function for step in program.steps for launch in step.launches})
+    parts = [
+        *(f"declare void @{name}(ptr, i64, i64, i32)\n" for name in functions),
+        _DECLARATIONS,
+        *_run(program),
+        _call(program),
+        "attributes #0 = { nounwind }\nattributes #1 = { nounwind nonlazybind }\n",
+        '!0 = !{!"branch_weights", i32 1000, i32 1}\n',
+    ]
+    return "".join(parts)
+
+
+_DECLARATIONS = """
+declare void @kn_parfor(ptr, ptr, ptr, i64, i64)
+declare void @kn_lock_wait(ptr)
+declare void @kn_lock_wake(ptr)
+@kn_context = external global i8
+@PyExc_TypeError = external global ptr
+@_Py_NoneStruct = external global i8
+declare ptr @PyLong_AsVoidPtr(ptr) #1
+declare i64 @PyLong_AsLongLong(ptr) #1
+declare double @PyFloat_AsDouble(ptr) #1
+declare ptr @PyErr_Occurred() #1
+declare void @PyErr_SetString(ptr, ptr) #1
+declare ptr @PyEval_SaveThread() #1
+declare void @PyEval_RestoreThread(ptr) #1
+declare void @Py_IncRef(ptr) #1
+declare ptr @Py_BuildValue(ptr, ...) #1
+"""
+
+
+def _run(program: Program) -> Iterator[str]:
+    slots = max((_slot_count(step, launch) for step in program.steps for launch in step.launches), default=0)
+    yield f"\ndefine i32 @{program.entry}(ptr %context, ptr %buffers, ptr %scalars, ptr %arena) #0 {{\n"
+    yield f"  %table = alloca [{max(slots, 1)} x i64], align 16\n"
+    for k in range(slots):
+        yield f"  %slot{k} = getelementptr i64, ptr %table, i64 {k}\n"
+    yield f"  %pool.at = getelementptr i8, ptr %context, i64 {context.POOL}\n"
+    yield "  %pool = load ptr, ptr %pool.at\n"
+    yield f"  %record = getelementptr i8, ptr %context, i64 {context.FAILED}\n"
+    if any(step.check >= 0 for step in program.steps):
+        yield "  store i64 0, ptr %record\n"
+    for k, step in enumerate(program.steps):
+        for j, launch in enumerate(step.launches):
+            yield from _launch(program, step, launch, f"{k}.{j}")
+        if step.check >= 0:
+            yield f"""  %failed.{k} = load i64, ptr %record
+  %fine.{k} = icmp eq i64 %failed.{k}, 0
+  br i1 %fine.{k}, label %step.{k + 1}, label %fail.{k}, !prof !0
+fail.{k}:
+  ret i32 {1 + step.check}
+step.{k + 1}:
+"""
+    yield "  ret i32 0\n}\n"
+
+
+def _slot_count(step: Step, launch: Launch) -> int:
+    return len(launch.slots) + (step.check >= 0)
+
+
+def _launch(program: Program, step: Step, launch: Launch, mark: str) -> Iterator[str]:
+    if launch.count <= 0:
+        return
+    for k, slot in enumerate(launch.slots):
+        yield from _slot(program, step, slot, f"{mark}.{k}", f"%slot{k}")
+    if step.check >= 0:
+        yield f"  store ptr %record, ptr %slot{len(launch.slots)}\n"
+    if launch.count <= launch.grain:
+        yield f"  call void @{launch.function}(ptr %table, i64 0, i64 {launch.count}, i32 0)\n"
+    else:
+        yield f"  call void @kn_parfor(ptr %pool, ptr @{launch.function}, ptr %table, i64 {launch.count}, "
+        yield f"i64 {launch.grain})\n"
+
+
+def _slot(program: Program, step: Step, slot: Slot, mark: str, place: str) -> Iterator[str]:
+    if slot.kind == "value":
+        yield f"  store i64 {slot.value}, ptr {place}\n"
+        return
+    if slot.kind == "workspace":
+        yield from _arena_address(mark, step.workspace_offset + slot.value, place)
+        return
+    argument = step.arguments[slot.value]
+    if argument.kind == "buffer" and program.buffers[argument.index].kind == "arena":
+        yield from _arena_address(mark, program.buffers[argument.index].offset, place)
+        return
+    array = "buffers" if argument.kind == "buffer" else "scalars"
+    yield f"  %a{mark} = getelementptr i64, ptr %{array}, i64 {argument.index}\n"
+    yield f"  %v{mark} = load i64, ptr %a{mark}\n"
+    yield f"  store i64 %v{mark}, ptr {place}\n"
+
+
+def _arena_address(mark: str, offset: int, place: str) -> Iterator[str]:
+    yield f"  %a{mark} = getelementptr i8, ptr %arena, i64 {offset}\n"
+    yield f"  store ptr %a{mark}, ptr {place}\n"
+
+
+def _call(program: Program) -> str:
+    buffers, scalars = len(program.inputs) + len(program.outputs), len(program.scalars)
+    message = f"this program takes {buffers} addresses and {scalars} scalars"
+    release, reacquire = "", ""
+    if is_long(program):
+        release = "  %state = call ptr @PyEval_SaveThread()\n"
+        reacquire = "  call void @PyEval_RestoreThread(ptr %state)\n"
+    reads = "".join(_read_scalar(k, buffers + k, dtype) for k, dtype in enumerate(program.scalars))
+    return f"""
+@message = internal constant [{len(message) + 1} x i8] c"{message}\\00"
+@failure = internal constant [5 x i8] c"(iL)\\00"
+
+define ptr @call(ptr %self, ptr %arguments, i64 %count) #0 {{
+entry:
+  %buffers = alloca [{max(buffers, 1)} x ptr], align 16
+  %scalars = alloca [{max(scalars, 1)} x i64], align 16
+  %right = icmp eq i64 %count, {buffers + scalars}
+  br i1 %right, label %next, label %wrong, !prof !0
+wrong:
+  %type = load ptr, ptr @PyExc_TypeError
+  call void @PyErr_SetString(ptr %type, ptr @message)
+  br label %error
+next:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %good ]
+  %more = icmp ult i64 %k, {buffers}
+  br i1 %more, label %read, label %ready
+read:
+  %from = getelementptr ptr, ptr %arguments, i64 %k
+  %number = load ptr, ptr %from
+  %address = call ptr @PyLong_AsVoidPtr(ptr %number)
+  %to = getelementptr ptr, ptr %buffers, i64 %k
+  store ptr %address, ptr %to
+  %k.next = add i64 %k, 1
+  %null = icmp eq ptr %address, null
+  br i1 %null, label %doubt, label %good, !prof !1
+doubt:
+  %raised = call ptr @PyErr_Occurred()
+  %bad = icmp ne ptr %raised, null
+  br i1 %bad, label %error, label %good
+good:
+  br label %next
+ready:
+{reads}  %lock = getelementptr i8, ptr @kn_context, i64 {context.LOCK}
+  %swap = cmpxchg ptr %lock, i32 0, i32 1 acquire monotonic
+  %free = extractvalue {{ i32, i1 }} %swap, 1
+  br i1 %free, label %held, label %contended, !prof !0
+contended:                                        ; another thread runs a program: wait without the interpreter's lock
+  %waiting = call ptr @PyEval_SaveThread()
+  call void @kn_lock_wait(ptr %lock)
+  call void @PyEval_RestoreThread(ptr %waiting)
+  br label %held
+held:
+  %arena.at = getelementptr i8, ptr @kn_context, i64 {context.ARENA}
+  %arena = load ptr, ptr %arena.at
+{release}  %code = call i32 @{program.entry}(ptr @kn_context, ptr %buffers, ptr %scalars, ptr %arena)
+  %value.at = getelementptr i8, ptr @kn_context, i64 {context.VALUE}
+  %value = load i64, ptr %value.at
+  %old = atomicrmw xchg ptr %lock, i32 0 release
+  %awaited = icmp eq i32 %old, 2
+  br i1 %awaited, label %wake, label %unlocked, !prof !1
+wake:
+  call void @kn_lock_wake(ptr %lock)
+  br label %unlocked
+unlocked:
+{reacquire}  %fine = icmp eq i32 %code, 0
+  br i1 %fine, label %none, label %failed, !prof !0
+none:
+  call void @Py_IncRef(ptr @_Py_NoneStruct)
+  ret ptr @_Py_NoneStruct
+failed:
+  %result = call ptr (ptr, ...) @Py_BuildValue(ptr @failure, i32 %code, i64 %value)
+  ret ptr %result
+error:
+  ret ptr null
+}}
+!1 = !{{!"branch_weights", i32 1, i32 1000}}
+"""
+
+
+def _read_scalar(index: int, position: int, dtype: str) -> str:
+    """Reads a Python number into its slot; -1 may be the number itself or the sign of an error."""
+    function, kind, minus_one = (
+        ("PyFloat_AsDouble", "double", "fcmp oeq double %s{0}, -1.0")
+        if is_float(from_short_name(dtype))
+        else ("PyLong_AsLongLong", "i64", "icmp eq i64 %s{0}, -1")
+    )
+    text = f"""  %sa{{0}} = getelementptr ptr, ptr %arguments, i64 {position}
+  %so{{0}} = load ptr, ptr %sa{{0}}
+  %s{{0}} = call {kind} @{function}(ptr %so{{0}})
+  %st{{0}} = getelementptr i64, ptr %scalars, i64 {{0}}
+  store {kind} %s{{0}}, ptr %st{{0}}
+  %sm{{0}} = {minus_one}
+  br i1 %sm{{0}}, label %scalar.doubt{{0}}, label %scalar{{0}}, !prof !1
+scalar.doubt{{0}}:
+  %se{{0}} = call ptr @PyErr_Occurred()
+  %sb{{0}} = icmp ne ptr %se{{0}}, null
+  br i1 %sb{{0}}, label %error, label %scalar{{0}}
+scalar{{0}}:
+"""
+    return text.format(index)
