@@ -347,6 +347,6 @@ define void @kn_lock_wake(ptr %lock) #0 {{
 
 
 def emit_pool() -> str:
-    """LLVM IR of ``kn_parfor``, ``kn_worker``, ``kn_stop``, ``kn_lock_wait`` and ``kn_lock_wake``; compile it at level 2."""
+    """LLVM IR of ``kn_parfor``, ``kn_worker``, ``kn_stop``, ``kn_lock_wait`` and ``kn_lock_wake``."""
     parts = (_DECLARATIONS, _DRAIN, _WORKER, _START, _STOP, _PARFOR, _LOCK)
     return "".join(parts) + "attributes #0 = { nounwind }\n"
