@@ -34,6 +34,13 @@ PlaceKind = Literal["box", "ndarray", "container", "object", "function", "module
 #: what is compared by value, not walked
 ATOMS = (bool, int, float, complex, str, bytes, type(None), Enum, np.dtype, np.generic, slice, range, type(...))
 
+#: special methods that run when an object is made, copied or shown, not when it is used
+_NOT_CALLED = frozenset(
+    f"__{name}__"
+    for name in ("init", "new", "post_init", "init_subclass", "repr", "str", "format", "reduce", "reduce_ex", "getstate",
+                 "setstate", "copy", "deepcopy", "del", "sizeof", "dir", "set_name", "class_getitem")
+)  # fmt: skip
+
 #: more things than this are not walked
 MAX_PLACES = 100_000
 
@@ -165,7 +172,7 @@ def is_user_file(file: str) -> bool:
 
 
 def _is_walked_code(function: types.FunctionType) -> bool:
-    return function.__module__ is not None and function.__module__.startswith(("knetc.nn", "knetc.train")) or (
+    return (function.__module__ is not None and function.__module__.startswith(("knetc.nn", "knetc.train"))) or (
         is_user_file(function.__code__.co_filename)
     )
 
@@ -239,9 +246,14 @@ class _Walker:
             case "object" | "box":
                 self.expand_object(place)
             case "module" | "class":
+                own = place.kind == "module" and value.__name__ == "knetc"
                 for name in [n for n in self.names if n in vars(value)]:
                     member = vars(value)[name]
-                    if place.kind == "class" and isinstance(member, (types.FunctionType, property, staticmethod, classmethod)):
+                    if own and not (isinstance(member, types.FunctionType) and _is_walked_code(member)):
+                        continue
+                    if place.kind == "class" and isinstance(
+                        member, (types.FunctionType, property, staticmethod, classmethod)
+                    ):
                         continue
                     self.reach(member, Edge(place, Step("attribute", name), True))
             case _:
@@ -274,12 +286,20 @@ class _Walker:
                 elif isinstance(member, (staticmethod, classmethod)):
                     function = member.__func__
                 if isinstance(function, types.FunctionType):
-                    if name in self.names or (name.startswith("__") and name != "__init__"):
+                    if name in self.names or (name.startswith("__") and name not in _NOT_CALLED):
                         self.enter(function)
-                elif name in self.names and not inspect.isdatadescriptor(member) and not hasattr(member, "__get__"):
+                elif (
+                    not base.__module__.startswith("knetc.")
+                    and name in self.names
+                    and not inspect.isdatadescriptor(member)
+                    and not hasattr(member, "__get__")
+                ):
                     self.reach(member, Edge(place, Step("attribute", name), True))
+        given = place.given and is_record(value)
         for name, member in attributes(value):
-            self.reach(member, Edge(place, Step("attribute", name), name in self.names), given=place.given and is_record(value))
+            # an attribute _x is what a property x shows
+            named = name in self.names or name.removeprefix("_") in self.names
+            self.reach(member, Edge(place, Step("attribute", name), named), given=given)
 
 
 def is_record(value: object) -> bool:
@@ -310,7 +330,7 @@ def kind_of(value: Any) -> PlaceKind:
     if isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
         return "function"
     if isinstance(value, types.ModuleType):
-        return "module" if _is_user_module(value.__name__) else "opaque"
+        return "module" if value.__name__ == "knetc" or _is_user_module(value.__name__) else "opaque"
     if isinstance(value, type):
         return "class" if _is_user_module(value.__module__) else "opaque"
     return "object" if _is_user_module(type(value).__module__) else "opaque"

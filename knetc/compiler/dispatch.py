@@ -8,9 +8,11 @@ buffers, and calls the native entry.
 from __future__ import annotations
 
 import math
+import threading
+import types
 from collections.abc import Callable
 from sys import getrefcount
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
@@ -27,12 +29,16 @@ from knetc.runtime.program import Program
 
 
 class Executable(Protocol):
-    """A program that can run: ``entry(addresses of inputs…, addresses of outputs…, scalars…)``, and its plan."""
+    """A program that can run: ``entry(addresses of inputs…, addresses of outputs…, scalars…)``, and its plan.
+
+    The entry returns None, or, when a check failed, what ``fail`` turns into the exception.
+    """
 
     @property
-    def entry(self) -> Callable[..., object]: ...
+    def entry(self) -> Callable[..., Any]: ...
     @property
     def program(self) -> Program: ...
+    def fail(self, failure: Any) -> NoReturn: ...
 
 
 class Output(NamedTuple):
@@ -53,6 +59,9 @@ class Rebuilt(NamedTuple):
     template: Any
     items: tuple[Any, ...]
 
+
+UPDATES = threading.RLock()
+"""Held from reading an updated array's memory to storing what replaces it, so that no update is lost."""
 
 MISS: Any = object()
 """What a variant's body returns when the call is not its."""
@@ -94,9 +103,7 @@ def rebuild(template: Any, items: tuple[Any, ...]) -> Any:
 class Writer:
     """Writes the body of one variant."""
 
-    def __init__(
-        self, number: int, walk: Walk, traced: Traced, statics: Statics, executable: Executable
-    ) -> None:
+    def __init__(self, number: int, walk: Walk, traced: Traced, statics: Statics, executable: Executable) -> None:
         self.number = number
         self.walk = walk
         self.traced = traced
@@ -117,7 +124,7 @@ class Writer:
         self.run()
         inner = "\n".join(f"        {line}" for line in self.lines)
         if written:
-            inner = "        with _LOCK:\n" + "\n".join(f"            {line}" for line in self.lines)
+            inner = "        with _UPDATES:\n" + "\n".join(f"            {line}" for line in self.lines)
         conditions = "\n            and ".join(self.conditions) or "True"
         return (
             "    try:\n"
@@ -200,6 +207,8 @@ class Writer:
                 self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
             case "opaque" if place.given:
                 self.conditions.append(f"_equal({bound}, {self.constant(value)})")
+            case "opaque" if isinstance(value, types.ModuleType):
+                pass  # libraries are not rebound
             case _:
                 self.conditions.append(f"{bound} is {self.constant(value)}")
 
@@ -209,9 +218,11 @@ class Writer:
         leaf = self.leaf_of(atom)
         if leaf is not None or (atom.given and not self.statics.holds(atom)):
             variable = expression if atom.edge.step.kind == "argument" else f"_v{len(self.variables)}"
-            self.variables[id(atom)] = variable
+            self.variables[id(atom if leaf is None or leaf.kind == "scalar" else leaf)] = variable
             bound = variable if variable == expression else f"({variable} := {expression})"
             self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+            if leaf is not None and leaf.kind == "attribute":  # code may also ask whether it is zero
+                self.conditions.append(variable if value else f"not {variable}")
         elif value is None or isinstance(value, bool) or value is ...:
             self.conditions.append(f"{expression} is {value!r}")
         elif isinstance(value, float):
@@ -246,7 +257,10 @@ class Writer:
                     assert leaf.place is not None
                     variable = self.variables[id(leaf.place)]
                     buffer = buffers[index] = f"_b{index}"
-                    self.lines += [f"{buffer} = {variable}.buffer", f"if {buffer} is None: {buffer} = _memory({variable})"]
+                    self.lines += [
+                        f"{buffer} = {variable}.buffer",
+                        f"if {buffer} is None: {buffer} = _memory({variable})",
+                    ]
                     inputs.append(f"{buffer}.address + {variable}.offset")
                 case "ndarray":
                     assert leaf.place is not None
@@ -269,7 +283,7 @@ class Writer:
                 case "attribute":
                     owner = self.walk.find(leaf.source)
                     assert owner is not None
-                    scalars.append(f"{self.variables[id(owner)]}.{leaf.name}")
+                    scalars.append(self.variables.get(id(leaf), f"{self.variables[id(owner)]}.{leaf.name}"))
                 case "random":
                     scalars.append(f"_reserve({self.traced.random_count})")
         specs = program.outputs
@@ -288,17 +302,21 @@ class Writer:
             if spec.update_of >= 0:
                 old = buffers[leaf.node["index"]]
                 self.lines += [
-                    f"{box}.node = None",
-                    f"_in = _references({old}) == 3 and not {box}.offset and not {old}.readonly",
+                    f"{box}.node = None",  # a cached leaf is no owner; one in a pending graph is still counted
+                    f"_in = _references({old}) == 3 and not {box}.offset and type({old}.home) is list",
                     f"{buffer} = {old} if _in else _allocate({spec.size_bytes})",
                 ]
             else:
                 self.new_buffer(buffer, spec.size_bytes)
             outputs.append(f"{buffer}.address")
-            type_name = self.constant(self.traced.graph.outputs[number].type, "_S")
-            commits += [f"{box}.buffer = {buffer}", f"{box}.offset = 0", f"{box}.node = None", f"{box}.type = {type_name}"]
-        entry = self.constant(self.executable.entry, "_entry")
-        self.lines.append(f"{entry}({', '.join([*inputs, *outputs, *scalars])})")
+            commits += [f"{box}.buffer = {buffer}", f"{box}.offset = 0", f"{box}.node = {box}.origin = None"]
+            if spec.update_of < 0:
+                commits.append(f"{box}.type = {self.constant(self.traced.graph.outputs[number].type, '_S')}")
+        entry, fail = self.constant(self.executable.entry, "_entry"), self.constant(self.executable, "_program")
+        self.lines += [
+            f"_failure = {entry}({', '.join([*inputs, *outputs, *scalars])})",
+            f"if _failure is not None: {fail}.fail(_failure)",
+        ]
         self.lines += commits
         for number in range(results):
             self.new_array(number)
@@ -365,7 +383,9 @@ def equal_bits(value: object, number: float) -> bool:
     """Whether a value is just this float: 0.0 is not -0.0, and NaN is NaN."""
     if type(value) is not float:
         return False
-    return value == number and math.copysign(1.0, value) == math.copysign(1.0, number) or value != value and number != number
+    return (value == number and math.copysign(1.0, value) == math.copysign(1.0, number)) or (
+        value != value and number != number
+    )
 
 
 def equal(value: object, known: object) -> bool:
@@ -376,11 +396,11 @@ def equal(value: object, known: object) -> bool:
 BASE: dict[str, Any] = {
     "_Array": Array,
     "_Buffer": Buffer,
-    "_LOCK": lazy.LOCK,
     "_READING": (AttributeError, LookupError, ValueError, TypeError),
     "_address": address,
     "_ambient": ambient,
     "_asarray": np.asarray,
+    "_UPDATES": UPDATES,
     "_allocate": allocate,
     "_bits": equal_bits,
     "_dense": dense,

@@ -13,22 +13,23 @@ import logging
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
+from knetc import tapes
 from knetc.arrays import of_node
 from knetc.compiler import pipeline
-from knetc.compiler.captures import Atom, Edge, Step, Walk, is_record, walk
+from knetc.compiler.captures import Atom, Walk, is_record, walk
 from knetc.compiler.dispatch import BASE, MISS, Given, Output, Rebuilt, Writer
 from knetc.compiler.signature import Statics, describe, difference, is_number
 from knetc.compiler.trace import Restart, Trace, Traced
+from knetc.ir import canonical
 from knetc.ir.ambient import Ambient, ambient, setting
-from knetc.ir.node import Graph, Line, Node
+from knetc.ir.node import Line, Node
 from knetc.ir.record import recorders, recording, user_line
-from knetc.lazy import Box, Context, tapes
-from knetc.ops.apply import cast_node
+from knetc.lazy import Box
 from knetc.ops.scalars import RuntimeScalar
 from knetc.runtime.base.errors import TraceError, UnsupportedError, VariantsError
 
@@ -122,7 +123,9 @@ class Compiled:
         names = [p.name for p in self.parameters]
         for name in static:
             if name not in names:
-                raise ValueError(f"static={name!r}: {self.python.__qualname__} has no such argument ({', '.join(names)})")
+                raise ValueError(
+                    f"static={name!r}: {self.python.__qualname__} has no such argument ({', '.join(names)})"
+                )
         self.statics = Statics(frozenset(static), {})
         code = self.python.__code__
         self.name = f"{code.co_filename}:{code.co_firstlineno} {self.python.__qualname__}"
@@ -256,7 +259,9 @@ class Compiled:
         description = describe(reached, self.statics, settings)
         variant = Variant(number, settings, description, traced, executable, body, call)
         known = [v.description for v in self.variants]
-        reason = f"new signature: {difference(description, known)}" if known else f"first signature: {first(description)}"
+        reason = (
+            f"new signature: {difference(description, known)}" if known else f"first signature: {first(description)}"
+        )
         log.info("%s: %s (called at %s)", self.name, reason, line)
         self.variants.append(variant)
         self.install(variant)
@@ -296,7 +301,11 @@ class Compiled:
                     way = trace.names()[index]
                     self.statics.found[way] = restart.use
                     log.info(
-                        "%s: %s is used for %s at %s, so it is static from now on", self.name, way, restart.use, restart.line
+                        "%s: %s is used for %s at %s, so it is static from now on",
+                        self.name,
+                        way,
+                        restart.use,
+                        restart.line,
                     )
             finally:
                 trace.active = False
@@ -305,16 +314,19 @@ class Compiled:
         """Trace again, and compare with what the variant was made from."""
         with setting(check_trace=False):
             _, traced = self.trace(values)
-        new, old = shape_of(traced.graph), shape_of(variant.traced.graph)
-        if new == old:
+        new, old = traced.graph, variant.traced.graph
+        if canonical.equal(new, old):
             return
-        nodes = traced.graph.nodes
-        at = next((k for k, (a, b) in enumerate(zip(new, old)) if a != b), min(len(new), len(old)))
-        place = next((node.lines[0] for node in nodes[at : at + 1] if node.lines), None)
+        lines = (
+            a.lines
+            for a, b in zip(new.nodes, old.nodes)
+            if (a.op, a.type, a.attributes) != (b.op, b.type, b.attributes)
+        )
+        place = next((found[0] for found in lines if found), "its end")
         raise TraceError(
-            f"{self.name}: another trace for the same signature gave another graph ({len(new)} values instead of "
-            f"{len(old)}; the first difference is at {place}): the function depends on something that its signature "
-            "does not hold; pass it as an argument"
+            f"{self.name}: another trace for the same signature gave another graph ({len(new.nodes)} values instead of "
+            f"{len(old.nodes)}; the first difference is at {place}): the function depends on something that its "
+            "signature does not hold; pass it as an argument"
         )
 
 
@@ -340,7 +352,9 @@ def python_function(target: Callable[..., Any]) -> tuple[types.FunctionType, dic
             roots.setdefault("self", current)
             current = type(current).__call__
         else:
-            raise UnsupportedError(f"compile takes a Python function, a method or an object with __call__, not {target!r}")
+            raise UnsupportedError(
+                f"compile takes a Python function, a method or an object with __call__, not {target!r}"
+            )
         if hasattr(current, "__knetc_original__"):
             current = current.__knetc_original__
     return current, roots
@@ -348,22 +362,17 @@ def python_function(target: Callable[..., Any]) -> tuple[types.FunctionType, dic
 
 def inlines() -> bool:
     """Whether compiled functions run as plain Python in this thread now: inside of a trace, or under a tape."""
-    return bool(recorders()) or bool(tapes.active)
+    return bool(recorders()) or tapes.innermost() is not None
 
 
 def first(description: Mapping[str, str]) -> str:
     """The arguments of a function's first signature."""
-    shown = [f"{name} {text}" for name, text in description.items() if text.startswith(("Array", "Param", "NumPy", "a run-time"))]
-    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "") or "no arrays"
-
-
-def shape_of(graph: Graph) -> list[Any]:
-    """What a graph is made of, to compare it with another one."""
-    position = {node: k for k, node in enumerate(graph.nodes)}
-    nodes: list[Any] = [
-        (n.op.name, str(n.type), repr(dict(n.attributes)), tuple(position[s] for s in n.sources)) for n in graph.nodes
+    shown = [
+        f"{name} {text}"
+        for name, text in description.items()
+        if text.startswith(("Array", "Param", "NumPy", "a run-time"))
     ]
-    return [*nodes, tuple(position[n] for n in graph.outputs), dict(graph.updates)]
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "") or "no arrays"
 
 
 class Arguments:
@@ -454,6 +463,3 @@ class Results:
                 return Rebuilt(value, tuple(items))
         place = self.trace.walk.find(value)
         return value if place is None else Given(place)
-
-
-_ = (Context, Edge, Step, replace, cast_node)

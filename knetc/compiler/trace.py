@@ -139,6 +139,10 @@ class Trace(Context):
         self.values[id(box)] = leaf.node
         return leaf
 
+    def adopt(self, box: Box, node: Node) -> None:
+        super().adopt(box, node)
+        box.buffer, box.offset = None, 0
+
     def write(self, box: Box, node: Node) -> None:
         if box.owner is self:
             box.node, box.type = node, node.type
@@ -219,7 +223,9 @@ class Trace(Context):
             updates=updates,
             input_names=self.names(),
         )
-        return Traced(graph, self.leaves, result, [w.leaf for w in written], self.random_count, [w.box for w in written])
+        return Traced(
+            graph, self.leaves, result, [w.leaf for w in written], self.random_count, [w.box for w in written]
+        )
 
     def names(self) -> list[str]:
         """What the user would call each input."""
