@@ -37,8 +37,8 @@ ATOMS = (bool, int, float, complex, str, bytes, type(None), Enum, np.dtype, np.g
 #: special methods that run when an object is made, copied or shown, not when it is used
 _NOT_CALLED = frozenset(
     f"__{name}__"
-    for name in ("init", "new", "post_init", "init_subclass", "repr", "str", "format", "reduce", "reduce_ex", "getstate",
-                 "setstate", "copy", "deepcopy", "del", "sizeof", "dir", "set_name", "class_getitem")
+    for name in ("init", "new", "post_init", "init_subclass", "repr", "str", "format", "reduce", "reduce_ex",
+                 "getstate", "setstate", "copy", "deepcopy", "del", "sizeof", "dir", "set_name", "class_getitem")
 )  # fmt: skip
 
 #: more things than this are not walked

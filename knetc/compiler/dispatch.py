@@ -11,8 +11,9 @@ import math
 import threading
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from sys import getrefcount
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -41,19 +42,22 @@ class Executable(Protocol):
     def fail(self, failure: Any) -> NoReturn: ...
 
 
-class Output(NamedTuple):
+@dataclass(frozen=True)
+class Output:
     """In a result: the array that is the program's output of this number."""
 
     index: int
 
 
-class Given(NamedTuple):
+@dataclass(frozen=True)
+class Given:
     """In a result: something that the function was given or reached, returned as it is."""
 
     place: Place
 
 
-class Rebuilt(NamedTuple):
+@dataclass(frozen=True)
+class Rebuilt:
     """In a result: a container with arrays in it."""
 
     template: Any
@@ -77,7 +81,7 @@ def same_type(box: Box, type: TensorType) -> bool:
 
 def memory(box: Box) -> Buffer:
     """The buffer of an array that is not in memory yet."""
-    box.owner or lazy.realize(box)
+    lazy.realize(box)
     buffer = box.buffer
     assert buffer is not None
     return buffer
@@ -115,6 +119,11 @@ class Writer:
         self.lines: list[str] = []
         self.variables: dict[int, str] = {}
         self.atoms: dict[int, str] = {}
+        self.leaves = {
+            (id(leaf.source), leaf.name): leaf
+            for leaf in traced.leaves
+            if leaf.kind in ("scalar", "generic", "attribute")
+        }
         self.touched = touched_places(walk, traced)
 
     def body(self) -> str:
@@ -236,13 +245,8 @@ class Writer:
     def leaf_of(self, atom: Atom) -> Leaf | None:
         """The input that reads an atom, if one does."""
         parent = atom.edge.parent
-        for leaf in self.traced.leaves:
-            if leaf.source is atom:
-                return leaf
-            if leaf.kind == "attribute" and parent is not None and leaf.source is parent.value:
-                if leaf.name == atom.edge.step.key:
-                    return leaf
-        return None
+        leaf = self.leaves.get((id(atom), ""))
+        return leaf if leaf or parent is None else self.leaves.get((id(parent.value), str(atom.edge.step.key)))
 
     # --- running
 

@@ -276,8 +276,8 @@ class Compiled:
         change = difference(description, [v.description for v in self.variants])
         rule = "on_miss='error'" if self.on_miss == "error" else f"max_variants={self.max_variants}"
         raise VariantsError(
-            f"{self.name}: a call has a signature that is not compiled, and {rule} allows no other: {change} (called at "
-            f"{line}); pad inputs to fewer shapes, pass what changes as a run-time number, or raise max_variants"
+            f"{self.name}: a call has a signature that is not compiled, and {rule} allows no other: {change} (called "
+            f"at {line}); pad inputs to fewer shapes, pass what changes as a run-time number, or raise max_variants"
         )
 
     def walk(self, values: Sequence[Any]) -> Walk:
@@ -348,9 +348,8 @@ def python_function(target: Callable[..., Any]) -> tuple[types.FunctionType, dic
         elif isinstance(current, functools.partial):
             roots["partial"] = current
             current = current.func
-        elif isinstance(getattr(type(current), "__call__", None), types.FunctionType):
-            roots.setdefault("self", current)
-            current = type(current).__call__
+        elif isinstance(method := getattr(current, "__call__", None), types.MethodType):  # noqa: B004
+            current = method
         else:
             raise UnsupportedError(
                 f"compile takes a Python function, a method or an object with __call__, not {target!r}"
