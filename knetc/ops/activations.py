@@ -8,7 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from knetc.ops.apply import Operand, composite, constant
+import numpy as np
+
+from knetc.ir.op import Domain
+from knetc.ops import define
+from knetc.ops.apply import Operand, composite, constant, elementwise
 from knetc.ops.arithmetic import reciprocal, square
 from knetc.ops.identities import stop_gradient
 from knetc.ops.logic import greater, isfinite, less_equal, where
@@ -20,13 +24,24 @@ SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543778
 
 
-@composite()
+RELU = define.elementwise(
+    "relu",
+    reference=lambda x: np.where(x <= 0, np.zeros_like(x), x),
+    # told from the result, so that the backward pass needs the result alone
+    gradient=lambda node, dy: (where(less_equal(node, 0), 0, dy),),
+    emit=lambda e, x: e.select(e.compare("le", x, e.constant(0, x.dtype)), e.constant(0, x.dtype), x),
+    triton="tl.where({0} <= 0, 0, {0})",
+    accepts="fi",
+    domains=(Domain(special=(0.0, -0.0, float("inf"), float("-inf"), float("nan"))),),
+)
+
+
 def relu(x: Operand) -> Any:
     """``x`` where it is above 0, else 0; the derivative at 0 is 0, and NaN stays NaN.
 
     >>> relu(kn.array([-1.0, 0.0, 2.0]))  # [0, 0, 2]
     """
-    return where(less_equal(x, 0), 0, x)
+    return elementwise(RELU, x)
 
 
 @composite()

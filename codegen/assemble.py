@@ -1,0 +1,372 @@
+"""From a simplified graph to a Program: fuse, order, lower, plan memory. The same for every target.
+
+What differs between targets is behind ``Backend``: how a loop nest, a matrix product or a check becomes code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import networkx as nx  # type: ignore[import-untyped]
+import numpy as np
+from knetc.codegen.kernel import Kernel
+from knetc.codegen.loopnest import Argument, Axis, Compute, Constant, Load, LoopNest, Offset, Stage, Statement, Store
+from knetc.codegen.lower import lower_unit
+from knetc.codegen.plan_memory import Lifetime, place
+from knetc.codegen.products import Product, product_of
+from knetc.runtime.base import dtypes
+from knetc.runtime.program import ArgumentRef, BufferSpec, Check, Program, Step
+
+from knetc.ir.node import Graph, Line, Node
+from knetc.ir.op import OPS, Kind
+from knetc.passes.domain import Split, is_inlined
+from knetc.passes.fuse import Fusion, Unit, fuse
+from knetc.passes.memory_order import MemoryOrder, separate_outputs
+
+
+class Backend(Protocol):
+    """What a target must be able to do."""
+
+    key: str
+    keep_rows: bool
+    """Whether values may be kept in scratch rows between the stages of a nest."""
+
+    def nest(self, nest: LoopNest) -> Kernel: ...
+    def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
+        """Arguments: both operands, then the result or the epilogue's arguments but the first."""
+
+    def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
+        """Looks for a value outside of ``low <= value < high``."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A step before memory is planned."""
+
+    name: str
+    kernel: Kernel
+    arguments: tuple[Node, ...]
+    """Whose memory each argument is (or which scalar input)."""
+    nest: LoopNest | None = None
+    check: Check | None = None
+    lines: tuple[Line, ...] = ()
+    operations: int = 0
+    reason: str = ""
+    in_place: Mapping[Node, Node] | None = None
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A program but for its objects, the code that they are made of, and what people may want to see."""
+
+    program: Program
+    functions: dict[str, str]
+    fusion: Fusion
+    parts: tuple[Part, ...]
+
+
+def assemble(graph: Graph, backend: Backend, *, fused: bool = True) -> Assembly:
+    """The program of a simplified graph, and the functions that it calls."""
+    return _Assembler(graph, backend, fused).run()
+
+
+class _Assembler:
+    def __init__(self, graph: Graph, backend: Backend, fused: bool) -> None:
+        self.backend = backend
+        self.graph = separate_outputs(graph)
+        self.order = MemoryOrder(self.graph)
+        self.fusion = fuse(self.order, enabled=fused)
+        self.in_place: dict[Node, Node] = {}
+        """New value -> the value whose memory it really takes."""
+
+    def memory(self, node: Node) -> Node:
+        """The value that owns the memory in which ``node`` lies."""
+        while node in self.fusion.aliases:
+            node = self.fusion.aliases[node]
+        return node
+
+    def run(self) -> Assembly:
+        units = self.ordered_units()
+        last_use = self.last_uses(units)
+        updates = {self.memory(self.graph.outputs[o]): self.graph.inputs[i] for o, i in self.order.in_place.items()}
+        results = {self.memory(o) for o in self.graph.outputs}
+        parts: list[Part] = []
+        for k, unit in enumerate(units):
+            wishes = {n: updates[n] for n in unit.stored if n in updates}
+            wishes |= self.reusable(unit, k, last_use, results | set(self.graph.inputs), wishes)
+            parts.extend(self.lower(unit, wishes))
+        return self.finish(parts)
+
+    def ordered_units(self) -> list[Unit]:
+        """Units in the order of running: after what they read; checks early, and before all in-place updates."""
+        units = self.fusion.units
+        graph = nx.DiGraph()
+        graph.add_nodes_from(range(len(units)))
+        number = {unit: k for k, unit in enumerate(units)}
+        producer = {node: k for k, unit in enumerate(units) for node in unit.stored}
+        writers = {self.memory(self.graph.outputs[o]) for o in self.order.in_place}
+        for k, unit in enumerate(units):
+            for source in unit_reads(unit, self.order):
+                origin = producer.get(self.memory(source))
+                if origin is not None and origin != k:
+                    graph.add_edge(origin, k)
+            members = [*unit.domain.axes, *([unit.special] if unit.special is not None else [])]
+            for node in members:
+                for written in self.order.overwritten_by(node):
+                    late = producer.get(self.memory(written))
+                    if late is not None and late != k:
+                        graph.add_edge(k, late)
+        checks = [number[u] for u in units if u.special is not None and u.special.op.kind is Kind.EFFECT]
+        late_units = [k for k, unit in enumerate(units) if any(n in writers for n in unit.stored)]
+        for check in checks:
+            for late in late_units:
+                if not nx.has_path(graph, late, check):
+                    graph.add_edge(check, late)
+        ranks = {k: (k not in checks, unit.last) for k, unit in enumerate(units)}
+        return [units[k] for k in nx.lexicographical_topological_sort(graph, key=lambda k: ranks[k])]
+
+    def last_uses(self, units: list[Unit]) -> dict[Node, int]:
+        """For each value in memory, the last unit that reads it."""
+        last: dict[Node, int] = {}
+        for k, unit in enumerate(units):
+            for source in unit_reads(unit, self.order):
+                last[self.memory(source)] = k
+        return last
+
+    def reusable(
+        self, unit: Unit, k: int, last_use: Mapping[Node, int], kept: set[Node], taken: Mapping[Node, Node]
+    ) -> dict[Node, Node]:
+        """Wishes of intermediate results to take the memory of values that nothing reads after this unit."""
+        used = {self.in_place.get(old, old) for old in taken.values()}
+        dying = [
+            node
+            for node in dict.fromkeys(self.memory(s) for s in unit_reads(unit, self.order))
+            if last_use.get(node) == k and node not in kept and node not in used
+        ]
+        wishes: dict[Node, Node] = {}
+        for new in unit.stored:
+            if new in taken or new in kept:
+                continue
+            match = next(
+                (old for old in dying if old.type.size_bytes == new.type.size_bytes and old.dtype == new.dtype), None
+            )
+            if match is not None:
+                dying.remove(match)
+                wishes[new] = match
+        return wishes
+
+    # --- lowering -----------------------------------------------------------------------------------------------------
+
+    def lower(self, unit: Unit, wishes: Mapping[Node, Node]) -> list[Part]:
+        special = unit.special
+        if special is not None and special.op.kind is Kind.EFFECT:
+            return [self.lower_check(special)]
+        if special is not None and special.op.name == "scatter_add":
+            return self.lower_scatter(special, unit.stored[special])
+        if special is not None and special not in unit.domain.axes:
+            return [self.lower_product(special, unit)]
+        stored = set(unit.stored)
+        split = Split(unit.domain.all_axes, frozenset()) if special is not None else unit.domain.split(stored)
+        assert split is not None, "fusion made a unit without a division into rows and columns"
+        name = kernel_name(unit)
+        lowered = lower_unit(unit, split, self.memory, name, wishes, keep_rows=self.backend.keep_rows)
+        self.in_place.update(lowered.in_place)
+        reason = "; ".join(dict.fromkeys(unit.stored.values()))
+        if special is not None:
+            product = product_of(special, self.order)
+            kernel = self.backend.matmul(product, lowered.nest)
+            a, b = (self.memory(v.base) for v in (product.a, product.b))
+            arguments = (a, b, *lowered.arguments[1:])
+            operations = lowered.operations + 2 * product.multiplications
+        else:
+            kernel, arguments, operations = self.backend.nest(lowered.nest), lowered.arguments, lowered.operations
+        return [
+            Part(name, kernel, arguments, lowered.nest, None, lowered.nest.lines, operations, reason, lowered.in_place)
+        ]
+
+    def lower_product(self, node: Node, unit: Unit) -> Part:
+        if node.op.name != "matmul":
+            raise AssertionError(f"no kernel for {node.op.name}")
+        product = product_of(node, self.order)
+        kernel = self.backend.matmul(product, None)
+        arguments = (self.memory(product.a.base), self.memory(product.b.base), node)
+        return Part("matmul", kernel, arguments, None, None, node.lines, 2 * product.multiplications, unit.stored[node])
+
+    def lower_check(self, node: Node) -> Part:
+        source = node.sources[0]
+        kernel = self.backend.check(source.dtype, source.type.size, node["low"], node["high"])
+        check = Check(str(node["message"]), str(node["error"]), tuple(map(str, node.lines)))
+        return Part("check", kernel, (self.memory(source),), None, check, node.lines, source.type.size)
+
+    def lower_scatter(self, node: Node, reason: str) -> list[Part]:
+        """Zeros, then a sum into the places that the indexes name."""
+        values, indexes = node.sources[0], node.sources[1:]
+        size = node.type.size
+        zero = node.dtype.type(0).item()
+        clear = LoopNest(
+            "zeros", (Axis("i0", size),), (), (Argument("o0", node.dtype, "output", size),),
+            (Stage("element", (Constant(0, node.dtype, zero), Store(0, Offset(0, {0: 1}), 0))),), node.lines,
+        )  # fmt: skip
+        nest, arguments = scatter_nest(node, values, indexes)
+        owners = tuple(self.memory(a) for a in arguments)
+        return [
+            Part("zeros", self.backend.nest(clear), (node,), clear, None, node.lines, 0, reason),
+            Part("scatter_add", self.backend.nest(nest), owners, nest, None, node.lines, values.type.size, reason),
+        ]
+
+    # --- buffers ------------------------------------------------------------------------------------------------------
+
+    def finish(self, parts: list[Part]) -> Assembly:
+        inputs = [n for n in self.graph.inputs if not n["scalar"]]
+        scalars = [n for n in self.graph.inputs if n["scalar"]]
+        outputs = [self.memory(o) for o in self.graph.outputs]
+        order_of_inputs = {n: k for k, n in enumerate(inputs)}
+        buffers = [BufferSpec("input", dtypes.short_name(n.dtype), n.shape, n.type.size_bytes) for n in inputs]
+        index: dict[Node, int] = {n: k for k, n in enumerate(inputs)}
+        for node, output in zip(outputs, self.graph.outputs):
+            old = self.in_place.get(node)
+            update_of = order_of_inputs.get(old, -1) if old is not None else -1
+            index[node] = len(buffers)
+            buffers.append(
+                BufferSpec(
+                    "output", dtypes.short_name(output.dtype), output.shape, output.type.size_bytes, -1, update_of
+                )
+            )
+        lives, owners, spaces = self.lifetimes(parts, set(inputs) | set(outputs))
+        offsets, arena_bytes = place(lives)
+        for owner, life, offset in zip(owners, lives, offsets):
+            index[owner] = len(buffers)
+            buffers.append(BufferSpec("arena", dtypes.short_name(owner.dtype), owner.shape, life.size_bytes, offset))
+        for node, old in self.in_place.items():
+            if node not in index:
+                index[node] = index[self.root(old)]
+        workspaces = dict(zip(spaces, offsets[len(owners) :]))
+        slot_of = {n: k for k, n in enumerate(scalars)}
+        checks: list[Check] = []
+        steps = []
+        for k, part in enumerate(parts):
+            references = tuple(
+                ArgumentRef("scalar", slot_of[n]) if n in slot_of else ArgumentRef("buffer", index[n])
+                for n in part.arguments
+            )
+            if part.check is not None:
+                checks.append(part.check)
+            read, written = traffic(part)
+            steps.append(
+                Step(
+                    part.name, references, part.kernel.launches, part.kernel.workspace_bytes,
+                    workspaces.get(k, -1), len(checks) - 1 if part.check is not None else -1,
+                    tuple(map(str, part.lines)), read, written, part.operations, part.reason,
+                )
+            )  # fmt: skip
+        functions = {name: text for part in parts for name, text in part.kernel.functions.items()}
+        program = Program(
+            self.backend.key,
+            tuple(buffers),
+            tuple(dtypes.short_name(n.dtype) for n in scalars),
+            tuple(steps),
+            tuple(checks),
+            arena_bytes,
+            (),
+        )
+        return Assembly(program, functions, self.fusion, tuple(parts))
+
+    def root(self, node: Node) -> Node:
+        """The value that first had the memory which ``node`` has by taking over."""
+        while node in self.in_place:
+            node = self.in_place[node]
+        return node
+
+    def lifetimes(self, parts: list[Part], elsewhere: set[Node]) -> tuple[list[Lifetime], list[Node], list[int]]:
+        """Lifetimes in the arena of intermediate values (and their owners), then of workspaces (and their steps)."""
+        span: dict[Node, list[int]] = {}
+        for k, part in enumerate(parts):
+            for node in part.arguments:
+                owner = self.root(node) if node not in elsewhere else node
+                if owner in elsewhere or owner.op.name == "input":
+                    continue
+                span.setdefault(owner, [k, k])[1] = k
+        owners = list(span)
+        lives = [Lifetime(max(n.type.size_bytes, 1), *span[n]) for n in owners]
+        spaces = [k for k, part in enumerate(parts) if part.kernel.workspace_bytes]
+        lives += [Lifetime(parts[k].kernel.workspace_bytes, k, k) for k in spaces]
+        return lives, owners, spaces
+
+
+def unit_reads(unit: Unit, order: MemoryOrder) -> list[Node]:
+    """The values that a unit reads from memory."""
+    found: dict[Node, None] = {}
+    if unit.special is not None:
+        found.update(dict.fromkeys(order.sources[unit.special]))
+    for node in unit.domain.axes:
+        if node is unit.special:
+            continue
+        for source in node.sources:
+            if source not in unit.domain.axes and not is_inlined(source):
+                found[source] = None
+    return list(found)
+
+
+def kernel_name(unit: Unit) -> str:
+    """A short name from the operations inside: the heavy ones first."""
+    weights = {"sum": 9, "max": 8, "prod": 8, "min": 8, "argmax": 8, "argmin": 8, "gather": 7}
+    names = dict.fromkeys(
+        n.op.name for n in unit.domain.axes if n.op.kind is not Kind.MOVEMENT and n is not unit.special
+    )
+    top = sorted(names, key=lambda name: -weights.get(name, 0))[:3]
+    return "_".join(([unit.special.op.name] if unit.special is not None else []) + top) or "move"
+
+
+def traffic(part: Part) -> tuple[int, int]:
+    """Bytes that a step reads and writes, each element of each argument counted once."""
+    read = written = 0
+    kinds = ["input"] * len(part.arguments)
+    if part.nest is not None:
+        own = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
+        kinds = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
+    elif part.name == "matmul":
+        kinds = ["input", "input", "output"]
+    for node, kind in zip(part.arguments, kinds):
+        if kind in ("input", "update"):
+            read += node.type.size_bytes
+        if kind in ("output", "update"):
+            written += node.type.size_bytes
+    return read, written
+
+
+def scatter_nest(node: Node, values: Node, indexes: tuple[Node, ...]) -> tuple[LoopNest, list[Node]]:
+    """``output[i0, …] += values`` over all places of the indexes, in their order."""
+    lead, shape = indexes[0].ndim, node.shape
+    places, rest = values.shape[:lead], values.shape[lead:]
+    outer = tuple(Axis(f"i{k}", n) for k, n in enumerate(places)) or (Axis("i0", 1),)
+    inner = tuple(Axis(f"j{k}", n) for k, n in enumerate(rest))
+
+    def dense(extents: tuple[int, ...], first: int) -> dict[int, int]:
+        return {first + k: math.prod(extents[k + 1 :]) for k in range(len(extents))}
+
+    arguments = [Argument("o0", node.dtype, "update", node.type.size)]
+    arguments += [Argument(f"i{k + 1}", n.dtype, "input", n.type.size) for k, n in enumerate((values, *indexes))]
+    body: list[Statement] = []
+    indirect: dict[int, int] = {}
+    row_offset = Offset(0, dense(places, 0))
+    for k, index in enumerate(indexes):
+        number = 2 * k
+        body.append(Load(number, 2 + k, row_offset))
+        if index.dtype != dtypes.i64:
+            body.append(Compute(number + 1, OPS["cast"], dtypes.i64, (number,), {"dtype": dtypes.i64}))
+            number += 1
+        indirect[number] = math.prod(shape[k + 1 :])
+    value = 2 * len(indexes)
+    both = {axis: stride * math.prod(rest) for axis, stride in dense(places, 0).items()} | dense(rest, len(outer))
+    body.append(Load(value, 1, Offset(0, both)))
+    body.append(Store(0, Offset(0, dense(rest, len(outer)), indirect), value, accumulate=True))
+    nest = LoopNest("scatter_add", outer, inner, tuple(arguments), (Stage("element", tuple(body)),), node.lines)
+    return nest, [node, values, *indexes]
+
+
+def with_objects(program: Program, objects: tuple[str, ...]) -> Program:
+    """The program with the digests of its native objects."""
+    return replace(program, objects=objects)

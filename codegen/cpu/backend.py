@@ -1,0 +1,125 @@
+"""The CPU as a target: how nests, products and checks become kernels, and a program becomes objects."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from knetc.codegen.assemble import Assembly, assemble
+from knetc.codegen.cpu import matmul, nest
+from knetc.codegen.cpu.driver import emit_driver
+from knetc.codegen.cpu.native import Target, attributes_text, compile_ir
+from knetc.codegen.cpu.pool import emit_pool
+from knetc.codegen.kernel import Kernel
+from knetc.codegen.loopnest import LoopNest
+from knetc.codegen.products import Product
+from knetc.runtime.program import Launch, Program, Slot
+
+from knetc.ir.node import Graph
+
+_CHECK = """define void @SYMBOL(ptr %table, i64 %lo, i64 %hi, i32 %thread) #0 {{
+entry:
+  %indexes = load ptr, ptr %table, align 8
+  %plow = getelementptr i64, ptr %table, i64 1
+  %low = load i64, ptr %plow, align 8
+  %phigh = getelementptr i64, ptr %table, i64 2
+  %high = load i64, ptr %phigh, align 8
+  %precord = getelementptr i64, ptr %table, i64 3
+  %record = load ptr, ptr %precord, align 8
+  %span = sub i64 %high, %low
+  %any = icmp slt i64 %lo, %hi
+  br i1 %any, label %loop, label %done
+loop:
+  %i = phi i64 [ %lo, %entry ], [ %next, %loop ]
+  %bad = phi i64 [ 0, %entry ], [ %worse, %loop ]
+  %found = phi i64 [ 0, %entry ], [ %value, %loop ]
+  %place = getelementptr inbounds {type}, ptr %indexes, i64 %i
+  %raw = load {type}, ptr %place, align {align}
+  %wide = {widen}
+  %moved = sub i64 %wide, %low
+  %outside = icmp uge i64 %moved, %span
+  %flag = zext i1 %outside to i64
+  %worse = or i64 %bad, %flag
+  %value = select i1 %outside, i64 %wide, i64 %found
+  %next = add nuw nsw i64 %i, 1
+  %more = icmp slt i64 %next, %hi
+  br i1 %more, label %loop, label %end
+end:
+  %failed = icmp ne i64 %worse, 0
+  br i1 %failed, label %fail, label %done
+fail:
+  %pvalue = getelementptr i64, ptr %record, i64 1
+  store i64 %value, ptr %pvalue, align 8
+  store i64 1, ptr %record, align 8
+  br label %done
+done:
+  ret void
+}}
+"""
+
+_CHECK_GRAIN = 1 << 14
+
+
+@dataclass(frozen=True)
+class CpuBackend:
+    """Kernels for one CPU target."""
+
+    target: Target
+    keep_rows: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.target.key
+
+    def nest(self, loops: LoopNest) -> Kernel:
+        return nest.lower(loops, self.target)
+
+    def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
+        spec = matmul.MatmulSpec(
+            product.dtype,
+            product.batch,
+            product.m,
+            product.n,
+            product.k,
+            product.a.strides,
+            product.b.strides,
+            product.c_strides,
+            epilogue,
+            product.a.offset,
+            product.b.offset,
+        )
+        return matmul.lower_matmul(spec, self.target)
+
+    def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
+        bits = 8 * dtype.itemsize
+        widen = "add i64 %raw, 0" if bits == 64 else f"sext i{bits} %raw to i64"
+        text = _CHECK.format(type=f"i{bits}", align=dtype.itemsize, widen=widen) + attributes_text(self.target)
+        symbol = "k_" + hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        slots = (Slot("argument", 0), Slot("value", low), Slot("value", high))
+        return Kernel({symbol: text.replace("@SYMBOL", f"@{symbol}")}, (Launch(symbol, size, _CHECK_GRAIN, slots),))
+
+
+def build(
+    graph: Graph, target: Target, compile_function: Callable[[str, str], tuple[str, bytes]], *, fused: bool = True
+) -> tuple[Assembly, Program, dict[str, bytes]]:
+    """Everything that running a simplified graph on this CPU needs.
+
+    ``compile_function(name, text)`` gives an object and its digest, from a cache or made with ``compile_ir``. The
+    object with the program's entry comes last.
+    """
+    assembly = assemble(graph, CpuBackend(target), fused=fused)
+    texts = [*assembly.functions.items(), ("pool", emit_pool()), ("driver", emit_driver(assembly.program))]
+    objects = dict(compile_function(name, text) for name, text in texts)
+    return assembly, replace(assembly.program, objects=tuple(objects)), objects
+
+
+def compile_plain(target: Target) -> Callable[[str, str], tuple[str, bytes]]:
+    """A compiler of functions that keeps nothing."""
+
+    def compile_function(name: str, text: str) -> tuple[str, bytes]:
+        code = compile_ir(text, target, 1 if name == "driver" else 2)
+        return hashlib.blake2b(code, digest_size=16).hexdigest(), code
+
+    return compile_function

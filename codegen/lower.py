@@ -1,0 +1,597 @@
+"""From a fused unit to a LoopNest: instances of values at places, sorted into stages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from knetc.codegen.loopnest import (
+    Argument,
+    Axis,
+    Compute,
+    Constant,
+    Index,
+    Inside,
+    Load,
+    LoopNest,
+    Offset,
+    Reduce,
+    Stage,
+    Statement,
+    Store,
+)
+from knetc.codegen.places import (
+    Conditions,
+    Place,
+    Places,
+    aligned_places,
+    broadcast_places,
+    concat_places,
+    flat,
+    offset_of,
+    pad_places,
+    permute_places,
+    ranges,
+    reduced_places,
+    reshape_places,
+    slice_places,
+)
+from knetc.runtime.base import dtypes
+
+from knetc.ir.node import Node
+from knetc.ir.op import OPS, Kind
+from knetc.passes.domain import Split, is_inlined
+from knetc.passes.fuse import Unit
+
+EXPENSIVE = 8
+"""Work (in additions) from which an element's value is kept in a scratch row rather than computed again."""
+
+SCRATCH_BYTES = 1 << 16
+"""Most that the scratch rows of a kernel may take: they must stay in the nearer caches."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A nest and what its arguments are: values in memory (by the node that owns the memory) or scalar inputs."""
+
+    nest: LoopNest
+    arguments: tuple[Node, ...]
+    """For each argument that is not scratch. An ``update`` argument is named by the new value."""
+    in_place: Mapping[Node, Node]
+    """New value -> the value whose memory it takes, of those that were asked for and are possible."""
+    operations: int = 0
+    """Scalar operations over the whole nest, an addition being 1."""
+
+
+@dataclass(eq=False)
+class Instance:
+    """A value at a place: what is emitted once for each stage that needs it."""
+
+    node: Node
+    places: Places
+    conditions: Conditions
+    kind: Literal["load", "constant", "index", "compute", "fold", "select", "scalar", "accumulator"]
+    operands: tuple[Instance, ...] = ()
+    place: Place = field(default_factory=Place)
+    indirect: tuple[tuple[Instance, int], ...] = ()
+    axes: frozenset[int] = frozenset()
+    depth: int = 0
+    """How many folds lie behind it: it can be computed from stage pair ``depth`` on."""
+
+
+def lower_unit(
+    unit: Unit,
+    split: Split,
+    memory: Callable[[Node], Node],
+    name: str,
+    wanted_in_place: Mapping[Node, Node],
+    *,
+    keep_rows: bool = True,
+) -> Lowered:
+    """The loops of a fused unit.
+
+    ``memory`` gives the node whose memory holds a stored value (aliases see through to it). ``wanted_in_place`` maps
+    values that the unit stores to the values (inputs or earlier results) whose memory they should take.
+    """
+    wishes = dict(wanted_in_place)
+    while True:
+        lowered = _Lowering(unit, split, memory, name, wishes, keep_rows).run()
+        late = _read_after_written(lowered.nest)
+        if not late:
+            return lowered
+        for new in [n for k, n in enumerate(lowered.arguments) if k in late]:
+            del wishes[new]
+
+
+def _read_after_written(nest: LoopNest) -> set[int]:
+    """Arguments (scratch not counted) that are updated in place and read again after that."""
+    visible = [k for k, a in enumerate(nest.arguments) if a.kind != "scratch"]
+    written: set[int] = set()
+    late: set[int] = set()
+    for stage in nest.stages:
+        for statement in stage.body:
+            if isinstance(statement, Store) and nest.arguments[statement.argument].kind == "update":
+                written.add(statement.argument)
+            elif isinstance(statement, Load) and statement.argument in written:
+                late.add(visible.index(statement.argument))
+    return late
+
+
+@dataclass
+class _Emission:
+    """One stage being written."""
+
+    body: list[Statement] = field(default_factory=list)
+    known: dict[Instance, int] = field(default_factory=dict)
+    inside: dict[Conditions, int] = field(default_factory=dict)
+
+
+class _Lowering:
+    def __init__(
+        self,
+        unit: Unit,
+        split: Split,
+        memory: Callable[[Node], Node],
+        name: str,
+        wanted_in_place: Mapping[Node, Node],
+        keep_rows: bool,
+    ) -> None:
+        self.unit, self.domain, self.split, self.memory, self.name = unit, unit.domain, split, memory, name
+        self.wanted = wanted_in_place
+        self.keep_rows = keep_rows
+        self.instances: dict[Any, Instance] = {}
+        self.extents = list(unit.domain.extents)
+        self.outer, self.inner = self._ordered_axes()
+        self.position = {axis: k for k, axis in enumerate((*self.outer, *self.inner))}
+        self.arguments: list[Argument] = []
+        self.owners: list[Node] = []
+        self.argument_of: dict[Any, int] = {}
+        self.values = 0
+        self.scratch: dict[Instance, int] = {}
+        self.kept: set[Instance] = set()
+        """Those of ``scratch`` whose stage has passed."""
+        self.row_values: dict[Instance, int] = {}
+        self.loads: dict[Node, set[tuple[Place, bool]]] = {}
+
+    def _ordered_axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Outer and inner axes in the order of memory: of what is stored, else of what is folded, else as they came."""
+        if self.unit.special is not None:  # a matmul's epilogue: every dimension has its axis, the last one is inner
+            wide_axes = iter(self.domain.axes[self.unit.special] or ())
+            every = []
+            for extent in self.unit.special.shape:
+                if extent == 1:
+                    self.extents.append(1)
+                every.append(len(self.extents) - 1 if extent == 1 else next(wide_axes))
+            return tuple(every[:-1]), tuple(every[-1:])
+        everything = self.domain.all_axes
+        orders = [self.domain.axes[n] for n in self.unit.stored]
+        for node, folded in self.domain.reduced.items():
+            kept, rest = iter(self.domain.axes[node] or ()), iter(folded)
+            source = node.sources[0].shape
+            orders.append(tuple(next(rest if k in node["axes"] else kept) for k, n in enumerate(source) if n != 1))
+        orders += list(self.domain.axes.values())
+        order = next((o for o in orders if o is not None and set(o) == everything), tuple(sorted(everything)))
+        return tuple(a for a in order if a in self.split.outer), tuple(a for a in order if a in self.split.inner)
+
+    # --- instances ----------------------------------------------------------------------------------------------------
+
+    def at(self, node: Node, places: Places, conditions: Conditions = ()) -> Instance:
+        """The instance of a value at a place; units are bounded, so this may recurse."""
+        key = (node, places, conditions)
+        found = self.instances.get(key)
+        if found is None:
+            found = self.instances[key] = self._make(node, places, conditions)
+            reach = set(found.axes)
+            for operand in (*found.operands, *(i for i, _ in found.indirect)):
+                reach |= operand.axes
+                found.depth = max(found.depth, operand.depth)
+            if found.kind == "fold":
+                reach -= self.split.inner
+                found.depth += 1
+            found.axes = frozenset(reach)
+        return found
+
+    def _make(self, node: Node, places: Places, conditions: Conditions) -> Instance:
+        def instance(kind: Any, *operands: Instance, **more: Any) -> Instance:
+            return Instance(node, places, conditions, kind, operands, **more)
+
+        if node is self.unit.special:
+            return instance("accumulator", axes=frozenset((*self.outer, *self.inner)))
+        if is_inlined(node) and node not in self.domain.axes:
+            if node.op.name == "constant":
+                return instance("constant")
+            place = places[node["axis"]]
+            return instance("index", place=place, axes=frozenset(a for a, _ in place.terms))
+        if node not in self.domain.axes:
+            if node.op.name == "input" and node["scalar"]:
+                return instance("scalar")
+            return self._load(node, places, conditions, instance)
+        name, sources = node.op.name, node.sources
+        if node.op.kind is Kind.LEAF:  # an index ramp or a constant that must lie in memory
+            place = places[node["axis"]] if name == "iota" else Place()
+            return instance(
+                "index" if name == "iota" else "constant", place=place, axes=frozenset(a for a, _ in place.terms)
+            )
+        if node.op.kind is Kind.REDUCTION:
+            reduced = self.domain.reduced[node]
+            operand = self.at(sources[0], reduced_places(node, places, reduced), conditions)
+            if not reduced:
+                if node.op.combine is not None and node.op.combine.with_index:
+                    return Instance(node, places, conditions, "constant")
+                return operand
+            return instance("fold", operand)
+        if name == "gather":
+            return self._gather(node, places, conditions, instance)
+        if name == "pad":
+            moved, when = pad_places(node, places)
+            return instance("select", self.at(sources[0], moved, (*conditions, *when)))
+        if name == "concat":
+            parts = concat_places(node, places)
+            return instance("select", *[self.at(s, p, (*conditions, *c)) for s, (p, c) in zip(sources, parts)])
+        moves = {
+            "broadcast": broadcast_places,
+            "permute": permute_places,
+            "slice": slice_places,
+            "reshape": reshape_places,
+        }
+        if name in moves:
+            return self.at(sources[0], moves[name](node, places), conditions)
+        return instance("compute", *[self.at(s, places, conditions) for s in sources])
+
+    def _load(self, node: Node, places: Places, conditions: Conditions, instance: Callable[..., Instance]) -> Instance:
+        place = flat(places, node.shape)
+        self.loads.setdefault(self.memory(node), set()).add((place, bool(conditions)))
+        axes = {a for a, _ in place.terms} | {a for p, _, _ in conditions for a, _ in p.terms}
+        return instance("load", place=place, axes=frozenset(axes))
+
+    def _gather(
+        self, node: Node, places: Places, conditions: Conditions, instance: Callable[..., Instance]
+    ) -> Instance:
+        source, indexes = node.sources[0], node.sources[1:]
+        lead = indexes[0].ndim
+        rows = [self.at(i, places[:lead], conditions) for i in indexes]
+        dense = [math.prod(source.shape[k + 1 :]) for k in range(source.ndim)]
+        rest = places[lead:]
+        place = flat((*(Place() for _ in indexes), *rest), source.shape)
+        self.loads.setdefault(self.memory(source), set()).add((place, True))
+        axes = {a for a, _ in place.terms} | {a for p, _, _ in conditions for a, _ in p.terms}
+        return instance("load", place=place, indirect=tuple(zip(rows, dense)), axes=frozenset(axes))
+
+    # --- arguments ----------------------------------------------------------------------------------------------------
+
+    def argument(self, owner: Node, kind: Any, dtype: Any, size: int) -> int:
+        key = (owner, kind == "scratch" and len(self.arguments))
+        if key not in self.argument_of:
+            self.argument_of[key] = len(self.arguments)
+            self.arguments.append(Argument(f"{kind[0]}{len(self.arguments)}", dtype, kind, size))
+            self.owners.append(owner)
+        return self.argument_of[key]
+
+    def memory_argument(self, node: Node) -> int:
+        """The argument through which a value in memory is read."""
+        owner = self.memory(node)
+        owner = self.replaced.get(owner, owner)
+        return self.argument(owner, "input", owner.dtype, owner.type.size)
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Lowered:
+        targets = []  # (node, instance, place where it is stored)
+        for node in self.unit.stored:
+            axes = self.domain.axes[node]
+            assert axes is not None, node
+            places = aligned_places(node.shape, axes)
+            targets.append((node, self.at(node, places), flat(places, node.shape)))
+        in_place = self._in_place({node: place for node, _, place in targets})
+        self.replaced = {old: new for new, old in in_place.items()}
+        if self.unit.special is not None:
+            self.arguments.append(Argument("accumulator", self.unit.special.dtype, "input"))
+            self.owners.append(self.unit.special)
+            self.argument_of["accumulator"] = 0
+        for node, _, _ in targets:
+            kind = "update" if node in in_place else "output"
+            self.argument(node, kind, node.dtype, node.type.size)
+        stages = self._stages(targets)
+        axes = [Axis(f"i{a}", self.extents[a]) for a in (*self.outer, *self.inner)]
+        order = [k for k, a in enumerate(self.arguments) if a.kind != "scratch"]
+        nest = LoopNest(
+            self.name,
+            tuple(axes[: len(self.outer)]),
+            tuple(axes[len(self.outer) :]),
+            tuple(self.arguments),
+            tuple(stages),
+            tuple(dict.fromkeys(line for n in self.domain.axes for line in n.lines)),
+        )
+        points = math.prod(self.extents)
+        rows = math.prod(self.extents[a] for a in self.outer)
+        work = sum(
+            (points if stage.level == "element" else rows)
+            * sum(s.op.cost if isinstance(s, Compute) else 1 for s in stage.body if isinstance(s, (Compute, Reduce)))
+            for stage in stages
+        )
+        return Lowered(nest, tuple(self.owners[k] for k in order), in_place, work)
+
+    def _in_place(self, stores: Mapping[Node, Place]) -> dict[Node, Node]:
+        """The wishes that hold: the old value is read only where the new one is written."""
+        matmul_reads = set()
+        if self.unit.special is not None:
+            matmul_reads = {self.memory(s) for s in self.unit.special.sources} | {
+                self.memory(_bottom(s)) for s in self.unit.special.sources
+            }
+        good = {}
+        for new, old in self.wanted.items():
+            reads = self.loads.get(self.memory(old), set())
+            if new in stores and old not in matmul_reads and reads <= {(stores[new], False)}:
+                good[new] = self.memory(old)
+        return good
+
+    def _stages(self, targets: list[tuple[Node, Instance, Place]]) -> list[Stage]:
+        rows: dict[int, list[Instance]] = {}
+        folds: dict[int, list[Instance]] = {}
+        stores: dict[tuple[str, int], list[Callable[[_Emission], None]]] = {}
+        roots: dict[tuple[str, int], list[Instance]] = {}
+        inner = self.split.inner
+
+        def level(instance: Instance) -> Literal["row", "element"]:
+            return "element" if not inner or instance.axes & inner else "row"
+
+        for node, instance, place in targets:
+            axes = self.domain.axes[node]
+            if instance.kind == "fold" and self._leaves_rows(instance):
+                operand = instance.operands[0]
+                by_row = inner and not inner & {*self.domain.reduced[instance.node], *(axes or ())}
+                over: Literal["outer", "all"] = "outer" if axes else "all"
+                action = self._total(instance, place, over)
+                self._later(stores, roots, ("row" if by_row else "element", operand.depth), operand, action)
+            else:
+                by_row = inner and not inner & set(axes or ())
+                key = ("row" if by_row else "element", instance.depth)
+                self._later(stores, roots, key, instance, self._store(node, instance, place))
+        needed = self._needed([i for found in roots.values() for i in found])
+        for instance in needed:
+            if instance.kind == "fold" and not self._leaves_rows(instance):
+                folds.setdefault(instance.operands[0].depth, []).append(instance)
+            elif inner and level(instance) == "row":
+                rows.setdefault(instance.depth, []).append(instance)
+        last = max([d for _, d in roots] + list(folds) + [0])
+        stages: list[Stage] = []
+        self._plan_scratch(roots, folds, last)
+        for depth in range(last + 1):
+            emission = _Emission()
+            for instance in rows.get(depth, []):
+                if instance.kind != "fold":
+                    self.row_values[instance] = self.emit(emission, instance)
+            for action in stores.get(("row", depth), []):
+                action(emission)
+            if emission.body:
+                stages.append(Stage("row", tuple(emission.body)))
+            emission = _Emission()
+            for fold in folds.get(depth, []):
+                self._fold(emission, fold)
+            for action in stores.get(("element", depth), []):
+                action(emission)
+            keep = [instance for instance in self.scratch if instance.depth == depth]
+            for instance in keep:
+                value = self.emit(emission, instance)
+                emission.body.append(Store(self.scratch[instance], self._row_offset(), value))
+            self.kept.update(keep)
+            if emission.body:
+                stages.append(Stage("element", tuple(emission.body)))
+        return stages
+
+    def _later(self, stores: Any, roots: Any, key: tuple[str, int], instance: Instance, action: Any) -> None:
+        stores.setdefault(key, []).append(action)
+        roots.setdefault(key, []).append(instance)
+
+    def _leaves_rows(self, fold: Instance) -> bool:
+        """Whether a fold runs over outer axes: its result is stored, not used."""
+        return not set(self.domain.reduced[fold.node]) <= self.split.inner
+
+    def _needed(self, roots: list[Instance]) -> list[Instance]:
+        """All instances behind the roots, operands first."""
+        order: list[Instance] = []
+        seen: set[Instance] = set()
+
+        def visit(instance: Instance) -> None:
+            if instance not in seen:
+                seen.add(instance)
+                for operand in (*instance.operands, *(i for i, _ in instance.indirect)):
+                    visit(operand)
+                order.append(instance)
+
+        for root in roots:
+            visit(root)
+        return order
+
+    # --- scratch rows -------------------------------------------------------------------------------------------------
+
+    def _plan_scratch(self, roots: Any, folds: Mapping[int, list[Instance]], last: int) -> None:
+        """Choose element values to keep between stages: those dear to compute that a later stage needs again."""
+        if not self.keep_rows or not self.inner:
+            return
+        columns = math.prod(self.extents[a] for a in self.inner)
+        used: dict[Instance, set[int]] = {}
+        for depth in range(last + 1):
+            heads = [f.operands[0] for f in folds.get(depth, [])] + roots.get(("element", depth), [])
+            seen: set[Instance] = set()
+            stack = [h for h in heads if h.axes & self.split.inner]
+            while stack:
+                instance = stack.pop()
+                if instance in seen or not instance.axes & self.split.inner or instance.kind == "fold":
+                    continue
+                seen.add(instance)
+                used.setdefault(instance, set()).add(depth)
+                if instance.kind == "compute" and instance.node.op.cost >= EXPENSIVE and instance.depth < depth:
+                    continue  # what lies behind is not needed if this is kept
+                stack.extend((*instance.operands, *(i for i, _ in instance.indirect)))
+        left = SCRATCH_BYTES
+        for instance, depths in used.items():
+            dear = instance.kind == "compute" and instance.node.op.cost >= EXPENSIVE
+            size = columns * max(1, instance.node.dtype.itemsize)
+            if dear and len(depths) > 1 and instance.depth == min(depths) and size <= left:
+                self.scratch[instance] = self.argument(instance.node, "scratch", instance.node.dtype, columns)
+                left -= size
+
+    def _row_offset(self) -> Offset:
+        """The place in a scratch row: dense over the inner axes."""
+        stride, axes = 1, {}
+        for axis in reversed(self.inner):
+            axes[self.position[axis]] = stride
+            stride *= self.extents[axis]
+        return Offset(0, axes)
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+
+    def new(self) -> int:
+        self.values += 1
+        return self.values - 1
+
+    def _offset(self, place: Place, indirect: dict[int, int] | None = None) -> Offset:
+        moved = Place(place.base, tuple((self.position[a], s) for a, s in place.terms))
+        return offset_of(moved, indirect)
+
+    def _ranges(self, conditions: Conditions) -> Any:
+        return ranges(
+            tuple((Place(p.base, tuple((self.position[a], s) for a, s in p.terms)), lo, hi) for p, lo, hi in conditions)
+        )
+
+    def emit(self, emission: _Emission, instance: Instance) -> int:
+        """The number of an instance's value in a stage, writing what computes it if it is not there yet."""
+        found = emission.known.get(instance, self.row_values.get(instance))
+        if found is not None:
+            return found
+        stack = [instance]
+        while stack:
+            current = stack[-1]
+            if current in emission.known or current in self.row_values:
+                stack.pop()
+                continue
+            if current in self.kept:
+                result = self.new()
+                emission.body.append(Load(result, self.scratch[current], self._row_offset()))
+                emission.known[current] = result
+                stack.pop()
+                continue
+            missing = [
+                o
+                for o in (*current.operands, *(i for i, _ in current.indirect))
+                if o not in emission.known and o not in self.row_values
+            ]
+            if missing:
+                stack.extend(missing)
+                continue
+            emission.known[current] = self._statement(emission, current)
+            stack.pop()
+        return emission.known[instance]
+
+    def _number(self, emission: _Emission, instance: Instance) -> int:
+        return emission.known[instance] if instance in emission.known else self.row_values[instance]
+
+    def _statement(self, emission: _Emission, instance: Instance) -> int:
+        node, body = instance.node, emission.body
+        result = self.new()
+        match instance.kind:
+            case "constant":
+                value = node["value"] if node.op.name == "constant" else 0
+                body.append(Constant(result, node.dtype, value))
+            case "index":
+                body.append(Index(result, self._offset(instance.place)))
+                if node.dtype != dtypes.i64:
+                    index, result = result, self.new()
+                    body.append(Compute(result, OPS["cast"], node.dtype, (index,), {"dtype": node.dtype}))
+            case "scalar":
+                argument = self.argument(node, "scalar", node.dtype, 1)
+                body.append(Load(result, argument, Offset()))
+            case "accumulator":
+                body.append(Load(result, 0, Offset()))
+            case "load":
+                indirect: dict[int, int] = {}
+                for row, stride in instance.indirect:
+                    number = self._number(emission, row)
+                    if row.node.dtype != dtypes.i64:
+                        wide = self.new()
+                        body.append(Compute(wide, OPS["cast"], dtypes.i64, (number,), {"dtype": dtypes.i64}))
+                        number = wide
+                    indirect[number] = indirect.get(number, 0) + stride
+                source = node.sources[0] if node.op.name == "gather" and node in self.domain.axes else node
+                argument = self.memory_argument(source)
+                where = self._ranges(instance.conditions)
+                body.append(Load(result, argument, self._offset(instance.place, indirect), where))
+            case "select":
+                return self._select(emission, instance)
+            case _:
+                operands = tuple(self._number(emission, o) for o in instance.operands)
+                body.append(Compute(result, node.op, node.dtype, operands, dict(node.attributes)))
+        return result
+
+    def _select(self, emission: _Emission, instance: Instance) -> int:
+        """Padding and concatenation: the part whose conditions hold."""
+        node, body = instance.node, emission.body
+        if node.op.name == "pad":
+            parts = [(instance.operands[0], pad_places(node, instance.places)[1])]
+            result = self.new()
+            body.append(Constant(result, node.dtype, node["value"]))
+        else:
+            whens = [c for _, c in concat_places(node, instance.places)]
+            parts = list(zip(instance.operands, whens))[:-1]
+            result = self._number(emission, instance.operands[-1])
+        for operand, conditions in reversed(parts):
+            if conditions not in emission.inside:
+                emission.inside[conditions] = self.new()
+                body.append(Inside(emission.inside[conditions], self._ranges(conditions)))
+            chosen = self.new()
+            operands = (emission.inside[conditions], self._number(emission, operand), result)
+            body.append(Compute(chosen, OPS["where"], node.dtype, operands))
+            result = chosen
+        return result
+
+    def _store(self, node: Node, instance: Instance, place: Place) -> Callable[[_Emission], None]:
+        def action(emission: _Emission) -> None:
+            value = self.emit(emission, instance)
+            emission.body.append(Store(self.argument_of[(node, False)], self._offset(place), value))
+
+        return action
+
+    def _total(self, fold: Instance, place: Place, over: Literal["outer", "all"]) -> Callable[[_Emission], None]:
+        def action(emission: _Emission) -> None:
+            operand, index = self._operand(emission, fold)
+            argument = self.argument_of[(fold.node, False)]
+            emission.body.append(
+                Reduce(
+                    fold.node.op, operand, fold.operands[0].node.dtype, over,
+                    argument=argument, offset=self._offset(place), index=index,
+                )
+            )  # fmt: skip
+
+        return action
+
+    def _fold(self, emission: _Emission, fold: Instance) -> None:
+        operand, index = self._operand(emission, fold)
+        combine = fold.node.op.combine
+        assert combine is not None
+        dtype = fold.operands[0].node.dtype
+        results = tuple(self.new() for _ in combine.identity(dtype))
+        emission.body.append(Reduce(fold.node.op, operand, dtype, "inner", results=results, index=index))
+        self.row_values[fold] = results[-1]
+
+    def _operand(self, emission: _Emission, fold: Instance) -> tuple[int, int]:
+        operand = self.emit(emission, fold.operands[0])
+        combine = fold.node.op.combine
+        assert combine is not None
+        if not combine.with_index:
+            return operand, -1
+        stride, terms = 1, []
+        for axis in reversed(self.domain.reduced[fold.node]):
+            terms.append((axis, stride))
+            stride *= self.extents[axis]
+        index = self.new()
+        emission.body.append(Index(index, self._offset(Place(0, tuple(terms)))))
+        return operand, index
+
+
+def _bottom(node: Node) -> Node:
+    while node.op.kind is Kind.MOVEMENT and node.op.name in ("permute", "reshape", "broadcast", "slice"):
+        node = node.sources[0]
+    return node

@@ -1,1 +1,0 @@
-"""``@compile`` and realization: signatures, captures, traces, dispatch."""

@@ -1,0 +1,427 @@
+"""Fusion: which values are computed together in one kernel, and which are stored.
+
+Values are visited from the outputs back. Each is asked whether it can be computed inside the kernels of its users:
+it can when it runs over the same loops (``domain``), when no cycle between kernels would arise, and when doing so
+saves more memory traffic than it repeats work. What cannot join is stored by a kernel of its own, and the reason is
+kept for people to read. Groups that read the same memory over the same loops are joined afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from knetc.ir.node import Node
+from knetc.ir.op import Kind
+from knetc.passes.domain import CHEAP, Axes, Domain, Link, is_inlined
+from knetc.passes.memory_order import MemoryOrder
+
+MAX_GROUP = 192
+"""Values in one kernel; keeps the compile time of long elementwise chains linear."""
+
+KERNEL_BYTES = 1 << 14
+"""What one more kernel costs to compile and to launch, counted as memory traffic."""
+
+
+@dataclass(eq=False)
+class Unit:
+    """A kernel in the making: a fused group, or one operation that has a kernel of its own."""
+
+    domain: Domain
+    special: Node | None = None
+    """The matmul, scatter-add or check that this unit is built around; a matmul's epilogue is in ``domain``."""
+    stored: dict[Node, str] = field(default_factory=dict)
+    """Values written to memory, with the reason."""
+    successors: set[Unit] = field(default_factory=set)
+    first: int = 0
+    last: int = 0
+
+
+@dataclass
+class Fusion:
+    """The outcome: units in no particular order, and how values that nobody computes are found in memory."""
+
+    order: MemoryOrder
+    units: list[Unit]
+    aliases: dict[Node, Node]
+    """A reshape (or check) of a value in memory -> that value."""
+
+
+def fuse(order: MemoryOrder, *, enabled: bool = True) -> Fusion:
+    """Decide the kernels of a simplified graph; with ``enabled`` off each operation has its own."""
+    return _Fuser(order, enabled).run()
+
+
+class _Fuser:
+    def __init__(self, order: MemoryOrder, enabled: bool) -> None:
+        self.order = order
+        self.enabled = enabled
+        self.index = {node: k for k, node in enumerate(order.nodes)}
+        self.must_store: dict[Node, str] = dict.fromkeys(order.graph.outputs, "it is a result")
+        self.read_whole: set[Node] = set()
+        """Operands of matmuls: their kernel had better be the one that makes them than one that folds them."""
+        self.member: dict[Node, list[Unit]] = {}
+        self.producer: dict[Node, Unit] = {}
+        self.aliases: dict[Node, Node] = {}
+        self.alias_consumers: dict[Node, set[Unit]] = {}
+        self.merged: dict[Unit, Unit] = {}
+        self.units: list[Unit] = []
+
+    # --- bookkeeping --------------------------------------------------------------------------------------------------
+
+    def find(self, unit: Unit) -> Unit:
+        while unit in self.merged:
+            unit = self.merged[unit]
+        return unit
+
+    def units_of(self, node: Node) -> list[Unit]:
+        return list(dict.fromkeys(self.find(u) for u in self.member.get(node, ())))
+
+    def consumers(self, node: Node) -> set[Unit]:
+        """The units that read ``node``, also through aliases."""
+        found: set[Unit] = set()
+        for user in self.order.users[node]:
+            found.update(self.units_of(user))
+            found.update(self.find(u) for u in self.alias_consumers.get(user, ()))
+        return found
+
+    def new_unit(self, node: Node, *, special: bool) -> Unit:
+        unit = Unit(Domain(), node if special else None, first=self.index[node], last=self.index[node])
+        if not special:
+            unit.domain.start(node)
+        self.units.append(unit)
+        self.note_member(node, unit)
+        return unit
+
+    def note_member(self, node: Node, unit: Unit) -> None:
+        self.member.setdefault(node, []).append(unit)
+        unit.first = min(unit.first, self.index[node])
+        unit.last = max(unit.last, self.index[node])
+        for written in self.order.overwritten_by(node):  # who reads a Param's old value goes before its update
+            writer = self.producer.get(written)
+            if writer is not None and self.find(writer) is not unit:
+                unit.successors.add(self.find(writer))
+
+    def store(self, node: Node, unit: Unit, why: str) -> None:
+        unit.stored[node] = why
+        self.producer[node] = unit
+        unit.successors.update(u for u in self.consumers(node) if u is not unit)
+
+    def reaches(self, starts: Iterable[Unit], goal: Unit) -> bool:
+        """Whether a chain of units leads from one of ``starts`` to ``goal``."""
+        seen: set[int] = set()
+        stack = [self.find(u) for u in starts]
+        while stack:
+            unit = stack.pop()
+            if unit is goal:
+                return True
+            if id(unit) in seen or unit.first > goal.last:
+                continue
+            seen.add(id(unit))
+            stack.extend(self.find(u) for u in unit.successors)
+        return False
+
+    def demand(self, source: Node, why: str) -> None:
+        """Note that a value must lie in memory."""
+        self.must_store.setdefault(source, why)
+
+    # --- the walk -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Fusion:
+        for node in reversed(self.order.nodes):
+            if node.op.name == "input" or (is_inlined(node) and node not in self.must_store):
+                continue
+            if node.op.kind in (Kind.LIBRARY, Kind.EFFECT) or node.op.name == "scatter_add":
+                self.place_special(node)
+            else:
+                self.place(node)
+        if self.enabled:
+            self.join_siblings()
+        units = list(dict.fromkeys(self.find(u) for u in self.units))
+        return Fusion(self.order, units, self.aliases)
+
+    def place_special(self, node: Node) -> None:
+        unit: Unit | None = None
+        if node.op.name == "matmul" and self.enabled:
+            unit = self.as_epilogue(node)
+        if node.op.kind is Kind.EFFECT:  # its value is its source; only the checking is work
+            unit = self.new_unit(node, special=True)
+            self.alias(node)
+            self.alias_consumers[node].add(unit)
+            unit.successors.update(u for u in self.consumers(node) if u is not unit)
+            return
+        if unit is None:
+            unit = self.new_unit(node, special=True)
+            self.store(node, unit, self.must_store.get(node) or f"{node.op.name} is a kernel of its own")
+        for source in self.order.sources[node]:
+            self.demand(source, f"{node.op.name} reads it whole")
+            self.read_whole.add(source)
+
+    def alias(self, node: Node) -> None:
+        self.aliases[node] = node.sources[0]
+        self.alias_consumers[node] = self.consumers(node)
+        self.demand(
+            node.sources[0], "it is found under another shape" if node.op.name == "reshape" else "it is checked"
+        )
+
+    def as_epilogue(self, node: Node) -> Unit | None:
+        """The elementwise unit that can take the product as it is computed, if all its users are in one."""
+        users = self.order.users[node]
+        if any(len(self.units_of(u)) != 1 for u in users):
+            return None
+        units = self.consumers(node)
+        if len(units) != 1:
+            return None
+        (unit,) = units
+        domain = unit.domain
+        if unit.special is not None or any(domain.reduced.values()) or len(domain.axes) >= MAX_GROUP:
+            return None
+        links = domain.links(node, users)
+        full = set(range(len(domain.extents)))
+        if any(l.how != "aligned" or set(l.axes) != full for l in links) or len({l.axes for l in links}) != 1:
+            return None
+        if any(set(domain.axes[n] or ()) != full for n in unit.stored):
+            return None
+        domain.axes[node] = links[0].axes
+        unit.special = node
+        self.note_member(node, unit)
+        if node in self.must_store:
+            self.store(node, unit, self.must_store[node])
+        return unit
+
+    def place(self, node: Node) -> None:
+        """Put a fusible value where it costs least."""
+        why = self.must_store.get(node, "")
+        groups: dict[Unit, list[Link]] = {}
+        for user in self.order.users[node]:
+            for unit in self.units_of(user):
+                if user in self.aliases or (unit.special is user):
+                    continue
+                links = unit.domain.links(node, [user])
+                needs = next((l.why for l in links if l.how == "stored"), "")
+                why = why or needs
+                if not needs:
+                    groups.setdefault(unit, []).extend(links)
+        if not self.enabled:
+            why = why or "fusion is off"
+        if why and node.op.name == "reshape":
+            self.alias(node)
+            return
+        if not self.enabled or not groups:
+            self.store_alone(node, why)
+            return
+        if len(groups) == 1 and not why:
+            (unit,) = groups
+            if self.join(node, unit, groups[unit]):
+                return
+        elif not (node in self.read_whole and any(u.domain.reduced for u in groups)) and self.join_all(
+            node, groups, why
+        ):
+            return
+        if self.is_repeatable(node, bool(why)):
+            rest = [unit for unit, links in groups.items() if not self.join(node, unit, links)]
+            if not rest and not why:
+                return
+            why = why or self.why_apart(node, rest)
+            self.store_alone(node, why)
+            return
+        why = why or self.why_apart(node, list(groups))
+        for unit, links in groups.items():
+            # To be stored by one of its users, the others must come later anyway: else an order would be imposed that
+            # keeps kernels apart which belong together.
+            others = self.consumers(node) - {unit}
+            forced = all(self.reaches([unit], u) for u in others) and not self.reaches(others, unit)
+            if forced and self.join(node, unit, links, why):
+                return
+        self.store_alone(node, why)
+
+    def is_better_apart(self, node: Node, groups: Iterable[Unit]) -> bool:
+        """Whether a matmul's operand had better be stored by the kernel that makes it than by one that folds it."""
+        return node in self.read_whole and any(u.domain.reduced for u in groups)
+
+    def store_alone(self, node: Node, why: str) -> None:
+        self.store(node, self.new_unit(node, special=False), why)
+
+    def is_repeatable(self, node: Node, stored: bool) -> bool:
+        """Whether computing a value in each of its users costs less than storing it and reading it back."""
+        if node.op.kind is Kind.MOVEMENT:
+            return True
+        if node.op.kind is not Kind.ELEMENTWISE or node.op.cost > CHEAP or stored:
+            return False
+        if node.type.size == 1:
+            return True
+        heavy = [s for s in node.sources if not is_inlined(s)]
+        return (
+            sum(s.type.size_bytes for s in heavy if s.op.name == "input")
+            + sum(2 * s.type.size_bytes for s in heavy if s.op.name != "input" and s.op.kind is not Kind.MOVEMENT)
+            <= node.type.size_bytes
+        )
+
+    def join(self, node: Node, unit: Unit, links: list[Link], why: str = "") -> bool:
+        """Compute ``node`` inside ``unit`` (and store it if there is a reason); False when that is not possible."""
+        domain = unit.domain
+        if len(domain.axes) >= MAX_GROUP or node in domain.axes:
+            return node in domain.axes
+        aligned = {l.axes for l in links if l.how == "aligned"}
+        shifted = any(l.how == "unaligned" for l in links) or len(aligned) > 1
+        axes: Axes | None = None if shifted else next(iter(aligned))
+        if shifted and (why or node.op.kind is Kind.REDUCTION or (node.op.cost > CHEAP and len(links) > 1)):
+            return False
+        if unit.special is not None and (shifted or not self.fits_epilogue(node, unit, axes, why)):
+            return False
+        easy = axes is not None and set(axes) == domain.all_axes and not why and node.op.kind is not Kind.REDUCTION
+        if easy or (shifted and node.op.kind is not Kind.REDUCTION):
+            domain.axes[node] = axes
+        else:
+            trial = domain.copy()
+            if not trial.add(node, axes):
+                return False
+            if trial.split({*unit.stored, node} if why else set(unit.stored)) is None:
+                return False
+            unit.domain = trial
+        self.note_member(node, unit)
+        if why:
+            self.store(node, unit, why)
+        return True
+
+    def fits_epilogue(self, node: Node, unit: Unit, axes: Axes | None, why: str) -> bool:
+        """Whether a value can be computed in a matmul's epilogue: element by element, nothing folded."""
+        if axes is None or node.op.kind is Kind.REDUCTION:
+            return False
+        full = set(axes) == unit.domain.all_axes
+        return full or (not why and (node.op.cost <= CHEAP or node.op.kind is Kind.MOVEMENT))
+
+    def join_all(self, node: Node, groups: dict[Unit, list[Link]], why: str) -> bool:
+        """Merge all units that use ``node`` into one and compute it there."""
+        units = list(groups)
+        base = units[0]
+        if any(l.how != "aligned" for links in groups.values() for l in links):
+            return False
+        if len({l.axes for l in groups[base]}) != 1 or any(u.special is not None for u in units[1:]):
+            return False
+        if len(units) > 1 and base.special is not None:
+            return False
+        if sum(len(u.domain.axes) for u in units) >= MAX_GROUP:
+            return False
+        outside = self.consumers(node) - set(units)
+        if any(self.reaches(outside, u) for u in units):
+            return False
+        trial = base.domain.copy()
+        stored = dict(base.stored)
+        for unit in units[1:]:
+            (axes, *more) = {l.axes for l in groups[unit]}
+            if more or not trial.merge(unit.domain, dict(zip(axes, groups[base][0].axes))):
+                return False
+            stored.update(unit.stored)
+        if base.special is not None and not self.fits_epilogue(node, base, groups[base][0].axes, why):
+            return False
+        if not trial.add(node, groups[base][0].axes) or trial.split({*stored, node} if why else set(stored)) is None:
+            return False
+        if len(units) > 1 and not self.may_merge(units, trial):
+            return False
+        self.merge_into(base, units[1:], trial)
+        self.note_member(node, base)
+        if why:
+            self.store(node, base, why)
+        return True
+
+    # --- merging units ------------------------------------------------------------------------------------------------
+
+    def may_merge(self, units: list[Unit], merged: Domain) -> bool:
+        """Whether units can become one: no other unit between them, and what one stores for the other is in reach."""
+        together = set(units)
+        for unit in units:
+            beyond = {self.find(u) for u in unit.successors} - together
+            if any(self.reaches(beyond, other) for other in together):
+                return False
+        stored = {n for u in units for n in u.stored}
+        for node in merged.axes:
+            for source in node.sources:
+                if source in stored:
+                    axes = merged.axes[node]
+                    if axes is None or source not in merged.axes:
+                        return False
+                    seen = merged.links(source, [node])
+                    if any(l.how != "aligned" or l.axes != merged.axes[source] for l in seen):
+                        return False
+                elif source in self.aliases and self.base(source) in stored:
+                    return False
+        return True
+
+    def base(self, node: Node) -> Node:
+        while node in self.aliases:
+            node = self.aliases[node]
+        return node
+
+    def merge_into(self, base: Unit, others: list[Unit], domain: Domain) -> None:
+        base.domain = domain
+        for unit in others:
+            base.stored.update(unit.stored)
+            base.successors |= unit.successors
+            base.first = min(base.first, unit.first)
+            base.last = max(base.last, unit.last)
+            self.merged[unit] = base
+            for node in unit.stored:
+                self.producer[node] = base
+        base.successors = {self.find(u) for u in base.successors} - {base}
+
+    def join_siblings(self) -> None:
+        """Join units that read the same memory over the same loops: one pass over the memory instead of two."""
+        readers: dict[Node, dict[Unit, Axes]] = {}
+        for unit in list(dict.fromkeys(self.find(u) for u in self.units)):
+            if unit.special is not None:
+                continue
+            for node in unit.domain.axes:
+                for source in node.sources:
+                    if source in unit.domain.axes or is_inlined(source):
+                        continue
+                    links = unit.domain.links(source, [node])
+                    if links and all(l.how == "aligned" for l in links):
+                        readers.setdefault(source, {}).setdefault(unit, links[0].axes)
+        shared = [source for source, units in readers.items() if len(units) > 1]
+        for source in sorted(shared, key=lambda s: (-s.type.size_bytes, self.index.get(s, 0))):
+            units = list(dict.fromkeys(self.find(u) for u in readers[source]))
+            while len(units) > 1:
+                base = units.pop(0)
+                for other in units:
+                    if self.join_pair(source, base, other):
+                        break
+
+    def join_pair(self, source: Node, base: Unit, other: Unit) -> bool:
+        if self.find(base) is self.find(other) or len(base.domain.axes) + len(other.domain.axes) >= MAX_GROUP:
+            return False
+        ours, theirs = self._axes_of(source, base), self._axes_of(source, other)
+        if ours is None or theirs is None or len(ours) < max(len(base.domain.extents), len(other.domain.extents)):
+            return False
+        trial = base.domain.copy()
+        if not trial.merge(other.domain, dict(zip(theirs, ours))):
+            return False
+        if trial.split({*base.stored, *other.stored}) is None or not self.may_merge([base, other], trial):
+            return False
+        self.merge_into(base, [other], trial)
+        # The pair goes on under either name: the caller's list may hold both.
+        return True
+
+    def _axes_of(self, source: Node, unit: Unit) -> Axes | None:
+        """The axes over which a unit reads a value in memory, if it does so in one way."""
+        if source in unit.domain.axes:
+            return unit.domain.axes[source]
+        links = unit.domain.links(source, self.order.users[source])
+        found = {l.axes for l in links if l.how == "aligned"}
+        return found.pop() if len(found) == 1 else None
+
+    # --- reasons ------------------------------------------------------------------------------------------------------
+
+    def why_apart(self, node: Node, groups: list[Unit]) -> str:
+        """In a user's words: why a value is stored although kernels follow that could have computed it."""
+        if not groups:
+            return "nothing fusible follows"
+        if any(len(u.domain.axes) >= MAX_GROUP for u in groups):
+            return f"the kernel is full ({MAX_GROUP} values)"
+        if any(u.special is not None for u in groups) and node.op.kind is Kind.REDUCTION:
+            return "a matmul's epilogue folds nothing"
+        if node.op.kind is Kind.REDUCTION:
+            return f"its user needs all of {node.op.name}'s rows first, or runs over other loops"
+        if len(groups) > 1:
+            return f"{len(groups)} kernels use it, over different loops or in an order that forbids one kernel"
+        return "its user runs over other loops"

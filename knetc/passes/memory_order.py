@@ -1,0 +1,136 @@
+"""Who reads what from memory, and in which order: what fusion and scheduling start from.
+
+Matmuls read their operands through views, so movements that strides can express vanish in front of them. The new
+value of a Param may take the old one's memory when all readers of the old value can come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from knetc.ir.build import copy_node
+from knetc.ir.node import Graph, Node
+from knetc.ir.op import OPS, Kind
+from knetc.ir.record import Recorder, record, recording
+from knetc.passes.domain import is_inlined
+from knetc.passes.views import View, view_of
+
+
+def separate_outputs(graph: Graph) -> Graph:
+    """Give every output a value of its own: a copy where it is an input, a constant, or another output's memory."""
+    claimed: set[Node] = set()
+    with recording(Recorder()) as builder:
+        new: dict[Node, Node] = {}
+        for node in graph.nodes:
+            new[node] = copy_node(builder, node, tuple([new[s] for s in node.sources]))
+        outputs = []
+        for old in graph.outputs:
+            node = new[old]
+            base = node
+            while base.op.name == "reshape" or base.op.kind is Kind.EFFECT:
+                base = base.sources[0]
+            if base in claimed or is_inlined(base) or base.op.name == "input":
+                builder.lines = old.lines
+                node = base = record(OPS["copy"], (node,), {"number": len(outputs)})
+            claimed.add(base)
+            outputs.append(node)
+    return Graph(
+        tuple(new[n] for n in graph.inputs),
+        tuple(outputs),
+        tuple(new[n] for n in graph.effects),
+        graph.updates,
+        graph.input_names,
+        graph.output_names,
+    )
+
+
+class MemoryOrder:
+    """A graph with its values in an order that respects in-place updates, and what each reads."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.views: dict[tuple[Node, int], View] = {}
+        """How a matmul sees its operands, by node and position."""
+        self.sources: dict[Node, tuple[Node, ...]] = {}
+        for node in graph.nodes:
+            if node.op.name == "matmul":
+                seen = [view_of(s) for s in node.sources]
+                self.views.update({(node, k): view for k, view in enumerate(seen)})
+                self.sources[node] = tuple(view.base for view in seen)
+            else:
+                self.sources[node] = node.sources
+        self.in_place: dict[int, int] = {}
+        """Output position -> input position, of updates that overwrite their input."""
+        self._hazards: dict[Node, list[Node]] = {}
+        self.nodes = self._ordered()
+        self.users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for source in self.sources[node]:
+                self.users[source].append(node)
+
+    def overwritten_by(self, node: Node) -> list[Node]:
+        """The new values that take the memory of something that ``node`` reads."""
+        return self._hazards.get(node, [])
+
+    def _ordered(self) -> list[Node]:
+        extra: dict[Node, list[Node]] = {}
+        roots = (*self.graph.inputs, *self.graph.effects, *self.graph.outputs)
+        order = _topological(roots, self.sources, {})
+        index = {node: k for k, node in enumerate(order)}
+        readers: dict[Node, list[Node]] = {}
+        for node in order:
+            for source in self.sources[node]:
+                if source.op.name == "input":
+                    readers.setdefault(source, []).append(node)
+        for output, position in self.graph.updates.items():
+            written, old = self.graph.outputs[output], self.graph.inputs[position]
+            others = [r for r in readers.get(old, []) if r is not written]
+            late = {r for r in others if index[r] > index[written]}
+            if written.type == old.type and not (late and self._depend(late, written, order, index)):
+                self.in_place[output] = position
+                extra.setdefault(written, []).extend(others)
+                for reader in others:
+                    self._hazards.setdefault(reader, []).append(written)
+        if not extra:
+            return order
+        order = _topological(roots, self.sources, extra)
+        index = {node: k for k, node in enumerate(order)}
+        if any(index[r] > index[w] for w, rs in extra.items() for r in rs):  # updates that need each other's old values
+            self.in_place.clear()
+            self._hazards.clear()
+            return _topological(roots, self.sources, {})
+        return order
+
+    def _depend(self, readers: set[Node], written: Node, order: list[Node], index: dict[Node, int]) -> bool:
+        """Whether one of ``readers`` needs ``written``."""
+        tainted = {written}
+        for node in order[index[written] + 1 :]:
+            if any(s in tainted for s in self.sources[node]):
+                if node in readers:
+                    return True
+                tainted.add(node)
+        return False
+
+
+def _topological(
+    roots: tuple[Node, ...], sources: Mapping[Node, tuple[Node, ...]], extra: Mapping[Node, list[Node]]
+) -> list[Node]:
+    """Depth-first order over memory dependences, with extra predecessors. Never recurses."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    for root in roots:
+        stack = [(root, iter((*sources[root], *extra.get(root, ()))))]
+        if root in seen:
+            continue
+        seen.add(root)
+        while stack:
+            node, rest = stack[-1]
+            for source in rest:
+                if source not in seen:
+                    seen.add(source)
+                    stack.append((source, iter((*sources[source], *extra.get(source, ())))))
+                    break
+            else:
+                stack.pop()
+                order.append(node)
+    return order
