@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from knetc.codegen.cpu.axes import Loops, exchanged, simplified
+from knetc.codegen.cpu.blocks import Blocks
 from knetc.codegen.cpu.frame import Frame
 from knetc.codegen.cpu.native import Target, attributes_text
 from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
@@ -78,12 +79,13 @@ class _Lowering:
             self._scatter(loops, sources)
             return
         plan = make_plan(loops)
-        function = _Function(loops, plan, sources)
+        function = _Function(loops, plan, sources, self.target.vector_bytes)
         cost = point_cost(loops)
         self.notes.append(_describe(plan))
         if not loops.reductions("outer", "all"):
             function.points(function.begin(), "%lo", "%hi")
-            self._launch(function, loops.rows, _grain(plan, loops.rows, cost))
+            cost *= max(plan.block, 1)
+            self._launch(function, plan.points, _grain(plan, plan.points, cost))
             return
         self._chunks(function, cost)
 
@@ -188,7 +190,7 @@ class _Lowering:
     def _scatter(self, loops: Loops, sources: Mapping[int, Slot]) -> None:
         """Additions to places that data name: in the order of the points, so on one thread, or split by columns."""
         plan = Plan(loops, tuple(loops.outer), lanes=False)
-        function = _Function(loops, plan, sources)
+        function = _Function(loops, plan, sources, self.target.vector_bytes)
         walk = function.begin()
         total = point_cost(loops) * loops.rows
         axis = _independent(loops)
@@ -209,7 +211,8 @@ class _Lowering:
 class _Function:
     """A kernel function that is being written, and the slots that it is given."""
 
-    def __init__(self, loops: Loops, plan: Plan, sources: Mapping[int, Slot]) -> None:
+    def __init__(self, loops: Loops, plan: Plan, sources: Mapping[int, Slot], vector_bytes: int) -> None:
+        self.vector_bytes = vector_bytes
         self.loops, self.plan, self.sources = loops, plan, sources
         self.frame = Frame()
         self.slots: list[Slot] = []
@@ -237,13 +240,17 @@ class _Function:
         for k, argument in enumerate(self.loops.nest.arguments):
             if argument.kind == "scratch":
                 scope.scratch[k] = self.frame.array(argument.dtype, argument.size * scope.tile)
-        walk: Walk = Lanes(scope, self.plan) if self.plan.lanes else Rows(scope, self.plan)
+        walk: Walk
+        if self.plan.across >= 0:
+            walk = Blocks(scope, self.plan, vector_bytes=self.vector_bytes)
+        else:
+            walk = Lanes(scope, self.plan) if self.plan.lanes else Rows(scope, self.plan)
         walk.hoist()
         return walk
 
     def points(self, walk: Walk, low: str, high: str) -> None:
         """Code for the outer points ``low`` to ``high``."""
-        assert isinstance(walk, (Rows, Lanes))
+        assert isinstance(walk, (Rows, Lanes, Blocks))
         walk.points(low, high)
 
 
@@ -283,6 +290,9 @@ def _describe(plan: Plan) -> str:
     axes = plan.loops.nest.axes
     if not plan.lanes:
         return "row by row"
+    if plan.across >= 0:
+        across, lane = axes[plan.across].name, axes[plan.order[-1]].name
+        return f"blocks of {plan.block} along {across}, points along {lane} side by side"
     unrolled = ", rows unrolled" if plan.unroll else ""
     tile = f", {plan.tile} at a time" if plan.tile > 1 else ""
     return f"points along {axes[plan.order[-1]].name} side by side{tile}{unrolled}"

@@ -17,6 +17,9 @@ _STATEMENTS = 400
 _TILE_BYTES = 24 * 1024
 """Stack arrays of a tile of lanes should lie in the first-level cache."""
 
+_SCRATCH_BYTES = 1 << 20
+"""Scratch memory of a tile of lanes should lie in the second-level cache."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -31,6 +34,20 @@ class Plan:
     """With ``lanes``: whether the inner axes are unrolled."""
     tile: int = 1
     """With ``lanes``: how many points at most lie side by side; 1 is without bound."""
+    across: int = -1
+    """The axis along which some arguments lie in memory while others lie along the lanes; -1: there is none."""
+    block: int = 0
+    """How many points along ``across`` are processed together."""
+    transposed: frozenset[int] = frozenset()
+    """The loads, by identity, that lie along ``across``."""
+
+    @property
+    def points(self) -> int:
+        """The number of points that pieces are cut from."""
+        if self.across < 0:
+            return self.loops.rows
+        extent = self.loops.extent(self.across)
+        return self.loops.rows // max(extent, 1) * -(-extent // self.block)
 
     def inner_order(self, stage: Stage) -> tuple[int, ...]:
         """The order of loops over the inner axes in an element stage: the contiguous axis innermost where allowed."""
@@ -72,7 +89,30 @@ def make_plan(loops: Loops) -> Plan:
             return Plan(loops, order, lanes=True, unroll=True, tile=_tile(loops, unroll=True))
         if lane_votes <= row_votes:
             return Plan(loops, tuple(outer), lanes=False)
-    return Plan(loops, order, lanes=True, tile=_tile(loops, unroll=False))
+        return Plan(loops, order, lanes=True, tile=_tile(loops, unroll=False))
+    return _in_blocks(loops, order) or Plan(loops, order, lanes=True, tile=_tile(loops, unroll=False))
+
+
+def _in_blocks(loops: Loops, order: tuple[int, ...]) -> Plan | None:
+    """A plan for an elementwise nest in which some loads lie along another axis than the lanes; None if none do."""
+    if loops.reductions("inner", "outer", "all"):
+        return None
+    lane = order[-1]
+    votes: dict[int, list[Load]] = {}
+    for s in loops.statements:
+        if isinstance(s, Load) and not s.where and not any(s.offset.indirect.values()):
+            for axis, stride in s.offset.axes.items():
+                if stride == 1 and axis != lane and abs(s.offset.axes.get(lane, 0)) > 1:
+                    votes.setdefault(axis, []).append(s)
+    if not votes:
+        return None
+    across = max(votes, key=lambda axis: (len(votes[axis]), axis))
+    if any(axis != loops.dynamic and loops.extent(axis) < 8 for axis in (lane, across)):
+        return None
+    block = max(64 // loops.nest.arguments[s.argument].dtype.itemsize for s in votes[across])
+    slow = tuple(axis for axis in order[:-1] if axis != across)
+    transposed = frozenset(id(s) for s in votes[across])
+    return Plan(loops, (*slow, lane), lanes=True, across=across, block=block, transposed=transposed)
 
 
 def _weight(loops: Loops, axis: int) -> float:
@@ -111,17 +151,16 @@ def _can_unroll(loops: Loops) -> bool:
 def _tile(loops: Loops, unroll: bool) -> int:
     """How many points lie side by side: as many as the arrays that they need leave room for."""
     types = value_dtypes(loops)
-    size = 0
-    for argument in loops.nest.arguments:
-        if argument.kind == "scratch":
-            size += argument.size * argument.dtype.itemsize
+    scratch = sum(a.size * a.dtype.itemsize for a in loops.nest.arguments if a.kind == "scratch")
+    size = scratch
     if not unroll and loops.nest.inner:
         row_values = [r for stage in loops.nest.stages if stage.level == "row" for s in stage.body for r in results(s)]
         folded = [r for reduce in loops.reductions("inner") for r in reduce.results]
         size += sum(types[r].itemsize for r in (*row_values, *folded))
     if size == 0:
         return 4096 if loops.reductions("all") else 1
-    return max(16, min(512, 1 << int(math.log2(_TILE_BYTES / size)))) if size < _TILE_BYTES else 16
+    budget, most = (_SCRATCH_BYTES, 256) if scratch else (_TILE_BYTES, 512)
+    return max(32, min(most, 1 << int(math.log2(max(budget / size, 1)))))
 
 
 # --- amounts of work -------------------------------------------------------------------------------------------------

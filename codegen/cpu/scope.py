@@ -46,6 +46,8 @@ class Scope:
     values: dict[int, Scalar] = field(default_factory=dict)
     scratch: dict[int, str] = field(default_factory=dict)
     """Scratch argument -> its address."""
+    staged: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Loads, by identity, whose value was brought to an array on the stack: its address and the element there."""
     lane: str = ""
     """Index in the tile of a point that is processed beside others; '' where rows are processed one by one."""
     tile: int = 1
@@ -115,6 +117,9 @@ class Scope:
         argument = self.argument(s.argument)
         if argument.kind == "scalar":
             return self._scalar(self.slots[s.argument], argument.dtype)
+        if id(s) in self.staged:
+            array, place = self.staged[id(s)]
+            return e.load(array, place, argument.dtype)
         if not s.where:
             pointer, place = self.address(s.argument, s.offset)
             return e.load(pointer, place, argument.dtype)

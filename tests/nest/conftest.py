@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,67 +34,13 @@ from knetc.codegen.loopnest import (
 from knetc.runtime.base import dtypes
 from knetc.runtime.cpu.loader import Module
 
-from knetc.ir.op import Combine, Kind, Op
+from knetc.ir.op import OPS
+from knetc.ops import activations, reduction, transcendental
 
 Strides = Mapping[int, int]
 NONE: Strides = {}
 
-
-def _elementwise(name: str, emit: Callable[..., Any], cost: int = 1) -> Op:
-    return Op(name, Kind.ELEMENTWISE, lambda *types: types[0], emit=emit, cost=cost)
-
-
-def _exp(e: Any, x: Any) -> Any:
-    """2**k times a polynomial: accurate to some 2e-7, enough to compare with."""
-    c = lambda v: e.constant(v, x.dtype)  # noqa: E731
-    low, high = c(-87.0), c(87.0)
-    x = e.select(e.compare("lt", x, low), low, x)
-    x = e.select(e.compare("gt", x, high), high, x)
-    n = e.rint(e.mul(x, c(1.4426950408889634)))
-    r = e.fma(n, c(-1.428606765330187e-06), e.fma(n, c(-0.693145751953125), x))
-    p = c(1 / 5040)
-    for k in (720, 120, 24, 6, 2, 1, 1):
-        p = e.fma(p, r, c(1 / k))
-    whole, bits, shift = (np.dtype("i4"), 127, 23) if x.dtype.itemsize == 4 else (np.dtype("i8"), 1023, 52)
-    power = e.shl(e.add(e.convert(n, whole), e.constant(bits, whole)), e.constant(shift, whole))
-    return e.mul(p, e.bitcast(power, x.dtype))
-
-
-def _fold(name: str, identity: Callable[[np.dtype], Any], merge: Any, how: str = "", index: bool = False) -> Op:
-    return Op(name, Kind.REDUCTION, lambda t, **_: t, combine=Combine(identity, merge, how, index))
-
-
-def _lowest(dtype: np.dtype) -> Any:
-    return -float("inf") if dtype.kind == "f" else int(np.iinfo(dtype).min) if dtype.kind in "iu" else False
-
-
-def _argmax_merge(e: Any, a: Any, b: Any) -> Any:
-    greater = e.compare("gt", b[0], a[0])
-    if dtypes.is_float(a[0].dtype):  # NaN counts as largest; the first one wins
-        news = e.and_(e.compare("uno", b[0], b[0]), e.not_(e.compare("uno", a[0], a[0])))
-        greater = e.or_(greater, news)
-    return e.select(greater, b[0], a[0]), e.select(greater, b[1], a[1])
-
-
-OPS = {
-    op.name: op
-    for op in (
-        _elementwise("add", lambda e, a, b: e.add(a, b)),
-        _elementwise("sub", lambda e, a, b: e.sub(a, b)),
-        _elementwise("mul", lambda e, a, b: e.mul(a, b)),
-        _elementwise("div", lambda e, a, b: e.div(a, b), 4),
-        _elementwise("sqrt", lambda e, a: e.sqrt(a), 6),
-        _elementwise("exp", _exp, 16),
-        _elementwise("eq", lambda e, a, b: e.compare("eq", a, b)),
-        _elementwise("lt", lambda e, a, b: e.compare("lt", a, b)),
-        _elementwise("where", lambda e, c, a, b: e.select(c, a, b)),
-        Op("cast", Kind.ELEMENTWISE, lambda t, **_: t, emit=lambda e, a, dtype: e.convert(a, dtype)),
-        _fold("sum", lambda d: (d.type(0).item(),), lambda e, a, b: (e.add(a[0], b[0]),), "add"),
-        _fold("prod", lambda d: (d.type(1).item(),), lambda e, a, b: (e.mul(a[0], b[0]),), "mul"),
-        _fold("max", lambda d: (_lowest(d),), None, "max"),
-        _fold("argmax", lambda d: (_lowest(d), 0), _argmax_merge, index=True),
-    )
-}
+assert activations and reduction and transcendental  # importing them fills the table of operations
 
 
 @dataclass
@@ -151,8 +97,7 @@ class Builder:
         return v
 
     def do(self, name: str, *operands: int, dtype: Any = None, **attributes: Any) -> int:
-        bools = name in ("eq", "lt")
-        v = self._new("?" if bools else dtype or self.types[operands[-1]])
+        v = self._new("?" if name in ("equal", "less") else dtype or self.types[operands[-1]])
         self._body.append(Compute(v, OPS[name], self.types[v], operands, attributes))
         return v
 

@@ -27,7 +27,9 @@ def test_broadcast(build: Any, shape: tuple[int, int]) -> None:
         b.argument("output", n * c),
     )
     with b.stage("row"):
-        b.store(y, b.do("mul", b.do("add", b.load(x, {0: c, 1: 1}), b.load(bias, {1: 1})), b.load(s)), {0: c, 1: 1})
+        b.store(
+            y, b.do("multiply", b.do("add", b.load(x, {0: c, 1: 1}), b.load(bias, {1: 1})), b.load(s)), {0: c, 1: 1}
+        )
     data, row, out = normal(n, c), normal(c), np.full((n, c), 9, "f4")
     b.run(data, row, 2.5, out, pieces=3)
     np.testing.assert_allclose(out, (data + row) * np.float32(2.5), rtol=1e-6)
@@ -41,13 +43,13 @@ def softmax(build: Any, n: int, c: int, strides: dict[int, int] | None = None) -
     with b.stage("element"):
         m = b.fold("max", b.load(x, at))
     with b.stage("element"):
-        e = b.do("exp", b.do("sub", b.load(x, at), m))
+        e = b.do("exp", b.do("subtract", b.load(x, at), m))
         b.store(t, e, {1: 1})
         s = b.fold("sum", e)
     with b.stage("row"):
-        r = b.do("div", b.constant(1.0), s)
+        r = b.do("true_divide", b.constant(1.0), s)
     with b.stage("element"):
-        b.store(y, b.do("mul", b.load(t, {1: 1}), r), at)
+        b.store(y, b.do("multiply", b.load(t, {1: 1}), r), at)
     return b
 
 
@@ -76,22 +78,24 @@ def layernorm_backward(build: Any, n: int, c: int) -> Any:
 
     def pieces() -> tuple[int, int, int]:
         d = b.load(dy, at)
-        hat = b.do("mul", b.do("sub", b.load(x, at), m), s)
-        return d, hat, b.do("mul", d, b.load(w, {1: 1}))
+        hat = b.do("multiply", b.do("subtract", b.load(x, at), m), s)
+        return d, hat, b.do("multiply", d, b.load(w, {1: 1}))
 
     with b.stage("row"):
         m, s = b.load(mean, row), b.load(scale, row)
     with b.stage("element"):
         d, hat, g = pieces()
-        b.fold_into("sum", b.do("mul", d, hat), "outer", dw, {1: 1})
+        b.fold_into("sum", b.do("multiply", d, hat), "outer", dw, {1: 1})
         b.fold_into("sum", d, "outer", db, {1: 1})
-        first, second = b.fold("sum", g), b.fold("sum", b.do("mul", g, hat))
+        first, second = b.fold("sum", g), b.fold("sum", b.do("multiply", g, hat))
     with b.stage("row"):
         part = b.constant(1 / max(c, 1))
-        first, second = b.do("mul", first, part), b.do("mul", second, part)
+        first, second = b.do("multiply", first, part), b.do("multiply", second, part)
     with b.stage("element"):
         d, hat, g = pieces()
-        b.store(dx, b.do("mul", s, b.do("sub", b.do("sub", g, first), b.do("mul", hat, second))), at)
+        b.store(
+            dx, b.do("multiply", s, b.do("subtract", b.do("subtract", g, first), b.do("multiply", hat, second))), at
+        )
     return b
 
 
@@ -124,17 +128,17 @@ def test_cross_entropy(build: Any, shape: tuple[int, int]) -> None:
     with b.stage("element"):
         m = b.fold("max", b.load(x, at))
     with b.stage("element"):
-        z = b.do("sub", b.load(x, at), m)
-        hit = b.do("eq", b.cast(b.index({1: 1}), "i4"), label)
+        z = b.do("subtract", b.load(x, at), m)
+        hit = b.do("equal", b.cast(b.index({1: 1}), "i4"), label)
         s = b.fold("sum", b.do("exp", z))
         picked = b.fold("sum", b.do("where", hit, z, b.constant(0.0)))
     with b.stage("row"):
-        b.fold_into("sum", b.do("sub", s, picked), "all", loss)
-        inverse = b.do("div", b.constant(1.0), s)
+        b.fold_into("sum", b.do("subtract", s, picked), "all", loss)
+        inverse = b.do("true_divide", b.constant(1.0), s)
     with b.stage("element"):
-        e = b.do("mul", b.do("exp", b.do("sub", b.load(x, at), m)), inverse)
-        hit = b.do("eq", b.cast(b.index({1: 1}), "i4"), label)
-        b.store(dx, b.do("sub", e, b.do("where", hit, b.constant(1.0), b.constant(0.0))), at)
+        e = b.do("multiply", b.do("exp", b.do("subtract", b.load(x, at), m)), inverse)
+        hit = b.do("equal", b.cast(b.index({1: 1}), "i4"), label)
+        b.store(dx, b.do("subtract", e, b.do("where", hit, b.constant(1.0), b.constant(0.0))), at)
     data, target = normal(n, c), rng.integers(0, c, n).astype("i4")
     out, grad = np.zeros((), "f4"), np.empty((n, c), "f4")
     b.run(data, target, out, grad, pieces=5)
@@ -212,18 +216,20 @@ def test_nan_and_infinity(build: Any) -> None:
 
 def test_bools(build: Any) -> None:
     b = build((6,), (50,))
-    x, y, n = b.argument("input", 300, "?"), b.argument("output", 6, "?"), b.argument("output", 6, "i8")
+    x, y, n = b.argument("input", 300, "?"), b.argument("output", 300, "?"), b.argument("output", 6, "i8")
+    at = {0: 50, 1: 1}
     with b.stage("element"):
-        v = b.load(x, {0: 50, 1: 1})
-        anything, count = b.fold("max", v), b.fold("sum", b.cast(v, "i8"))
+        count = b.fold("sum", b.cast(b.load(x, at), "i8"))
     with b.stage("row"):
-        b.store(y, anything, {0: 1})
         b.store(n, count, {0: 1})
+    with b.stage("element"):
+        b.store(y, b.do("equal", b.cast(b.load(x, at), "i8"), count), at)
     data = rng.random((6, 50)) < 0.02
-    out, count = np.ones(6, "?"), np.zeros(6, "i8")
-    b.run(data, out, count)
-    np.testing.assert_array_equal(out, data.any(1))
-    np.testing.assert_array_equal(count, data.sum(1))
+    data[2] = False
+    out, counts = np.ones((6, 50), "?"), np.zeros(6, "i8")
+    b.run(data, out, counts)
+    np.testing.assert_array_equal(counts, data.sum(1))
+    np.testing.assert_array_equal(out, data == data.sum(1)[:, None])
 
 
 @pytest.mark.parametrize("width", [1, 8, 65])
@@ -329,7 +335,7 @@ def test_several_inner_axes(build: Any) -> None:
     with b.stage("row"):
         b.store(m, s, {0: 1})
     with b.stage("element"):
-        b.store(y, b.do("sub", b.load(x, at), s), at)
+        b.store(y, b.do("subtract", b.load(x, at), s), at)
     data = normal(h, n, c)
     out, sums = np.empty_like(data), np.empty(n, "f4")
     b.run(data, out, sums, pieces=2)
@@ -341,7 +347,7 @@ def test_updates_in_place(build: Any) -> None:
     b = build((1000,))
     p, g, lr = b.argument("update", 1000, "f8"), b.argument("input", 1000, "f8"), b.argument("scalar", 1, "f8")
     with b.stage("row"):
-        b.store(p, b.do("sub", b.load(p, {0: 1}), b.do("mul", b.load(lr), b.load(g, {0: 1}))), {0: 1})
+        b.store(p, b.do("subtract", b.load(p, {0: 1}), b.do("multiply", b.load(lr), b.load(g, {0: 1}))), {0: 1})
     params, grads = rng.standard_normal(1000), rng.standard_normal(1000)
     expected = params - 0.1 * grads
     b.run(params, grads, 0.1, pieces=3)
