@@ -22,14 +22,18 @@ def input_node(builder: Recorder, index: int, type: TensorType, *, scalar: bool 
     return builder.make(OPS["input"], (), {"index": index, "type": type, "scalar": scalar})
 
 
-def rebuild(graph: Graph, replace: Callable[[Node, tuple[Node, ...]], Node | None]) -> Graph:
+def rebuild(
+    graph: Graph,
+    replace: Callable[[Node, tuple[Node, ...]], Node | None] = lambda node, sources: None,
+    builder: Recorder | None = None,
+) -> Graph:
     """A copy of ``graph`` in which some values are computed otherwise; inputs, updates, names and lines are kept.
 
     ``replace(node, sources)`` is called for each value that is no input, sources first, with its new sources. It
     returns a value of the same type made from them with the usual operators and functions, or None for the plain copy.
-    Equal values become one node and what nothing uses is gone.
+    Equal values become one node and what nothing uses is gone. ``builder`` is the recorder that makes the new nodes.
     """
-    with recording(Recorder()) as builder:
+    with recording(builder or Recorder()) as builder:
         new: dict[Node, Node] = {}
         for node in graph.nodes:
             sources = tuple([new[source] for source in node.sources])
@@ -63,8 +67,8 @@ def graph_of(
     """The graph that computes ``outputs`` from ``inputs``, cut out of recorded values.
 
     ``inputs`` may be any values; each becomes the ``input`` leaf of its position, and nothing behind it is looked at.
-    Effects on the way to the outputs are kept even if they are not listed. Raises CheckError if the outputs need a
-    leaf that is neither an input nor a constant.
+    Effects on the way to the outputs are kept even if they are not listed. ``variable`` nodes, which serve to take
+    derivatives, are left out. Raises CheckError if the outputs need a leaf from outside that is no input.
     """
     with recording(Recorder()) as builder:
         new: dict[Node, Node] = {}
@@ -78,6 +82,9 @@ def graph_of(
         found = list(effects)
         for node in topological((*found, *outputs), inputs):
             if node in new:
+                continue
+            if node.op.name == "variable":
+                new[node] = new[node.sources[0]]
                 continue
             if node.op.kind is Kind.LEAF and node.op.reference is None:
                 raise CheckError(f"{node!r} is needed, but is no input of the graph")

@@ -1,0 +1,191 @@
+"""Rewriting: rules that say what may be computed otherwise, and the recorder that applies them.
+
+A rule is data: a pattern, written with operators over variables, and what to compute instead, written with operators
+over the values that the variables stand for::
+
+    x, y = variable("x"), variable("y")
+    Rule("A product with one is the other factor.", x * 1, lambda x: x)
+    Rule("Adding a negated value subtracts it.", x + -y, lambda x, y: x - y)
+
+``Rewriter`` is a recorder whose ``make`` looks for a rule before it gives a node out. Recording a graph anew with it,
+sources first, rewrites all of it in one walk: sources are in their final form when a node is made, and what a rule
+makes is made by the same recorder.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from knetc.ir.node import Node
+from knetc.ir.op import Kind, Op
+from knetc.ir.record import Recorder
+from knetc.runtime.base.errors import CheckError
+
+MAX_CHAIN = 16
+"""How deep rules may build on each other's results; the nodes beyond that stay as the rules wrote them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """What a value looks like: an operation over patterns, a constant, or anything at all; optionally with a name."""
+
+    op: str = ""
+    """Name of the operation; '' matches any."""
+    sources: tuple[Pattern, ...] | None = None
+    """Patterns of the sources; None does not look at them."""
+    name: str = ""
+    """Name under which the rule's result gets the value; a name that occurs twice means the same value twice."""
+    number: float | None = None
+    """Matches constants of this value; 0.0 is not -0.0."""
+
+    def __add__(self, other: Pattern | float) -> Pattern:
+        return operation("add", self, other)
+
+    def __sub__(self, other: Pattern | float) -> Pattern:
+        return operation("subtract", self, other)
+
+    def __mul__(self, other: Pattern | float) -> Pattern:
+        return operation("multiply", self, other)
+
+    def __truediv__(self, other: Pattern | float) -> Pattern:
+        return operation("true_divide", self, other)
+
+    def __pow__(self, other: Pattern | float) -> Pattern:
+        return operation("power", self, other)
+
+    def __and__(self, other: Pattern | float) -> Pattern:
+        return operation("bitwise_and", self, other)
+
+    def __or__(self, other: Pattern | float) -> Pattern:
+        return operation("bitwise_or", self, other)
+
+    def __neg__(self) -> Pattern:
+        return operation("negative", self)
+
+    def __invert__(self) -> Pattern:
+        return operation("invert", self)
+
+    def match(self, node: Node, found: dict[str, Node]) -> bool:
+        """Whether a value looks like this; fills in the values of the names."""
+        if self.name and found.setdefault(self.name, node) is not node:
+            return False
+        if self.number is not None:
+            return node.op.name == "constant" and _same_number(node["value"], self.number)
+        if self.op and node.op.name != self.op:
+            return False
+        if self.sources is None:
+            return True
+        if len(self.sources) != len(node.sources):
+            return False
+        return all(pattern.match(source, found) for pattern, source in zip(self.sources, node.sources))
+
+
+def _same_number(value: float, number: float) -> bool:
+    return value == number and str(float(value)) == str(float(number))
+
+
+def variable(name: str) -> Pattern:
+    """Any value, which the rule's result gets by this name."""
+    return Pattern(name=name)
+
+
+def constant_named(name: str) -> Pattern:
+    """A constant, which the rule's result gets by this name."""
+    return Pattern(op="constant", name=name)
+
+
+def operation(op: str, *sources: Pattern | float, name: str = "") -> Pattern:
+    """An operation over patterns, of whatever attributes; numbers match constants."""
+    return Pattern(op, tuple(s if isinstance(s, Pattern) else Pattern(number=s) for s in sources), name)
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A pattern and what to compute instead of a value that matches it."""
+
+    sentence: str
+    """What is true, in one sentence."""
+    pattern: Pattern | Kind | None
+    """What the value looks like; a kind stands for all operations of that kind, None for all."""
+    result: Callable[..., Node | None]
+    """The other value, of the same type, from the values named by the parameters; ``node`` is the value itself. None:
+    the rule does not apply here after all."""
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.result).parameters)
+
+    def apply(self, node: Node) -> Node | None:
+        """What to compute instead of ``node``; None if the rule does not apply."""
+        found: dict[str, Node] = {}
+        if isinstance(self.pattern, Pattern) and not self.pattern.match(node, found):
+            return None
+        found["node"] = node
+        return self.result(*[found[name] for name in self.parameters])
+
+
+class Rewriter(Recorder):
+    """A recorder that gives out, for each value asked for, the simplest form that the rules know.
+
+    ``applied`` counts how often each rule was used.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        super().__init__()
+        self.rules = rules
+        self.of_op: dict[str, tuple[Rule, ...]] = {}
+        self.simplest: dict[Node, Node] = {}
+        self.applied: dict[Rule, int] = {}
+        self.depth = 0
+
+    def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
+        if op.commutative and _rank(sources[1]) < _rank(sources[0]):
+            sources = sources[::-1]
+        node = super().make(op, sources, attributes)
+        simplest = self.simplest.get(node)
+        if simplest is None:
+            simplest = self.simplest[node] = self.rewritten(node)
+        return simplest
+
+    def rewritten(self, node: Node) -> Node:
+        if self.depth == MAX_CHAIN:
+            return node
+        self.depth += 1
+        try:
+            for rule in self.rules_for(node.op):
+                result = rule.apply(node)
+                if result is None:
+                    continue
+                if result.type != node.type:
+                    raise CheckError(f"rule {rule.sentence!r} made {result!r} of {node!r}: the types differ")
+                self.applied[rule] = self.applied.get(rule, 0) + 1
+                return result
+            return node
+        finally:
+            self.depth -= 1
+
+    def rules_for(self, op: Op) -> tuple[Rule, ...]:
+        """The rules that an operation may match, in their order."""
+        rules = self.of_op.get(op.name)
+        if rules is None:
+            rules = self.of_op[op.name] = tuple(rule for rule in self.rules if _concerns(rule.pattern, op))
+        return rules
+
+
+def _concerns(pattern: Pattern | Kind | None, op: Op) -> bool:
+    if isinstance(pattern, Kind):
+        return op.kind is pattern
+    return pattern is None or pattern.op in ("", op.name)
+
+
+def _rank(node: Node) -> tuple[bool, int]:
+    """The order of the operands of commutative operations: constants last, else as they were made."""
+    return node.op.name == "constant", node.serial
+
+
+def attributes_of(node: Node, **changes: Any) -> dict[str, Any]:
+    """A node's attributes, some of them changed."""
+    return {**node.attributes, **changes}

@@ -1,0 +1,184 @@
+"""What simplification knows about movements: two in a row are often one, and some are none."""
+
+from __future__ import annotations
+
+from knetc.ir.node import Node
+from knetc.ir.op import Kind
+from knetc.ir.rewrite import Pattern, Rule, operation, variable
+from knetc.ir.types import Shape
+from knetc.ops.apply import broadcast_node, constant, reshape_node
+from knetc.ops.identities import iota
+from knetc.ops.movement import pad_node, permute_node, slice_node
+
+x, y = variable("x"), variable("y")
+
+
+def through(outer: str, inner: str) -> Pattern:
+    """The pattern of one movement after another: ``x``, then ``y = inner(x)``, then ``node = outer(y)``."""
+    return operation(outer, operation(inner, x, name="y"))
+
+
+# --- reshape, broadcast, permute -------------------------------------------------------------------------------------
+
+
+def _move_constant(node: Node) -> Node | None:
+    """All movements but padding only rearrange; padding brings in its own value."""
+    values = {source["value"] for source in node.sources if source.op.name == "constant"}
+    if len(values) != 1 or any(source.op.name != "constant" for source in node.sources):
+        return None
+    [first, *rest] = [source["value"] for source in node.sources]
+    if node.op.name == "pad":
+        rest.append(node["value"])
+    if any(repr(value) != repr(first) for value in rest):  # 0.0 is not -0.0
+        return None
+    return constant(first, node.dtype, node.shape)
+
+
+def without_leading_ones(shape: Shape) -> Shape:
+    """A shape from its first extent that is not 1 on."""
+    k = 0
+    while k < len(shape) and shape[k] == 1:
+        k += 1
+    return shape[k:]
+
+
+def _broadcast_reshape(node: Node, x: Node, y: Node) -> Node | None:
+    same = without_leading_ones(x.shape) == without_leading_ones(y.shape)
+    return broadcast_node(x, node.shape) if same and x.ndim <= node.ndim else None
+
+
+def _broadcast_ones(node: Node, x: Node) -> Node | None:
+    """A broadcast that repeats nothing only adds axes."""
+    return reshape_node(x, node.shape) if x.type.size == node.type.size and node.type.size else None
+
+
+def _permute_permute(node: Node, x: Node, y: Node) -> Node:
+    return permute_node(x, tuple(y["axes"][k] for k in node["axes"]))
+
+
+def _permute_ones(node: Node, x: Node) -> Node | None:
+    """Axes of extent 1 may move freely: the elements stay where they are."""
+    wide = [k for k in node["axes"] if x.shape[k] != 1]
+    return reshape_node(x, node.shape) if wide == sorted(wide) else None
+
+
+REARRANGING = [
+    Rule("Moving equal constants gives that constant.", Kind.MOVEMENT, _move_constant),
+    Rule(
+        "A reshape to a value's own shape changes nothing.",
+        operation("reshape", x),
+        lambda node, x: x if x.shape == node.shape else None,
+    ),
+    Rule(
+        "The last of two reshapes decides.", through("reshape", "reshape"), lambda node, x, y: reshape_node(x, node.shape)
+    ),
+    Rule(
+        "The last of two broadcasts decides.",
+        through("broadcast", "broadcast"),
+        lambda node, x, y: broadcast_node(x, node.shape),
+    ),
+    Rule("A broadcast that repeats nothing is a reshape.", operation("broadcast", x), _broadcast_ones),
+    Rule("A broadcast adds leading axes of its own.", through("broadcast", "reshape"), _broadcast_reshape),
+    Rule(
+        "A permutation that leaves all axes in place changes nothing.",
+        operation("permute", x),
+        lambda node, x: x if node["axes"] == tuple(range(x.ndim)) else None,
+    ),
+    Rule("Two permutations are one.", through("permute", "permute"), _permute_permute),
+    Rule("Permuting axes of extent 1 is a reshape.", operation("permute", x), _permute_ones),
+    Rule(
+        "Converted indices are indices of that dtype.",
+        operation("cast", operation("iota", name="y")),
+        lambda node, y: iota(node.dtype, y.shape, y["axis"]) if node.dtype.kind != "b" else None,
+    ),
+]
+
+# --- slice, pad, concat ----------------------------------------------------------------------------------------------
+
+
+def ranges(node: Node) -> list[range]:
+    """The places that a slice takes, axis by axis."""
+    return [range(a, b, c) for a, b, c in zip(node["starts"], node["stops"], node["steps"])]
+
+
+def sliced(x: Node, places: list[range]) -> Node:
+    """The elements of x at these places."""
+    return slice_node(x, tuple(r.start for r in places), tuple(r.stop for r in places), tuple(r.step for r in places))
+
+
+def _compose(inner: range, outer: range) -> range:
+    """The places of ``inner`` at the places ``outer``."""
+    if not outer:
+        return range(0)
+    step = inner.step * outer.step
+    first, last = inner[outer[0]], inner[outer[-1]]
+    return range(first, last + (1 if step > 0 else -1), step)
+
+
+def _slice_broadcast(node: Node, x: Node, y: Node) -> Node:
+    own = ranges(node)[y.ndim - x.ndim :]
+    return broadcast_node(
+        sliced(x, [range(1) if n == 1 else places for n, places in zip(x.shape, own)]), node.shape
+    )
+
+
+def _slice_pad(node: Node, x: Node, y: Node) -> Node | None:
+    """Only what lies within the padded value."""
+    places = []
+    for place, low, n in zip(ranges(node), y["low"], x.shape):
+        if not place or min(place) < low or max(place) >= low + n:
+            return None
+        places.append(range(place.start - low, place.stop - low, place.step))
+    return sliced(x, places)
+
+
+def _slice_concat(node: Node) -> Node | None:
+    """Only what lies within one of the joined values."""
+    joined = node.sources[0]
+    places = ranges(node)
+    if joined.op.name != "concat" or not places[joined["axis"]]:
+        return None
+    axis, start = joined["axis"], 0
+    along = places[axis]
+    for part in joined.sources:
+        stop = start + part.shape[axis]
+        if start <= min(along) and max(along) < stop:
+            places[axis] = range(along.start - start, along.stop - start, along.step)
+            return sliced(part, places)
+        start = stop
+    return None
+
+
+def _pad_pad(node: Node, x: Node, y: Node) -> Node | None:
+    if repr(node["value"]) != repr(y["value"]):
+        return None
+    low = tuple(a + b for a, b in zip(node["low"], y["low"]))
+    return pad_node(x, low, tuple(a + b for a, b in zip(node["high"], y["high"])), node["value"])
+
+
+CUTTING = [
+    Rule(
+        "A slice of everything changes nothing.",
+        operation("slice", x),
+        lambda node, x: x if all(r == range(n) for r, n in zip(ranges(node), x.shape)) else None,
+    ),
+    Rule(
+        "A slice of a slice is one slice.",
+        through("slice", "slice"),
+        lambda node, x, y: sliced(x, [_compose(inner, outer) for inner, outer in zip(ranges(y), ranges(node))]),
+    ),
+    Rule("A slice of repeated elements repeats a slice.", through("slice", "broadcast"), _slice_broadcast),
+    Rule("A slice within a padded value is a slice of it.", through("slice", "pad"), _slice_pad),
+    Rule("A slice of one of several joined values is a slice of it.", operation("slice", y), _slice_concat),
+    Rule(
+        "Padding by nothing changes nothing.",
+        operation("pad", x),
+        lambda node, x: None if any(node["low"]) or any(node["high"]) else x,
+    ),
+    Rule("Padding twice with the same value is padding once.", through("pad", "pad"), _pad_pad),
+    Rule(
+        "A single value joined with nothing is itself.",
+        operation("concat", x),
+        lambda x: x,
+    ),
+]

@@ -1,0 +1,288 @@
+"""What simplification knows: rules as data, each with its sentence.
+
+A rule keeps every bit of the result, NaN, infinities and signed zeros included (that is why ``x * 0``, ``x - x`` and
+``x + 0`` of floats stay), but for three kinds, which round otherwise, as any order of adding up does: powers with small
+exponents, sums of equal elements, and sums of sums. The rules about movements are in ``movement_rules``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from knetc.ir.node import Node
+from knetc.ir.op import OPS, Kind
+from knetc.ir.record import record
+from knetc.ir.rewrite import Rule, constant_named, operation, variable
+from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node
+from knetc.ops.arithmetic import multiply
+from knetc.runtime.base import dtypes
+
+a, b, x, y, z = (variable(name) for name in "abxyz")
+c = constant_named("c")
+
+
+def like(node: Node, value: float) -> Node:
+    """A constant of a node's dtype and shape."""
+    return constant(value, node.dtype, node.shape)
+
+
+def is_constant(node: Node) -> bool:
+    return node.op.name == "constant"
+
+
+# --- constants -------------------------------------------------------------------------------------------------------
+
+
+def _fold(node: Node) -> Node | None:
+    """The reference of the operation decides, for one element."""
+    if not node.sources or not all(map(is_constant, node.sources)) or node.op.reference is None:
+        return None
+    values = [np.full((), source["value"], source.dtype) for source in node.sources]
+    with np.errstate(all="ignore"):
+        return constant(np.asarray(node.op.reference(*values, **node.attributes)).item(), node.dtype, node.shape)
+
+
+def _fold_sum(node: Node, x: Node) -> Node | None:
+    count = x.type.size // max(node.type.size, 1)
+    return None if not is_constant(x) or not x.type.size else _times(like(node, x["value"]), count)
+
+
+def _times(node: Node, count: int) -> Node:
+    return multiply(node, like(node, count)) if count != 1 else node  # type: ignore[no-any-return]
+
+
+FOLDING = [
+    Rule("An elementwise operation on constants is a constant.", Kind.ELEMENTWISE, _fold),
+    Rule("The sum of equal constants is a multiple of them.", operation("sum", x), _fold_sum),
+]
+
+# --- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def _divide_exactly(x: Node, c: Node) -> Node | None:
+    """Only the reciprocal of a power of two is exact."""
+    mantissa, exponent = math.frexp(c["value"])
+    lowest = np.finfo(c.dtype).minexp
+    return x * like(c, 1 / c["value"]) if abs(mantissa) == 0.5 and lowest < 1 - exponent < -lowest else None
+
+
+_POWERS: dict[float, Callable[[Node], Node]] = {
+    0.0: lambda x: like(x, 1),
+    1.0: lambda x: x,
+    2.0: lambda x: x * x,
+    3.0: lambda x: x * x * x,
+    4.0: lambda x: (x * x) * (x * x),
+    -1.0: lambda x: 1 / x,
+    -2.0: lambda x: 1 / (x * x),
+    0.5: lambda x: record(OPS["sqrt"], (x,)),
+    -0.5: lambda x: 1 / record(OPS["sqrt"], (x,)),
+}
+
+
+def _power(x: Node, c: Node) -> Node | None:
+    form = _POWERS.get(c["value"])
+    return form(x) if form is not None and (dtypes.is_float(x.dtype) or c["value"] >= 0) else None
+
+
+ARITHMETIC = [
+    Rule("A product with one is the other factor.", x * 1, lambda x: x),
+    Rule("A product with minus one is the negative.", x * -1, lambda x: -x),
+    Rule(
+        "A product of integers with zero is zero.",
+        x * 0,
+        lambda node: None if dtypes.is_float(node.dtype) else like(node, 0),
+    ),
+    Rule("Adding zero to an integer changes nothing.", x + 0, lambda x: None if dtypes.is_float(x.dtype) else x),
+    Rule("Adding minus zero changes nothing.", x + -0.0, lambda x: x),
+    Rule("Subtracting zero changes nothing.", x - 0, lambda x: x),
+    Rule("A quotient by one is the dividend.", x / 1, lambda x: x),
+    Rule("A quotient by minus one is the negative.", x / -1, lambda x: -x),
+    Rule("A quotient by a power of two is a product with its reciprocal.", x / c, _divide_exactly),
+    Rule("The negative of a negative is the value.", -(-x), lambda x: x),
+    Rule("Adding a negative subtracts.", x + -y, lambda x, y: x - y),
+    Rule("Adding to a negative subtracts.", -x + y, lambda x, y: y - x),
+    Rule("Subtracting a negative adds.", x - -y, lambda x, y: x + y),
+    Rule("A product of negatives is the product.", -x * -y, lambda x, y: x * y),
+    Rule("A quotient of negatives is the quotient.", -x / -y, lambda x, y: x / y),
+    Rule("A constant factor takes in a sign.", -x * c, lambda x, c: x * like(c, -c["value"])),
+    Rule("A constant divisor takes in a sign.", -x / c, lambda x, c: x / like(c, -c["value"])),
+    Rule("The negative of a constant multiple is a multiple.", -(x * c), lambda x, c: x * like(c, -c["value"])),
+    Rule("A power with a small constant exponent is products, a root, or a quotient.", x**c, _power),
+    Rule(
+        "The absolute value has no sign to take away.",
+        operation("absolute", operation("absolute", x, name="y")),
+        lambda y: y,
+    ),
+    Rule(
+        "The absolute value does not see a sign.",
+        operation("absolute", -x),
+        lambda node, x: record(node.op, (x,)),
+    ),
+    Rule("The larger of a value and itself is the value.", operation("maximum", x, x), lambda x: x),
+    Rule("The smaller of a value and itself is the value.", operation("minimum", x, x), lambda x: x),
+]
+
+# --- choices and bits ------------------------------------------------------------------------------------------------
+
+CHOICES = [
+    Rule("A choice between equals is that value.", operation("where", c, x, x), lambda x: x),
+    Rule("A choice between equals is that value, whatever the condition.", operation("where", a, x, x), lambda x: x),
+    Rule(
+        "A choice by a constant is made.",
+        operation("where", c, x, y),
+        lambda c, x, y: x if c["value"] else y,
+    ),
+    Rule(
+        "A choice by a negation is the opposite choice.",
+        operation("where", ~a, x, y),
+        lambda node, a, x, y: record(node.op, (a, y, x)),
+    ),
+    Rule(
+        "The same choice a second time is made already, where it holds.",
+        operation("where", a, operation("where", a, x, y), z),
+        lambda node, a, x, z: record(node.op, (a, x, z)),
+    ),
+    Rule(
+        "The same choice a second time is made already, where it does not hold.",
+        operation("where", a, x, operation("where", a, y, z)),
+        lambda node, a, x, z: record(node.op, (a, x, z)),
+    ),
+    Rule("Turning bits over twice changes nothing.", ~~x, lambda x: x),
+    Rule("A value and itself is the value.", x & x, lambda x: x),
+    Rule("A value or itself is the value.", x | x, lambda x: x),
+    Rule("A truth and true is the truth.", x & True, lambda x: x if x.dtype == dtypes.boolean else None),
+    Rule("What is and-ed with zero is zero.", x & 0, lambda node: like(node, 0)),
+    Rule("What is or-ed with zero is unchanged.", x | 0, lambda x: x),
+    Rule("A truth or true is true.", x | True, lambda node: like(node, 1) if node.dtype == dtypes.boolean else None),
+]
+
+# --- conversions and identities --------------------------------------------------------------------------------------
+
+
+def holds_all(wide: np.dtype, narrow: np.dtype) -> bool:
+    """Whether each value of the narrow dtype is one of the wide."""
+    if narrow == wide or narrow == dtypes.boolean:
+        return True
+    if dtypes.is_float(wide):
+        bits = np.finfo(narrow).nmant if dtypes.is_float(narrow) else narrow.itemsize * 8 - 1
+        return np.finfo(wide).nmant >= bits and (not dtypes.is_float(narrow) or wide.itemsize >= narrow.itemsize)
+    return dtypes.is_integer(narrow) and np.can_cast(narrow, wide)
+
+
+def _cast_cast(node: Node, x: Node, y: Node) -> Node | None:
+    return cast_node(x, node.dtype) if holds_all(y.dtype, x.dtype) else None
+
+
+CONVERSIONS = [
+    Rule(
+        "A conversion to a value's own dtype changes nothing.",
+        operation("cast", x),
+        lambda node, x: x if x.dtype == node.dtype else None,
+    ),
+    Rule(
+        "A conversion by way of a dtype that holds all values is direct.",
+        operation("cast", operation("cast", x, name="y")),
+        _cast_cast,
+    ),
+    Rule("Once differentiation is done, stop_gradient is its source.", operation("stop_gradient", x), lambda x: x),
+    Rule("Once differentiation is done, a variable is its source.", operation("variable", x), lambda x: x),
+]
+
+# --- less work: on smaller shapes ------------------------------------------------------------------------------------
+
+
+def _below_broadcasts(node: Node) -> Node | None:
+    if not node.sources or any(source.op.name not in ("broadcast", "constant") for source in node.sources):
+        return None
+    shapes = [source.sources[0].shape for source in node.sources if source.op.name == "broadcast"]
+    small = np.broadcast_shapes(*shapes)
+    if math.prod(small) >= node.type.size:
+        return None
+    operands = [
+        constant(source["value"], source.dtype, small) if is_constant(source) else broadcast_node(source.sources[0], small)
+        for source in node.sources
+    ]
+    return broadcast_node(record(node.op, tuple(operands), node.attributes), node.shape)
+
+
+def _reduce_broadcast(node: Node, x: Node, y: Node) -> Node | None:
+    """``y`` is the broadcast of ``x``; axes along which it repeats x need no loop."""
+    fold = node.op.combine.reassociable if node.op.combine is not None else ""
+    lead = y.ndim - x.ndim
+    repeated = {k for k in node["axes"] if k < lead or x.shape[k - lead] != y.shape[k]}
+    if fold not in ("add", "max", "min") or not repeated or not y.type.size:
+        return None
+    rest = tuple(k - lead for k in node["axes"] if k not in repeated)
+    kept = tuple(k - lead for k in repeated if k >= lead)  # of extent 1 in x
+    folded = record(node.op, (x,), {**node.attributes, "axes": tuple(sorted((*rest, *kept)))}) if rest or kept else x
+    if fold == "add":
+        folded = _times(folded, math.prod(y.shape[k] for k in repeated))
+    return broadcast_node(folded, node.shape)
+
+
+def _reduce_reduction(node: Node, x: Node, y: Node) -> Node | None:
+    if node.op is not y.op or node.op.combine is None or not node.op.combine.reassociable:
+        return None
+    left = [k for k in range(x.ndim) if k not in y["axes"]]
+    axes = tuple(sorted((*y["axes"], *(left[k] for k in node["axes"]))))
+    return record(node.op, (x,), {**node.attributes, "axes": axes})
+
+
+def _reduce_nothing(node: Node, x: Node) -> Node | None:
+    """Folding single elements gives those; not so where the result is an index."""
+    if node.op.combine is None or not node.op.combine.reassociable or x.type.size != node.type.size or not x.type.size:
+        return None
+    return reshape_node(x, node.shape)
+
+
+def _reduce_reshaped(node: Node, x: Node, y: Node) -> Node | None:
+    """``y`` is ``x`` with axes of extent 1 put in or taken out."""
+    if node.op.combine is None or not node.op.combine.reassociable:
+        return None
+    wide_x = [k for k, n in enumerate(x.shape) if n != 1]
+    wide_y = [k for k, n in enumerate(y.shape) if n != 1]
+    if [x.shape[k] for k in wide_x] != [y.shape[k] for k in wide_y]:
+        return None
+    axes = tuple(p for p, q in zip(wide_x, wide_y) if q in node["axes"])
+    return reshape_node(record(node.op, (x,), {**node.attributes, "axes": axes}), node.shape) if axes else None
+
+
+def _reductions(result: Callable[[Node, Node, Node], Node | None], source: str) -> Callable[[Node], Node | None]:
+    """``result(node, x, y)`` for reductions of a source ``y`` that is operation ``source`` of x ('' : a reduction)."""
+
+    def apply(node: Node) -> Node | None:
+        inner = node.sources[0]
+        if inner.op.name != source if source else inner.op.kind is not Kind.REDUCTION:
+            return None
+        return result(node, inner.sources[0], inner)
+
+    return apply
+
+
+SMALLER = [
+    Rule(
+        "What is computed from repeated elements alone is computed once, then repeated.",
+        Kind.ELEMENTWISE,
+        _below_broadcasts,
+    ),
+    Rule(
+        "Folding an axis along which elements repeat is a multiple, or the element itself.",
+        Kind.REDUCTION,
+        _reductions(_reduce_broadcast, "broadcast"),
+    ),
+    Rule(
+        "Folding one element gives the element.",
+        Kind.REDUCTION,
+        lambda node: _reduce_nothing(node, node.sources[0]),
+    ),
+    Rule(
+        "Folding does not see axes of extent 1.",
+        Kind.REDUCTION,
+        _reductions(_reduce_reshaped, "reshape"),
+    ),
+    Rule("A fold of folds is one fold.", Kind.REDUCTION, _reductions(_reduce_reduction, "")),
+]
+
