@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DifferentiationError
 
-import knetc.ops.reduction  # noqa: F401
+import knetc.ops  # noqa: F401
 from knetc.ir.build import graph_of, input_node, trace_function
 from knetc.ir.interpret import interpret
 from knetc.ir.node import Line, Node

@@ -114,6 +114,7 @@ class Rule:
     result: Callable[..., Node | None]
     """The other value, of the same type, from the values named by the parameters; ``node`` is the value itself. None:
     the rule does not apply here after all."""
+
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         return tuple(inspect.signature(self.result).parameters)

@@ -26,6 +26,7 @@ ADD = define.elementwise(
     symbol="+",
     accepts="fi",
     arity=2,
+    commutative=True,
     domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
 )
 
@@ -50,6 +51,7 @@ MULTIPLY = define.elementwise(
     symbol="*",
     accepts="fi",
     arity=2,
+    commutative=True,
     domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
 )
 
@@ -77,6 +79,7 @@ NEGATIVE = define.elementwise(
     gradient=lambda node, dy: (-dy,),
     emit=lambda e, x: e.neg(x),
     triton="-{0}",
+    symbol="-",
     accepts="fi",
     domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
 )

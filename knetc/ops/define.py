@@ -77,6 +77,7 @@ def elementwise(
     ulp: float = 4.0,
     bad: Sequence[tuple[Sample, type[Exception]]] = (),
     order: int = 2,
+    commutative: bool = False,
 ) -> Op:
     """Declare an operation on elements.
 
@@ -97,6 +98,7 @@ def elementwise(
             samples=samples,
             dtypes=accepts,
             arity=arity,
+            commutative=commutative,
             differentiable_order=0 if gradient is None else order,
             ulp=ulp,
             bad=bad,

@@ -90,6 +90,7 @@ def _bitwise(name: str, reference: Any, method: str, symbol: str) -> Op:
         symbol=symbol,
         accepts="ib",
         arity=2,
+        commutative=True,
     )
 
 
@@ -247,6 +248,7 @@ def _comparison(name: str, reference: Any, predicate: str, symbol: str) -> Op:
         symbol=symbol,
         accepts="fi",
         arity=2,
+        commutative=symbol in ("==", "!="),
         result=dtypes.boolean,
         domains=(Domain(special=(0.0, -0.0, 1.0, INFINITY, NAN)),),
     )

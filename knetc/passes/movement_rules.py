@@ -70,7 +70,9 @@ REARRANGING = [
         lambda node, x: x if x.shape == node.shape else None,
     ),
     Rule(
-        "The last of two reshapes decides.", through("reshape", "reshape"), lambda node, x, y: reshape_node(x, node.shape)
+        "The last of two reshapes decides.",
+        through("reshape", "reshape"),
+        lambda node, x, y: reshape_node(x, node.shape),
     ),
     Rule(
         "The last of two broadcasts decides.",
@@ -117,9 +119,7 @@ def _compose(inner: range, outer: range) -> range:
 
 def _slice_broadcast(node: Node, x: Node, y: Node) -> Node:
     own = ranges(node)[y.ndim - x.ndim :]
-    return broadcast_node(
-        sliced(x, [range(1) if n == 1 else places for n, places in zip(x.shape, own)]), node.shape
-    )
+    return broadcast_node(sliced(x, [range(1) if n == 1 else places for n, places in zip(x.shape, own)]), node.shape)
 
 
 def _slice_pad(node: Node, x: Node, y: Node) -> Node | None:

@@ -101,7 +101,7 @@ ARITHMETIC = [
     Rule("A quotient by one is the dividend.", x / 1, lambda x: x),
     Rule("A quotient by minus one is the negative.", x / -1, lambda x: -x),
     Rule("A quotient by a power of two is a product with its reciprocal.", x / c, _divide_exactly),
-    Rule("The negative of a negative is the value.", -(-x), lambda x: x),
+    Rule("The negative of a negative is the value.", operation("negative", -x), lambda x: x),
     Rule("Adding a negative subtracts.", x + -y, lambda x, y: x - y),
     Rule("Adding to a negative subtracts.", -x + y, lambda x, y: y - x),
     Rule("Subtracting a negative adds.", x - -y, lambda x, y: x + y),
@@ -202,7 +202,9 @@ def _below_broadcasts(node: Node) -> Node | None:
     if math.prod(small) >= node.type.size:
         return None
     operands = [
-        constant(source["value"], source.dtype, small) if is_constant(source) else broadcast_node(source.sources[0], small)
+        constant(source["value"], source.dtype, small)
+        if is_constant(source)
+        else broadcast_node(source.sources[0], small)
         for source in node.sources
     ]
     return broadcast_node(record(node.op, tuple(operands), node.attributes), node.shape)
@@ -285,4 +287,3 @@ SMALLER = [
     ),
     Rule("A fold of folds is one fold.", Kind.REDUCTION, _reductions(_reduce_reduction, "")),
 ]
-
