@@ -15,12 +15,12 @@ makes is made by the same recorder.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from knetc.ir.node import Node
+from knetc.ir.build import rebuild
+from knetc.ir.node import Graph, Node
 from knetc.ir.op import Kind, Op
 from knetc.ir.record import Recorder
 from knetc.runtime.base.errors import CheckError
@@ -114,15 +114,19 @@ class Rule:
     result: Callable[..., Node | None]
     """The other value, of the same type, from the values named by the parameters; ``node`` is the value itself. None:
     the rule does not apply here after all."""
+    alone: str = ""
+    """Name of a value that must have no other user: otherwise it would be computed all the same."""
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         return tuple(inspect.signature(self.result).parameters)
 
-    def apply(self, node: Node) -> Node | None:
+    def apply(self, node: Node, shared: Container[Node] = ()) -> Node | None:
         """What to compute instead of ``node``; None if the rule does not apply."""
         found: dict[str, Node] = {}
         if isinstance(self.pattern, Pattern) and not self.pattern.match(node, found):
+            return None
+        if self.alone and found[self.alone] in shared:
             return None
         found["node"] = node
         return self.result(*[found[name] for name in self.parameters])
@@ -131,7 +135,7 @@ class Rule:
 class Rewriter(Recorder):
     """A recorder that gives out, for each value asked for, the simplest form that the rules know.
 
-    ``applied`` counts how often each rule was used.
+    ``shared`` are the values that are known to have several users.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -139,7 +143,7 @@ class Rewriter(Recorder):
         self.rules = rules
         self.of_op: dict[str, tuple[Rule, ...]] = {}
         self.simplest: dict[Node, Node] = {}
-        self.applied: dict[Rule, int] = {}
+        self.shared: set[Node] = set()
         self.depth = 0
 
     def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
@@ -157,12 +161,11 @@ class Rewriter(Recorder):
         self.depth += 1
         try:
             for rule in self.rules_for(node.op):
-                result = rule.apply(node)
+                result = rule.apply(node, self.shared)
                 if result is None:
                     continue
                 if result.type != node.type:
                     raise CheckError(f"rule {rule.sentence!r} made {result!r} of {node!r}: the types differ")
-                self.applied[rule] = self.applied.get(rule, 0) + 1
                 return result
             return node
         finally:
@@ -187,6 +190,14 @@ def _rank(node: Node) -> tuple[bool, int]:
     return node.op.name == "constant", node.serial
 
 
-def attributes_of(node: Node, **changes: Any) -> dict[str, Any]:
-    """A node's attributes, some of them changed."""
-    return {**node.attributes, **changes}
+def rewrite(graph: Graph, rules: Sequence[Rule]) -> Graph:
+    """The graph recorded anew by the rules, sources first; inputs, updates, effects and names stay."""
+    rewriter = Rewriter(rules)
+
+    def note(node: Node, sources: tuple[Node, ...]) -> None:
+        for old, new in zip(node.sources, sources):
+            if len(graph.users[old]) > 1 or old in outputs:
+                rewriter.shared.add(new)
+
+    outputs = set(graph.outputs)
+    return rebuild(graph, note, rewriter)

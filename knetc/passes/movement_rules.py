@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
-from knetc.ir.rewrite import Pattern, Rule, operation, variable
+from knetc.ir.rewrite import Rule, operation, variable
 from knetc.ir.types import Shape
 from knetc.ops.apply import broadcast_node, constant, reshape_node
 from knetc.ops.identities import iota
 from knetc.ops.movement import pad_node, permute_node, slice_node
+from knetc.passes.rules import after
 
 x, y = variable("x"), variable("y")
-
-
-def through(outer: str, inner: str) -> Pattern:
-    """The pattern of one movement after another: ``x``, then ``y = inner(x)``, then ``node = outer(y)``."""
-    return operation(outer, operation(inner, x, name="y"))
 
 
 # --- reshape, broadcast, permute -------------------------------------------------------------------------------------
@@ -71,22 +67,17 @@ REARRANGING = [
     ),
     Rule(
         "The last of two reshapes decides.",
-        through("reshape", "reshape"),
+        after("reshape", "reshape"),
         lambda node, x, y: reshape_node(x, node.shape),
     ),
     Rule(
         "The last of two broadcasts decides.",
-        through("broadcast", "broadcast"),
+        after("broadcast", "broadcast"),
         lambda node, x, y: broadcast_node(x, node.shape),
     ),
     Rule("A broadcast that repeats nothing is a reshape.", operation("broadcast", x), _broadcast_ones),
-    Rule("A broadcast adds leading axes of its own.", through("broadcast", "reshape"), _broadcast_reshape),
-    Rule(
-        "A permutation that leaves all axes in place changes nothing.",
-        operation("permute", x),
-        lambda node, x: x if node["axes"] == tuple(range(x.ndim)) else None,
-    ),
-    Rule("Two permutations are one.", through("permute", "permute"), _permute_permute),
+    Rule("A broadcast adds leading axes of its own.", after("broadcast", "reshape"), _broadcast_reshape),
+    Rule("Two permutations are one.", after("permute", "permute"), _permute_permute),
     Rule("Permuting axes of extent 1 is a reshape.", operation("permute", x), _permute_ones),
     Rule(
         "Converted indices are indices of that dtype.",
@@ -164,18 +155,18 @@ CUTTING = [
     ),
     Rule(
         "A slice of a slice is one slice.",
-        through("slice", "slice"),
+        after("slice", "slice"),
         lambda node, x, y: sliced(x, [_compose(inner, outer) for inner, outer in zip(ranges(y), ranges(node))]),
     ),
-    Rule("A slice of repeated elements repeats a slice.", through("slice", "broadcast"), _slice_broadcast),
-    Rule("A slice within a padded value is a slice of it.", through("slice", "pad"), _slice_pad),
+    Rule("A slice of repeated elements repeats a slice.", after("slice", "broadcast"), _slice_broadcast),
+    Rule("A slice within a padded value is a slice of it.", after("slice", "pad"), _slice_pad),
     Rule("A slice of one of several joined values is a slice of it.", operation("slice", y), _slice_concat),
     Rule(
         "Padding by nothing changes nothing.",
         operation("pad", x),
         lambda node, x: None if any(node["low"]) or any(node["high"]) else x,
     ),
-    Rule("Padding twice with the same value is padding once.", through("pad", "pad"), _pad_pad),
+    Rule("Padding twice with the same value is padding once.", after("pad", "pad"), _pad_pad),
     Rule(
         "A single value joined with nothing is itself.",
         operation("concat", x),

@@ -15,13 +15,18 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import OPS, Kind
 from knetc.ir.record import record
-from knetc.ir.rewrite import Rule, constant_named, operation, variable
+from knetc.ir.rewrite import Pattern, Rule, constant_named, operation, variable
 from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node
 from knetc.ops.arithmetic import multiply
 from knetc.runtime.base import dtypes
 
 a, b, x, y, z = (variable(name) for name in "abxyz")
 c = constant_named("c")
+
+
+def after(outer: str, inner: str) -> Pattern:
+    """The pattern of one operation after another: ``x``, then ``y = inner(x)``, then ``node = outer(y)``."""
+    return operation(outer, operation(inner, x, name="y"))
 
 
 def like(node: Node, value: float) -> Node:
@@ -51,7 +56,7 @@ def _fold_sum(node: Node, x: Node) -> Node | None:
 
 
 def _times(node: Node, count: int) -> Node:
-    return multiply(node, like(node, count)) if count != 1 else node  # type: ignore[no-any-return]
+    return multiply(node, like(node, count)) if count != 1 else node
 
 
 FOLDING = [
@@ -98,8 +103,6 @@ ARITHMETIC = [
     Rule("Adding zero to an integer changes nothing.", x + 0, lambda x: None if dtypes.is_float(x.dtype) else x),
     Rule("Adding minus zero changes nothing.", x + -0.0, lambda x: x),
     Rule("Subtracting zero changes nothing.", x - 0, lambda x: x),
-    Rule("A quotient by one is the dividend.", x / 1, lambda x: x),
-    Rule("A quotient by minus one is the negative.", x / -1, lambda x: -x),
     Rule("A quotient by a power of two is a product with its reciprocal.", x / c, _divide_exactly),
     Rule("The negative of a negative is the value.", operation("negative", -x), lambda x: x),
     Rule("Adding a negative subtracts.", x + -y, lambda x, y: x - y),
@@ -128,8 +131,7 @@ ARITHMETIC = [
 # --- choices and bits ------------------------------------------------------------------------------------------------
 
 CHOICES = [
-    Rule("A choice between equals is that value.", operation("where", c, x, x), lambda x: x),
-    Rule("A choice between equals is that value, whatever the condition.", operation("where", a, x, x), lambda x: x),
+    Rule("A choice between equals is that value.", operation("where", a, x, x), lambda x: x),
     Rule(
         "A choice by a constant is made.",
         operation("where", c, x, y),
@@ -188,7 +190,6 @@ CONVERSIONS = [
         _cast_cast,
     ),
     Rule("Once differentiation is done, stop_gradient is its source.", operation("stop_gradient", x), lambda x: x),
-    Rule("Once differentiation is done, a variable is its source.", operation("variable", x), lambda x: x),
 ]
 
 # --- less work: on smaller shapes ------------------------------------------------------------------------------------
@@ -210,58 +211,51 @@ def _below_broadcasts(node: Node) -> Node | None:
     return broadcast_node(record(node.op, tuple(operands), node.attributes), node.shape)
 
 
-def _reduce_broadcast(node: Node, x: Node, y: Node) -> Node | None:
-    """``y`` is the broadcast of ``x``; axes along which it repeats x need no loop."""
-    fold = node.op.combine.reassociable if node.op.combine is not None else ""
+def _fold_repeated(node: Node, x: Node, y: Node) -> Node | None:
+    """``y`` is the broadcast of ``x``: axes along which it repeats x need no loop."""
     lead = y.ndim - x.ndim
     repeated = {k for k in node["axes"] if k < lead or x.shape[k - lead] != y.shape[k]}
-    if fold not in ("add", "max", "min") or not repeated or not y.type.size:
+    if not repeated or not y.type.size:
         return None
-    rest = tuple(k - lead for k in node["axes"] if k not in repeated)
-    kept = tuple(k - lead for k in repeated if k >= lead)  # of extent 1 in x
-    folded = record(node.op, (x,), {**node.attributes, "axes": tuple(sorted((*rest, *kept)))}) if rest or kept else x
-    if fold == "add":
+    axes = tuple(k - lead for k in node["axes"] if k >= lead)
+    folded = record(node.op, (x,), {"axes": axes}) if axes else x
+    if node.op.name == "sum":
         folded = _times(folded, math.prod(y.shape[k] for k in repeated))
     return broadcast_node(folded, node.shape)
 
 
-def _reduce_reduction(node: Node, x: Node, y: Node) -> Node | None:
-    if node.op is not y.op or node.op.combine is None or not node.op.combine.reassociable:
-        return None
+def _fold_fold(node: Node, x: Node, y: Node) -> Node:
     left = [k for k in range(x.ndim) if k not in y["axes"]]
-    axes = tuple(sorted((*y["axes"], *(left[k] for k in node["axes"]))))
-    return record(node.op, (x,), {**node.attributes, "axes": axes})
+    return record(node.op, (x,), {"axes": tuple(sorted((*y["axes"], *(left[k] for k in node["axes"]))))})
 
 
-def _reduce_nothing(node: Node, x: Node) -> Node | None:
-    """Folding single elements gives those; not so where the result is an index."""
-    if node.op.combine is None or not node.op.combine.reassociable or x.type.size != node.type.size or not x.type.size:
-        return None
-    return reshape_node(x, node.shape)
+def _fold_single(node: Node, x: Node) -> Node | None:
+    return reshape_node(x, node.shape) if x.type.size == node.type.size and x.type.size else None
 
 
-def _reduce_reshaped(node: Node, x: Node, y: Node) -> Node | None:
+def _fold_reshaped(node: Node, x: Node, y: Node) -> Node | None:
     """``y`` is ``x`` with axes of extent 1 put in or taken out."""
-    if node.op.combine is None or not node.op.combine.reassociable:
-        return None
     wide_x = [k for k, n in enumerate(x.shape) if n != 1]
     wide_y = [k for k, n in enumerate(y.shape) if n != 1]
     if [x.shape[k] for k in wide_x] != [y.shape[k] for k in wide_y]:
         return None
     axes = tuple(p for p, q in zip(wide_x, wide_y) if q in node["axes"])
-    return reshape_node(record(node.op, (x,), {**node.attributes, "axes": axes}), node.shape) if axes else None
+    return reshape_node(record(node.op, (x,), {"axes": axes}), node.shape) if axes else None
 
 
-def _reductions(result: Callable[[Node, Node, Node], Node | None], source: str) -> Callable[[Node], Node | None]:
-    """``result(node, x, y)`` for reductions of a source ``y`` that is operation ``source`` of x ('' : a reduction)."""
-
-    def apply(node: Node) -> Node | None:
-        inner = node.sources[0]
-        if inner.op.name != source if source else inner.op.kind is not Kind.REDUCTION:
-            return None
-        return result(node, inner.sources[0], inner)
-
-    return apply
+def _folding_rules(fold: str) -> list[Rule]:
+    """The rules about one of the reductions that may take elements in any order."""
+    repeated = "a multiple" if fold == "sum" else "the element itself"
+    rules = [
+        Rule(f"The {fold} of one element is that element.", operation(fold, x), lambda node, x: _fold_single(node, x)),
+        Rule(f"A {fold} does not see axes of extent 1.", after(fold, "reshape"), _fold_reshaped),
+        Rule(f"The {fold} of a {fold} is one {fold}.", after(fold, fold), _fold_fold, alone="y"),
+    ]
+    if fold != "prod":
+        rules.insert(
+            0, Rule(f"The {fold} of an element repeated is {repeated}.", after(fold, "broadcast"), _fold_repeated)
+        )
+    return rules
 
 
 SMALLER = [
@@ -270,20 +264,5 @@ SMALLER = [
         Kind.ELEMENTWISE,
         _below_broadcasts,
     ),
-    Rule(
-        "Folding an axis along which elements repeat is a multiple, or the element itself.",
-        Kind.REDUCTION,
-        _reductions(_reduce_broadcast, "broadcast"),
-    ),
-    Rule(
-        "Folding one element gives the element.",
-        Kind.REDUCTION,
-        lambda node: _reduce_nothing(node, node.sources[0]),
-    ),
-    Rule(
-        "Folding does not see axes of extent 1.",
-        Kind.REDUCTION,
-        _reductions(_reduce_reshaped, "reshape"),
-    ),
-    Rule("A fold of folds is one fold.", Kind.REDUCTION, _reductions(_reduce_reduction, "")),
+    *(rule for fold in ("sum", "prod", "max", "min") for rule in _folding_rules(fold)),
 ]

@@ -7,9 +7,8 @@ to the number of values.
 
 from __future__ import annotations
 
-from knetc.ir.build import rebuild
 from knetc.ir.node import Graph
-from knetc.ir.rewrite import Rewriter, Rule
+from knetc.ir.rewrite import Rule, rewrite
 from knetc.passes.movement_rules import CUTTING, REARRANGING
 from knetc.passes.rules import ARITHMETIC, CHOICES, CONVERSIONS, FOLDING, SMALLER
 
@@ -24,4 +23,4 @@ def simplify(graph: Graph) -> Graph:
     def graph(x0: f32[3]):
         return x0
     """
-    return rebuild(graph, builder=Rewriter(RULES))
+    return rewrite(graph, RULES)
