@@ -10,6 +10,7 @@ bits); ``arena`` is ``arena_bytes`` of memory aligned to 64. The result is 0, or
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -55,10 +56,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class Launch:
-    """One parallel loop: ``function(table*, lo, hi, thread)`` over disjoint pieces of [0, count) in steps of ``grain``.
+    """One parallel loop: ``function(table*, lo, hi, thread)`` over [0, count) in pieces of exactly ``grain``.
 
-    A piece begins at a multiple of ``grain``; a loop of at most ``grain`` runs on the calling thread. When it
-    returns, all is done.
+    The pieces are ``[k * grain, min((k + 1) * grain, count))``, each run once, whatever the number of threads; a loop
+    of at most ``grain`` runs on the calling thread. When it returns, all is done.
     """
 
     function: str
@@ -108,7 +109,7 @@ class Program:
     """A compiled graph: what goes in and out, the steps, the memory plan, and which objects hold the native code."""
 
     target: str
-    """Such as ``cpu:sapphirerapids:…`` or ``cuda:sm_90``."""
+    """Such as ``cpu:x86_64:native:…``, ``cpu:x86_64:avx2`` or ``cuda:sm_90``."""
     buffers: tuple[BufferSpec, ...]
     """Inputs first, then outputs, then the places in the arena."""
     scalars: tuple[str, ...]
@@ -117,7 +118,7 @@ class Program:
     checks: tuple[Check, ...]
     arena_bytes: int
     objects: tuple[str, ...]
-    """Digests of the native objects, the one with ``run`` last."""
+    """Keys of the native objects: of the kernels, the pool, and last the driver with ``run`` and ``call``."""
     entry: str = "run"
     random_count: int = 0
     """How many random numbers a run consumes."""
@@ -138,7 +139,10 @@ def to_json(program: Program) -> dict[str, Any]:
 
 def from_json(data: object) -> Program:
     """A program from JSON values; raises CacheError for anything that is not one."""
-    return _decode(Program, data, "program")  # type: ignore[no-any-return]
+    try:
+        return _decoder(Program)(data)  # type: ignore[no-any-return]
+    except CacheError as error:
+        raise CacheError(f"program{error}") from None
 
 
 def _encode(value: Any) -> Any:
@@ -150,26 +154,53 @@ def _encode(value: Any) -> Any:
 
 
 @cache
-def _hints(record: type) -> dict[str, Any]:
-    return get_type_hints(record)
-
-
-def _decode(kind: Any, data: object, where: str) -> Any:
-    """``data`` as the annotated type ``kind``, checked field by field: it may come from a damaged or foreign file."""
+def _decoder(kind: Any) -> Callable[[object], Any]:
+    """What makes a value of the annotated type ``kind`` from JSON, checking it: it may come from a damaged file."""
     if is_dataclass(kind):
-        if not isinstance(data, dict) or set(data) != {f.name for f in fields(kind)}:
-            raise CacheError(f"{where}: expected the fields of a {getattr(kind, '__name__', kind)}")
-        hints = _hints(kind)  # type: ignore[arg-type]
-        return kind(**{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+        return _record_decoder(kind)  # type: ignore[arg-type]
     if get_origin(kind) is tuple:
-        if not isinstance(data, list):
-            raise CacheError(f"{where}: expected a list")
-        item = get_args(kind)[0]
-        return tuple(_decode(item, value, f"{where}[{k}]") for k, value in enumerate(data))
+        return _tuple_decoder(_decoder(get_args(kind)[0]))
     if get_origin(kind) is Literal:
-        if data not in get_args(kind):
-            raise CacheError(f"{where}: {data!r} is none of {get_args(kind)}")
+        choices = get_args(kind)
+
+        def choice(data: object) -> Any:
+            if data not in choices:
+                raise CacheError(f": {data!r} is none of {choices}")
+            return data
+
+        return choice
+
+    def plain(data: object) -> Any:
+        if type(data) is not kind:
+            raise CacheError(f": expected {kind.__name__}, got {type(data).__name__}")
         return data
-    if type(data) is not kind:
-        raise CacheError(f"{where}: expected {kind.__name__}, got {type(data).__name__}")
-    return data
+
+    return plain
+
+
+def _record_decoder(kind: type) -> Callable[[object], Any]:
+    hints = get_type_hints(kind)
+    decoders = {f.name: _decoder(hints[f.name]) for f in fields(kind)}
+
+    def record(data: object) -> Any:
+        if not isinstance(data, dict) or data.keys() != decoders.keys():
+            raise CacheError(f": expected the fields of a {kind.__name__}")
+        name = ""
+        try:
+            values = []
+            for name, decode in decoders.items():
+                values.append(decode(data[name]))
+        except CacheError as error:
+            raise CacheError(f".{name}{error}") from None
+        return kind(*values)
+
+    return record
+
+
+def _tuple_decoder(decode: Callable[[object], Any]) -> Callable[[object], Any]:
+    def items(data: object) -> Any:
+        if not isinstance(data, list):
+            raise CacheError(": expected a list")
+        return tuple([decode(item) for item in data])
+
+    return items
