@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from knetc.codegen.cpu.code import Code, Table
-from knetc.codegen.cpu.emitter import memory_type
 from knetc.codegen.cpu.matmul_epilogue import Epilogue
+from knetc.codegen.cpu.matmul_pack import pack_source
 from knetc.codegen.cpu.native import Target
-from knetc.runtime.base import dtypes
+from knetc.codegen.cpu.vectors import VectorType
 
 
 @dataclass(frozen=True)
@@ -41,63 +41,6 @@ def tile_for(target: Target, dtype: np.dtype) -> Tile:
     return Tile(6 if target.vector_bytes == 32 else 4, 2, lanes, masked=False)
 
 
-class Arithmetic:
-    """Vector instructions of an element type: the names that differ between floats and integers."""
-
-    def __init__(self, dtype: np.dtype, lanes: int) -> None:
-        self.scalar = memory_type(dtype)
-        self.vector = f"<{lanes} x {self.scalar}>"
-        self.size = dtype.itemsize
-        self.lanes = lanes
-        self.is_float = dtypes.is_float(dtype)
-        self.suffix = f"v{lanes}{'f' if self.is_float else 'i'}{8 * self.size}"
-
-    @property
-    def declarations(self) -> list[str]:
-        mask, vector = f"<{self.lanes} x i1>", self.vector
-        return [
-            f"declare {vector} @llvm.fma.{self.suffix}({vector}, {vector}, {vector})",
-            f"declare {vector} @llvm.masked.load.{self.suffix}.p0(ptr, {mask}, {vector})",
-            f"declare void @llvm.masked.store.{self.suffix}.p0({vector}, ptr, {mask})",
-        ][0 if self.is_float else 1 :]
-
-    def multiply_add(self, code: Code, a: str, b: str, c: str) -> str:
-        if self.is_float:
-            args = ", ".join(f"{self.vector} {x}" for x in (a, b, c))
-            return code.name(f"call {self.vector} @llvm.fma.{self.suffix}({args})")
-        return code.name(f"add {self.vector} {c}, {code.name(f'mul {self.vector} {a}, {b}')}")
-
-    def load(self, code: Code, pointer: str, mask: str = "") -> str:
-        if not mask:
-            return code.name(f"load {self.vector}, ptr {pointer}, align {self.size}")
-        kind = f"<{self.lanes} x i1> {mask}, {self.vector} zeroinitializer"
-        return code.name(
-            f"call {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr align {self.size} {pointer}, {kind})"
-        )
-
-    def store(self, code: Code, value: str, pointer: str, mask: str = "") -> None:
-        if not mask:
-            return code.line(f"store {self.vector} {value}, ptr {pointer}, align {self.size}")
-        arguments = f"{self.vector} {value}, ptr align {self.size} {pointer}, <{self.lanes} x i1> {mask}"
-        code.line(f"call void @llvm.masked.store.{self.suffix}.p0({arguments})")
-
-    def broadcast(self, code: Code, pointer: str) -> str:
-        one = code.name(f"load {self.scalar}, ptr {pointer}, align {self.size}")
-        first = code.name(f"insertelement {self.vector} poison, {self.scalar} {one}, i32 0")
-        return code.name(
-            f"shufflevector {self.vector} {first}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer"
-        )
-
-    def mask(self, code: Code, valid: str) -> str:
-        """The mask whose first ``valid`` lanes are set."""
-        lanes, kind = self.lanes, f"<{self.lanes} x i32>"
-        count = code.name(f"trunc i64 {valid} to i32")
-        first = code.name(f"insertelement {kind} poison, i32 {count}, i32 0")
-        splat = code.name(f"shufflevector {kind} {first}, {kind} poison, {kind} zeroinitializer")
-        numbers = ", ".join(f"i32 {lane}" for lane in range(lanes))
-        return code.name(f"icmp ult {kind} <{numbers}>, {splat}")
-
-
 TILE_ARGUMENTS = (
     "ptr noalias %a, i64 %a_row, i64 %a_k, ptr noalias %b, i64 %b_k, ptr noalias %c, i64 %c_row, "
     "i64 %count, i1 %first, i64 %last, i64 %valid"
@@ -111,7 +54,7 @@ def tile_function(name: str, rows: int, vectors: int, tile: Tile, dtype: np.dtyp
     vector do.
     """
     code = Code()
-    unit = Arithmetic(dtype, tile.lanes)
+    unit = VectorType(dtype, tile.lanes)
     width = tile.lanes * unit.size
     grid = [(r, v) for r in range(rows) for v in range(vectors)]
     mask = unit.mask(code, "%valid") if tile.masked else ""
@@ -204,7 +147,11 @@ def _panel(code: Code, table: Table, tile: Tile, panel: str) -> tuple[str, str]:
 
 
 def main_function(
-    dtype: np.dtype, tile: Tile, tiles: tuple[tuple[int, int], ...], batch_axes: int, epilogue: Epilogue | None
+    dtype: np.dtype,
+    tile: Tile,
+    tiles: tuple[tuple[int, int], ...],
+    batch_axes: int,
+    epilogue: Epilogue | None,
 ) -> Function:
     """The function that computes blocks of the product; its items are (batch, block of columns, block of rows).
 
@@ -212,7 +159,7 @@ def main_function(
     """
     code = Code()
     table = Table(code)
-    unit = Arithmetic(dtype, tile.lanes)
+    unit = VectorType(dtype, tile.lanes)
     size = unit.size
     a, b = table.array("a"), table.array("b")
     c = table.array("c") if epilogue is None else "%buffer"
@@ -222,6 +169,8 @@ def main_function(
     row_blocks, column_blocks = table.number("row_blocks"), table.number("column_blocks")
     block_rows, block_panels = table.number("block_rows"), table.number("block_panels")
     piece, a_row, a_k = table.number("piece"), table.number("a.row"), table.number("a.k")
+    # from one row of A to the next: between tiles, and (above) inside of one
+    a_step = table.number("a.step")
     # a row of a packed panel is as long as the panel is wide; else rows of B have their own stride
     b_row, b_width = table.number("b.row"), table.number("b.row_vector")
     b_vector = table.number("b.vector")
@@ -259,7 +208,7 @@ def main_function(
                     c_panel = code.at(c_batch, offset)
                 with code.loop(i_begin, i_end, str(tile.rows)) as i:
                     rows = code.smaller(code.minus(i_end, i), str(tile.rows))
-                    a_tile = code.at(a_piece, code.times(i, a_row))
+                    a_tile = code.at(a_piece, code.times(i, a_step))
                     if epilogue is None:
                         c_tile = code.at(c_panel, code.times(i, c_row))
                     else:
@@ -267,8 +216,9 @@ def main_function(
                     function = _chosen_tile(code, tiles, rows, width)
                     last = code.minus(rows, "1")
                     code.line(
-                        f"call void {function}(ptr {a_tile}, i64 {a_row}, i64 {a_k}, ptr {b_tile}, i64 {b_stride}, "
-                        f"ptr {c_tile}, i64 {c_row}, i64 {count}, i1 {is_first}, i64 {last}, i64 {valid})"
+                        f"call void {function}(ptr {a_tile}, i64 {a_row}, i64 {a_k}, ptr {b_tile}, "
+                        f"i64 {b_stride}, ptr {c_tile}, i64 {c_row}, i64 {count}, i1 {is_first}, i64 {last}, "
+                        f"i64 {valid})"
                     )
                     if epilogue is not None:
                         with code.when(is_last):
@@ -308,28 +258,30 @@ def _chosen_tile(code: Code, tiles: tuple[tuple[int, int], ...], rows: str, widt
     return chosen
 
 
-def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, contiguous_columns: bool) -> Function:
-    """The function that copies B into panels; its items are (batch, panel, piece of k).
+def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, how: str) -> Function:
+    """The function that copies B into panels; its items are (batch, piece of k, panel).
 
-    A panel holds, for each k, its columns side by side; columns past the end are zero.
+    A panel holds, for each k, its columns side by side; columns past the end are zero. ``how`` names the function for
+    B's strides (see ``packing``). A is packed by it too, as the transposed matrix whose panels are a tile's rows wide.
     """
     code = Code()
     table = Table(code)
-    unit = Arithmetic(dtype, tile.lanes)
+    unit = VectorType(dtype, tile.lanes)
     size = unit.size
     zero = "0.0" if unit.is_float else "0"
     b, packed = table.array("b"), table.address("packed")
     n, k, piece = table.number("n"), table.number("k"), table.number("piece")
     panels, pieces = table.number("panels"), table.number("pieces")
     b_row = table.number("b.row")
-    b_column = str(size) if contiguous_columns else table.number("b.column")
+    b_column = table.number("b.column")
     with code.loop("%lo", "%hi") as item:
-        k_begin = code.times(code.name(f"urem i64 {item}, {pieces}"), piece)
-        rest = code.name(f"udiv i64 {item}, {pieces}")
-        panel, batch = rest, []
+        panel = code.name(f"urem i64 {item}, {panels}")
+        rest = code.name(f"udiv i64 {item}, {panels}")
+        k_piece, batch = rest, []
         if batch_axes:
-            panel = code.name(f"urem i64 {rest}, {panels}")
-            batch = _batch_indices(code, table, code.name(f"udiv i64 {rest}, {panels}"), batch_axes, "pack")
+            k_piece = code.name(f"urem i64 {rest}, {pieces}")
+            batch = _batch_indices(code, table, code.name(f"udiv i64 {rest}, {pieces}"), batch_axes, "pack")
+        k_begin = code.times(k_piece, piece)
         k_end = code.smaller(code.plus(k_begin, piece), k)
         start, width = _panel(code, table, tile, panel)
         column = code.times(start, str(tile.lanes))
@@ -338,27 +290,16 @@ def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, contiguous_colum
         source = code.at(_moved(code, table, b, "b", batch), code.times(column, b_column))
         target = code.at(_moved(code, table, packed, "packed", batch), code.times(start, table.number("packed.vector")))
         target_row = code.times(padded, str(size))
-
-        def put(value: str, row: str, j: str) -> None:
+        source = code.at(source, code.times(k_begin, b_row))
+        target = code.at(target, code.times(k_begin, target_row))
+        count = code.minus(k_end, k_begin)
+        code.line(
+            f"call void @{how}(ptr {source}, i64 {b_row}, i64 {b_column}, ptr {target}, i64 {target_row}, "
+            f"i64 {columns}, i64 {count})"
+        )
+        with code.loop("0", count) as row, code.loop(columns, padded, metadata=", !llvm.loop !0") as j:
             place = code.at(code.at(target, code.times(row, target_row)), code.times(j, str(size)))
-            code.line(f"store {unit.scalar} {value}, ptr {place}, align {size}, !llvm.access.group !3")
-
-        def copy(row: str, j: str) -> None:
-            place = code.at(code.at(source, code.times(row, b_row)), code.times(j, b_column))
-            put(code.name(f"load {unit.scalar}, ptr {place}, align {size}, !llvm.access.group !3"), row, j)
-
-        if contiguous_columns:
-            with code.loop(k_begin, k_end) as row, code.loop("0", columns, metadata=", !llvm.loop !2") as j:
-                copy(row, j)
-        else:
-            with code.loop("0", columns) as j, code.loop(k_begin, k_end, metadata=", !llvm.loop !2") as row:
-                copy(row, j)
-        with code.loop(k_begin, k_end) as row, code.loop(columns, padded, metadata=", !llvm.loop !5") as j:
-            put(zero, row, j)
+            code.line(f"store {unit.scalar} {zero}, ptr {place}, align {size}")
     code.line("ret void")
-    metadata = (
-        '!2 = distinct !{!2, !4}\n!3 = distinct !{}\n!4 = !{!"llvm.loop.parallel_accesses", !3}\n'
-        '!5 = distinct !{!5, !6, !7}\n!6 = !{!"llvm.loop.vectorize.enable", i1 false}\n'
-        '!7 = !{!"llvm.loop.unroll.disable"}\n'
-    )
-    return Function(_function_text(code, table) + metadata, tuple(table.names))
+    text = _function_text(code, table) + pack_source(how, dtype, tile.lanes) + LOOP_METADATA
+    return Function(text, tuple(table.names))

@@ -32,12 +32,17 @@ _OWN = tuple(
 )
 
 
+def own_file(file: str) -> bool:
+    """Whether a source file belongs to knetc or NumPy."""
+    return file.startswith(_OWN)
+
+
 def user_line(depth: int = 2) -> Line | None:
     """The innermost line of the running code that belongs to neither knetc nor NumPy."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(_OWN) and not file.startswith("<"):
+        if not own_file(file) and not file.startswith("<"):
             return Line(file, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return None

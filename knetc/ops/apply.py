@@ -15,10 +15,10 @@ import numpy as np
 
 from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
-from knetc.ir.op import OPS, Kind, Op, register
+from knetc.ir.op import OPS, Domain, Kind, Op, register
 from knetc.ir.record import record
 from knetc.ir.types import Shape, TensorType
-from knetc.ops.define import check_kind
+from knetc.ops.define import case, check_kind
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError
 
@@ -127,24 +127,22 @@ def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
         ) from None
 
 
-def result_dtype(operands: tuple[Operand, ...], nodes: list[Node | None]) -> np.dtype:
-    """NumPy's promotion over the arrays, then over the weak scalars."""
+def common_dtype(*operands: Operand) -> np.dtype:
+    """The dtype that operands are promoted to: NumPy's promotion over the arrays, then over the weak scalars."""
     dtype: np.dtype | None = None
-    for node in nodes:
-        if node is not None:
-            dtype = node.dtype if dtype is None else dtypes.promote(dtype, node.dtype)
-    scalars = [o for o, n in zip(operands, nodes) if n is None]
+    scalars = []
+    for operand in operands:
+        if is_scalar(operand):
+            scalars.append(operand)
+            continue
+        own: np.dtype = operand.dtype if hasattr(operand, "dtype") else to_node(operand).dtype
+        dtype = own if dtype is None else dtypes.promote(dtype, own)
     if dtype is None:
         kinds = {s.__class__ for s in scalars}
         return ambient().dtype if float in kinds else dtypes.i64 if int in kinds else dtypes.boolean
     for scalar in scalars:
         dtype = dtypes.promote_weak(dtype, scalar, ambient().dtype)
     return dtype
-
-
-def common_dtype(*operands: Operand) -> np.dtype:
-    """The dtype that operands are promoted to."""
-    return result_dtype(operands, [None if is_scalar(o) else to_node(o) for o in operands])
 
 
 def common_kind(*operands: Operand) -> str:
@@ -155,7 +153,7 @@ def common_kind(*operands: Operand) -> str:
 
 def to_nodes(*operands: Operand) -> list[Node]:
     """Operands as nodes, each with its own dtype and shape; a Python scalar is a constant of its default dtype."""
-    return [constant(o, common_dtype(o)) if is_scalar(o) else to_node(o) for o in operands]
+    return [scalar_node(o, common_dtype(o)) if is_scalar(o) else to_node(o) for o in operands]
 
 
 def coerce(name: str, operands: tuple[Operand, ...], *, accepts: str = "fib") -> list[Node]:
@@ -165,7 +163,7 @@ def coerce(name: str, operands: tuple[Operand, ...], *, accepts: str = "fib") ->
     and bools as the default floating dtype.
     """
     nodes: list[Node | None] = [None if is_scalar(o) else to_node(o) for o in operands]
-    dtype = result_dtype(operands, nodes)
+    dtype = common_dtype(*(o if n is None else n for o, n in zip(operands, nodes)))
     if accepts == "f" and not dtypes.is_float(dtype):
         dtype = ambient().dtype
     check_kind(name, dtype, accepts)
@@ -243,6 +241,7 @@ CAST = register(
         reference=_cast_reference,
         gradient=_cast_gradient,
         emit=lambda e, x, *, dtype: e.convert(x, dtype),
+        domains=(Domain(-300, 300, (0.5, -0.5, 1e30, -1e30, float("inf"), float("nan"))),),
         triton="{0}.to({dtype})",
     )
 )
@@ -290,6 +289,14 @@ BROADCAST = register(
         reference=lambda x, *, shape: np.broadcast_to(x, shape).copy(),
         gradient=_broadcast_gradient,
         triton="{0}",
+        samples=[
+            case("f32[]", shape=(2, 3)),
+            case("f64[3,1]", shape=(2, 3, 4)),
+            case("f64[1,1]", shape=(1, 5)),
+            case("i64[0]", shape=(3, 0)),
+            case("bool[1]", shape=(0,)),
+        ],
+        bad=[(case("f32[2]", shape=(3,)), ShapeError), (case("f32[2,2]", shape=(2,)), ShapeError)],
     )
 )
 
@@ -313,6 +320,13 @@ RESHAPE = register(
         _infer_reshape,
         reference=lambda x, *, shape: x.reshape(shape).copy(),
         gradient=lambda node, dy: (reshape_node(dy, node.sources[0].shape),),
+        samples=[
+            case("f32[6]", shape=(2, 3)),
+            case("f64[2,3,4]", shape=(6, 4)),
+            case("i32[1]", shape=()),
+            case("bool[0,3]", shape=(5, 0)),
+        ],
+        bad=[(case("f32[6]", shape=(4,)), ShapeError), (case("f32[6]", shape=(-1,)), ShapeError)],
     )
 )
 

@@ -182,10 +182,6 @@ def _emit_floor_division(e: Any, a: Any, b: Any) -> tuple[Any, Any]:
     signs_differ = e.xor(e.compare("lt", rest, zero), e.compare("lt", b, zero))
     step = e.and_(e.compare("ne", rest, zero), signs_differ)
     one = e.constant(1, a.dtype)
-    if a.dtype.kind == "f":
-        # with an infinite divisor, floor of the quotient has already stepped
-        lower = e.select(infinite, quotient, e.sub(quotient, one))
-        return e.select(step, lower, quotient), e.select(step, e.add(rest, b), rest)
     return e.select(step, e.sub(quotient, one), quotient), e.select(step, e.add(rest, b), rest)
 
 

@@ -28,6 +28,7 @@ from knetc.ops.apply import (
     constant,
     is_scalar,
     reshape_node,
+    scalar_node,
     to_nodes,
     wrap_like,
 )
@@ -438,7 +439,7 @@ def _joined(name: str, arrays: Sequence[Operand]) -> list[Node]:
     if not len(arrays):
         raise ShapeError(f"{name} needs at least one array")
     dtype = common_dtype(*arrays)
-    return [constant(a, dtype) if is_scalar(a) else cast_node(n, dtype) for a, n in zip(arrays, to_nodes(*arrays))]
+    return [scalar_node(a, dtype) if is_scalar(a) else cast_node(n, dtype) for a, n in zip(arrays, to_nodes(*arrays))]
 
 
 def concat(arrays: Sequence[Operand], axis: int | None = 0) -> Any:

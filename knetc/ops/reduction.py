@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -135,7 +136,7 @@ def _prod_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
     kept = tuple(k for k in range(x.ndim) if k not in axes)
     order = (*kept, *axes)
     last = permute_node(x, order)
-    flat = reshape_node(last, (*node.shape, -1 if not last.type.size else last.type.size // max(node.type.size, 1)))
+    flat = reshape_node(last, (*node.shape, math.prod(x.shape[a] for a in axes)))
     others = reshape_node(_others(flat, flat.ndim - 1), last.shape)
     back = permute_node(others, tuple(int(k) for k in np.argsort(order)))
     return (multiply(spread_back(node, dy), back),)

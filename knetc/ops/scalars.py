@@ -49,7 +49,7 @@ class RuntimeScalar(WeakScalar):
         other_kind = other.__class__ if type(other) is RuntimeScalar else type(other)
         if other_kind not in _DTYPE:
             return NotImplemented
-        operand = float if float in (self._kind, other_kind) or name == "divide" else int
+        operand = float if float in (self._kind, other_kind) or name == "true_divide" else int
         dtype = _DTYPE[operand]
         roots = self.roots
         left = self.spread(dtype, ())
@@ -84,10 +84,10 @@ class RuntimeScalar(WeakScalar):
         return self._binary("multiply", other, None, swap=True)
 
     def __truediv__(self, other: Any) -> Any:
-        return self._binary("divide", other, float)
+        return self._binary("true_divide", other, float)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return self._binary("divide", other, float, swap=True)
+        return self._binary("true_divide", other, float, swap=True)
 
     def __neg__(self) -> RuntimeScalar:
         return self._unary("negative")
@@ -96,7 +96,7 @@ class RuntimeScalar(WeakScalar):
         return self
 
     def __abs__(self) -> RuntimeScalar:
-        return self._unary("abs")
+        return self._unary("absolute")
 
     def __lt__(self, other: Any) -> Any:
         return self._binary("less", other, bool)

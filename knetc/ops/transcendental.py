@@ -1,4 +1,4 @@
-"""Elementary functions of floats: roots, exponentials, logarithms, powers, trigonometry, erf; ``philox``'s bits."""
+"""Elementary functions of floats: roots, exponentials, logarithms, powers, trigonometry, erf."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
-from knetc.ops import define
+from knetc.ops import define, vector_math
 from knetc.ops.apply import CONSTANT, Operand, common_kind, elementwise, is_scalar, to_nodes, wrap_like
 from knetc.ops.arithmetic import multiply, reciprocal, square, true_divide
 from knetc.ops.logic import equal, where
@@ -18,15 +18,6 @@ from knetc.runtime.base.errors import DtypeError
 INFINITY = float("inf")
 NAN = float("nan")
 _EVERYWHERE = (0.0, -0.0, INFINITY, -INFINITY, NAN)
-
-
-def _vector(name: str) -> Any:
-    def emit(e: Any, *operands: Any) -> Any:
-        from knetc.ops import vector_math  # lands later
-
-        return getattr(vector_math, name)(e, *operands)
-
-    return emit
 
 
 def _function(
@@ -47,7 +38,7 @@ def _function(
         name,
         reference=reference,
         gradient=lambda node, dy: (gradient(node.sources[0], node, dy),),
-        emit=emit or _vector(name),
+        emit=emit or getattr(vector_math, name),
         triton=triton or f"libdevice.{name}({{0}})",
         cost=cost,
         domains=(Domain(low, high, (*_EVERYWHERE, *special)),),
@@ -136,7 +127,7 @@ SIGMOID = _function(
 
 def _emit_softplus(e: Any, x: Any) -> Any:
     positive = e.select(e.compare("lt", x, e.constant(0.0, x.dtype)), e.constant(0.0, x.dtype), x)
-    return e.add(positive, _vector("log1p")(e, _vector("exp")(e, e.neg(e.abs(x)))))
+    return e.add(positive, vector_math.log1p(e, vector_math.exp(e, e.neg(e.abs(x)))))
 
 
 SOFTPLUS = _function(
@@ -162,7 +153,7 @@ ATAN2 = define.elementwise(
     "atan2",
     reference=np.arctan2,
     gradient=_atan2_gradient,
-    emit=_vector("atan2"),
+    emit=vector_math.atan2,
     triton="libdevice.atan2({0}, {1})",
     arity=2,
     cost=25,
@@ -209,7 +200,7 @@ POWER = define.elementwise(
     "power",
     reference=np.power,
     gradient=_power_gradient,
-    emit=_vector("pow"),
+    emit=vector_math.pow,
     triton="libdevice.pow({0}, {1})",
     symbol="**",
     arity=2,
@@ -254,13 +245,13 @@ def power(base: Operand, exponent: Operand) -> Any:
 
     >>> power(kn.array([2.0, 3.0]), 3)  # [8, 27]
     """
-    if is_scalar(exponent) and not is_scalar(base):
+    if type(exponent) in (bool, int, float) and not is_scalar(base):
         simple = _simple_power(base, exponent)
         if simple is not None:
             return simple
     if common_kind(base, exponent) == "f":
         return elementwise(POWER, base, exponent)
-    if is_scalar(exponent) and exponent < 0:
+    if type(exponent) is int and exponent < 0:
         raise DtypeError(
             "power: integers cannot be raised to a negative power; make the base floating, for example with "
             "x.astype('float32')"

@@ -1,0 +1,199 @@
+"""How a matrix product is cut and packed, decided from its shape alone: no number here knows of threads.
+
+Every element is summed in the order of k whatever the cut, so results depend on none of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from knetc.codegen.cpu.matmul_epilogue import Access
+from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, Tile, pack_function
+from knetc.codegen.cpu.matmul_pack import packing
+from knetc.runtime.program import ALIGNMENT, Slot
+
+PIECE = 256
+"""Most of K that one pass over a block takes: a panel of B of this depth stays in the nearer caches."""
+
+BLOCK_ROWS, BLOCK_PANELS = 64, 4
+"""Largest block of the result: with AVX-512 and float32, 64 rows by 192 columns."""
+
+THREADS = (1, 2, 8, 48)
+"""Numbers of threads for which the cut should be good; it is the same for all."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A matrix of a product in memory, with a batch; strides and the offset count elements."""
+
+    slot: Slot
+    offset: int
+    batch: tuple[int, ...]
+    row: int
+    column: int
+
+    @property
+    def turned(self) -> Operand:
+        return Operand(self.slot, self.offset, self.batch, self.column, self.row)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Columns (or A's rows) cut into panels of up to ``wide`` vectors of ``lanes``."""
+
+    extent: int
+    wide: int
+    lanes: int
+
+    @property
+    def vectors(self) -> int:
+        return -(-self.extent // self.lanes)
+
+    @property
+    def wide_count(self) -> int:
+        """How many panels are of full width: one less when that makes two panels of 2 of one of 3 and one of 1."""
+        whole, rest = divmod(self.vectors, self.wide)
+        return whole - 1 if rest == 1 and whole and self.wide > 2 else whole
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the panels after the wide ones."""
+        narrow = max(self.wide - 1, 1)
+        whole, rest = divmod(self.vectors - self.wide_count * self.wide, narrow)
+        return (narrow,) * whole + ((rest,) if rest else ())
+
+    @property
+    def count(self) -> int:
+        return self.wide_count + len(self.widths)
+
+    def numbers(self) -> dict[str, int]:
+        return {"n": self.extent, "vectors": self.vectors, "wide_panels": self.wide_count, "panels": self.count}
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Copying an operand, [K, columns], into panels at a place in the workspace."""
+
+    operand: Operand
+    panels: Panels
+    k: int
+    batch: tuple[int, ...]
+    dtype: np.dtype
+    place: int
+
+    @property
+    def how(self) -> str:
+        return packing(self.operand.row, self.operand.column)
+
+    @property
+    def piece(self) -> int:
+        """Of K, for one item: short where rows are contiguous, for neighbours then share their cache lines."""
+        return 32 if self.how == "copy" else 256
+
+    @property
+    def pieces(self) -> int:
+        return -(-self.k // self.piece)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Of the batch; an operand that is repeated along an axis is packed once for it."""
+        return tuple(1 if stride == 0 else extent for extent, stride in zip(self.batch, self.operand.batch))
+
+    @property
+    def matrix_bytes(self) -> int:
+        return self.k * self.panels.vectors * self.panels.lanes * self.dtype.itemsize
+
+    @property
+    def total_bytes(self) -> int:
+        return -(-prod(self.extents) * self.matrix_bytes // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def count(self) -> int:
+        return prod(self.extents) * self.panels.count * self.pieces
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """From one packed matrix to the next, for each batch axis, in bytes."""
+        strides, step = [], self.matrix_bytes
+        for extent in reversed(self.extents):
+            strides.append(step if extent > 1 else 0)
+            step *= extent
+        return tuple(reversed(strides))
+
+    def function(self) -> Function:
+        tile = Tile(0, self.panels.wide, self.panels.lanes, masked=False)
+        return pack_function(self.dtype, tile, len(self.batch), self.how)
+
+    def slots(self) -> dict[str, Slot]:
+        size = self.dtype.itemsize
+        numbers = self.panels.numbers() | {"k": self.k, "piece": self.piece, "pieces": self.pieces}
+        numbers |= {"b.row": self.operand.row * size, "b.column": self.operand.column * size}
+        numbers |= {"b.offset": self.operand.offset * size, "packed.offset": 0}
+        numbers["packed.vector"] = self.k * self.panels.lanes * size
+        numbers |= by_axis("pack.extent", self.extents) | by_axis("packed.batch", self.strides)
+        numbers |= by_axis("b.batch", [stride * size for stride in self.operand.batch])
+        return values(numbers) | {"b": self.operand.slot, "packed": Slot("workspace", self.place)}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Blocks of the result, which are the items that threads share out, and pieces of K within a block."""
+
+    block_rows: int
+    block_panels: int
+    row_blocks: int
+    column_blocks: int
+    piece: int
+
+    def numbers(self) -> dict[str, int]:
+        return {
+            "block_rows": self.block_rows, "block_panels": self.block_panels, "row_blocks": self.row_blocks,
+            "column_blocks": self.column_blocks, "piece": self.piece,
+        }  # fmt: skip
+
+
+def cut(batches: int, m: int, k: int, panels: Panels, tile: Tile, size: int) -> Cut:
+    """Choose the blocks: large ones reuse more of what is in cache, small ones keep all threads busy."""
+    pieces = max(1, -(-k // PIECE))
+    depth, height = max(k, 1), -(-m // tile.rows)
+    width = tile.vectors * tile.lanes
+
+    def cost(rows: int, columns: int) -> float:
+        # cycles of one block: two vector multiplications a cycle, and what comes from the outer caches
+        count = batches * -(-height // rows) * -(-panels.count // columns)
+        arithmetic = depth * rows * columns * tile.rows * tile.vectors / 2 + 60 * rows * columns * pieces
+        memory = depth * size * (columns * width / 24 + rows * tile.rows / 8) + 300
+        ideal = batches * height * panels.count * depth * tile.rows * tile.vectors / 2
+        block = arithmetic + memory
+        return sum(-(-count // threads) * block / (ideal / threads + 3000) for threads in THREADS)
+
+    candidates = [
+        (rows, columns)
+        for rows in range(1, min(height, BLOCK_ROWS // tile.rows) + 1)
+        for columns in range(1, min(panels.count, BLOCK_PANELS) + 1)
+    ]
+    rows, columns = min(candidates, key=lambda c: (cost(*c), -c[0] * c[1]))
+    if rows * tile.rows * columns * width * size > BUFFER_BYTES:
+        raise AssertionError("a block of sums must fit its buffer")
+    piece = max(1, -(-k // pieces))
+    return Cut(rows * tile.rows, columns, -(-height // rows), -(-panels.count // columns), piece)
+
+
+def place_numbers(places: Mapping[int, Access]) -> dict[str, int]:
+    """The strides of an epilogue's loads and stores."""
+    numbers: dict[str, int] = {}
+    for number, place in places.items():
+        numbers |= {f"s{number}.base": place.base, f"s{number}.row": place.row, f"s{number}.column": place.column}
+        numbers |= by_axis(f"s{number}.batch", place.batch)
+    return numbers
+
+
+def by_axis(name: str, numbers: Sequence[int]) -> dict[str, int]:
+    return {f"{name}{axis}": number for axis, number in enumerate(numbers)}
+
+
+def values(numbers: Mapping[str, int]) -> dict[str, Slot]:
+    return {name: Slot("value", number) for name, number in numbers.items()}

@@ -1,0 +1,70 @@
+"""Explicit vectors in LLVM IR, for the few loops whose shape is worth more than what the vectoriser finds."""
+
+from __future__ import annotations
+
+import numpy as np
+from knetc.codegen.cpu.code import Code
+from knetc.codegen.cpu.emitter import memory_type
+from knetc.runtime.base import dtypes
+
+
+class VectorType:
+    """Instructions on vectors of an element type; strides and sizes are in bytes."""
+
+    def __init__(self, dtype: np.dtype, lanes: int) -> None:
+        self.scalar = memory_type(dtype)
+        self.vector = f"<{lanes} x {self.scalar}>"
+        self.size = dtype.itemsize
+        self.lanes = lanes
+        self.is_float = dtypes.is_float(dtype)
+        self.suffix = f"v{lanes}{'f' if self.is_float else 'i'}{8 * self.size}"
+
+    @property
+    def declarations(self) -> list[str]:
+        mask, vector = f"<{self.lanes} x i1>", self.vector
+        return [
+            f"declare {vector} @llvm.fma.{self.suffix}({vector}, {vector}, {vector})",
+            f"declare {vector} @llvm.masked.load.{self.suffix}.p0(ptr, {mask}, {vector})",
+            f"declare void @llvm.masked.store.{self.suffix}.p0({vector}, ptr, {mask})",
+        ][0 if self.is_float else 1 :]
+
+    def multiply_add(self, code: Code, a: str, b: str, c: str) -> str:
+        if self.is_float:
+            args = ", ".join(f"{self.vector} {x}" for x in (a, b, c))
+            return code.name(f"call {self.vector} @llvm.fma.{self.suffix}({args})")
+        return code.name(f"add {self.vector} {c}, {code.name(f'mul {self.vector} {a}, {b}')}")
+
+    def load(self, code: Code, pointer: str, mask: str = "") -> str:
+        if not mask:
+            return code.name(f"load {self.vector}, ptr {pointer}, align {self.size}")
+        kind = f"<{self.lanes} x i1> {mask}, {self.vector} zeroinitializer"
+        return code.name(
+            f"call {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr align {self.size} {pointer}, {kind})"
+        )
+
+    def store(self, code: Code, value: str, pointer: str, mask: str = "") -> None:
+        if not mask:
+            return code.line(f"store {self.vector} {value}, ptr {pointer}, align {self.size}")
+        arguments = f"{self.vector} {value}, ptr align {self.size} {pointer}, <{self.lanes} x i1> {mask}"
+        code.line(f"call void @llvm.masked.store.{self.suffix}.p0({arguments})")
+
+    def broadcast(self, code: Code, pointer: str) -> str:
+        one = code.name(f"load {self.scalar}, ptr {pointer}, align {self.size}")
+        first = code.name(f"insertelement {self.vector} poison, {self.scalar} {one}, i32 0")
+        return code.name(
+            f"shufflevector {self.vector} {first}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer"
+        )
+
+    def mask(self, code: Code, valid: str) -> str:
+        """The mask whose first ``valid`` lanes are set."""
+        lanes, kind = self.lanes, f"<{self.lanes} x i32>"
+        count = code.name(f"trunc i64 {valid} to i32")
+        first = code.name(f"insertelement {kind} poison, i32 {count}, i32 0")
+        splat = code.name(f"shufflevector {kind} {first}, {kind} poison, {kind} zeroinitializer")
+        numbers = ", ".join(f"i32 {lane}" for lane in range(lanes))
+        return code.name(f"icmp ult {kind} <{numbers}>, {splat}")
+
+    def shuffle(self, code: Code, a: str, b: str, places: list[int]) -> str:
+        """A vector of chosen elements: place i of ``a`` is number i, of ``b`` number ``lanes`` + i."""
+        numbers = ", ".join(f"i32 {place}" for place in places)
+        return code.name(f"shufflevector {self.vector} {a}, {self.vector} {b}, <{self.lanes} x i32> <{numbers}>")

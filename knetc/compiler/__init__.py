@@ -1,0 +1,1 @@
+"""``@compile`` and realization: signatures, captures, traces, dispatch."""

@@ -1,0 +1,345 @@
+"""What a function can reach: the arrays, flags and functions behind its arguments, closure and globals.
+
+A trace must not bake in what may change between calls. So before tracing, everything that the function's code can name
+is walked: its arguments, closure cells, the globals that the code mentions, attributes, the elements of containers,
+and the same for the functions found there. Each thing found is a ``Place`` with the ways that lead to it; each call
+reads the arrays by these ways again and compares the numbers and flags.
+
+A way is *named* when the code mentions it (``self.scale`` is, if some walked function says ``.scale``). Only named
+flags are compared, or an unrelated counter on a model would cause traces.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import sysconfig
+import types
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from knetc.ir.record import own_file
+from knetc.lazy import Box
+from knetc.runtime.base.errors import CaptureError
+
+PlaceKind = Literal["box", "ndarray", "container", "object", "function", "module", "class", "opaque"]
+
+#: what is compared by value, not walked
+ATOMS = (bool, int, float, complex, str, bytes, type(None), Enum, np.dtype, np.generic, slice, range, type(...))
+
+#: special methods that run when an object is made, copied or shown, not when it is used
+_NOT_CALLED = frozenset(
+    f"__{name}__"
+    for name in ("init", "new", "post_init", "init_subclass", "repr", "str", "format", "reduce", "reduce_ex",
+                 "getstate", "setstate", "copy", "deepcopy", "del", "sizeof", "dir", "set_name", "class_getitem")
+)  # fmt: skip
+
+#: more things than this are not walked
+MAX_PLACES = 100_000
+
+
+class Step(NamedTuple):
+    """One step of a way: an argument's name, a global, a closure cell, an attribute or an element."""
+
+    kind: Literal["argument", "global", "cell", "attribute", "item"]
+    key: Hashable
+    base: Any = None
+    """Of globals the namespace, of cells the cell."""
+
+
+class Edge(NamedTuple):
+    """A way from one place (None: from the function itself) to the next."""
+
+    parent: Place | None
+    step: Step
+    named: bool
+
+    @property
+    def text(self) -> str:
+        """The way as the user would write it."""
+        steps: list[str] = []
+        edge: Edge | None = self
+        while edge is not None:
+            kind, key, _ = edge.step
+            if kind == "attribute":
+                steps.append(f".{key}")
+            elif kind == "item":
+                steps.append(f"[{key!r}]")
+            else:
+                steps.append(str(key))
+            edge = edge.parent.edges[0] if edge.parent is not None and edge.parent.edges else None
+        return "".join(reversed(steps))
+
+
+@dataclass(eq=False)
+class Place:
+    """Something that the function reaches, and the ways to it; the first one is the way that it was found by."""
+
+    value: Any
+    kind: PlaceKind
+    edges: list[Edge] = field(default_factory=list)
+    given: bool = False
+    """Whether it is an argument or inside one, with only containers on the way: its numbers are run-time values."""
+
+    @property
+    def text(self) -> str:
+        return self.edges[0].text
+
+
+@dataclass(eq=False)
+class Atom:
+    """A number, flag or other plain value and the way to it."""
+
+    value: Any
+    edge: Edge
+    given: bool = False
+
+
+@dataclass
+class Walk:
+    """All that a function reaches."""
+
+    places: dict[int, Place] = field(default_factory=dict)
+    atoms: list[Atom] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    complete: bool = True
+
+    def find(self, value: object) -> Place | None:
+        """The place of an object, by identity."""
+        place = self.places.get(id(value))
+        return place if place is not None and place.value is value else None
+
+
+def walk(function: types.FunctionType, arguments: Mapping[str, Any], roots: dict[str, Any]) -> Walk:
+    """Walk everything that ``function`` reaches when it is called with ``arguments``.
+
+    ``roots`` are the objects that it is bound to: a method's ``self``.
+
+    The names that the code mentions are found on the way, so the walk is repeated until it finds no new ones.
+    """
+    names: set[str] = set()
+    while True:
+        known = len(names)
+        result = _Walker(names).run(function, arguments, roots)
+        if len(names) == known:
+            return result
+
+
+def mentioned(code: types.CodeType) -> Iterator[str]:
+    """Every name that code, or code defined in it, mentions: globals, attributes, and strings that could be either."""
+    stack = [code]
+    while stack:
+        code = stack.pop()
+        yield from code.co_names
+        for constant in code.co_consts:
+            if isinstance(constant, types.CodeType):
+                stack.append(constant)
+            elif isinstance(constant, str) and constant.isidentifier():
+                yield constant
+
+
+@functools.cache
+def _is_user_module(name: str) -> bool:
+    """Whether a module's classes and functions are walked: users' own, and knetc's layers and optimizers."""
+    if name.startswith(("knetc.nn", "knetc.train")):
+        return True
+    module = sys.modules.get(name)
+    if name == "builtins" or name in sys.builtin_module_names:
+        return False
+    file = getattr(module, "__file__", None)
+    return file is None or is_user_file(file)
+
+
+@functools.cache
+def is_user_file(file: str) -> bool:
+    """Whether code in ``file`` is the user's: not knetc's, NumPy's or Python's own."""
+    if file.startswith("<frozen"):
+        return False
+    if file.startswith("<"):
+        return not file.startswith("<knetc")
+    if own_file(file):
+        return False
+    path = Path(file)
+    standard = Path(sysconfig.get_paths()["stdlib"])
+    return not path.is_relative_to(standard) or "site-packages" in path.parts
+
+
+def _is_walked_code(function: types.FunctionType) -> bool:
+    return (function.__module__ is not None and function.__module__.startswith(("knetc.nn", "knetc.train"))) or (
+        is_user_file(function.__code__.co_filename)
+    )
+
+
+def original(function: types.FunctionType) -> types.FunctionType:
+    """The user's function behind a compiled one."""
+    return getattr(function, "__knetc_original__", function)
+
+
+class _Walker:
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+        self.walk = Walk(names=names)
+        self.queue: deque[Place] = deque()
+        self.functions: set[int] = set()
+
+    def run(self, function: types.FunctionType, arguments: Mapping[str, Any], roots: dict[str, Any]) -> Walk:
+        for name, value in roots.items():
+            self.reach(value, Edge(None, Step("global", name, roots), True))
+        for name, value in arguments.items():
+            self.reach(value, Edge(None, Step("argument", name), True), given=True)
+        self.enter(function)
+        while self.queue:
+            if len(self.walk.places) > MAX_PLACES:
+                self.walk.complete = False
+                break
+            self.expand(self.queue.popleft())
+        return self.walk
+
+    def reach(self, value: Any, edge: Edge, *, given: bool = False) -> None:
+        """Note that ``edge`` leads to ``value``."""
+        if isinstance(value, ATOMS):
+            if edge.named:
+                self.walk.atoms.append(Atom(value, edge, given))
+            return
+        place = self.walk.places.get(id(value))
+        if place is None:
+            place = self.walk.places[id(value)] = Place(value, kind_of(value), given=given)
+            self.queue.append(place)
+        place.edges.append(edge)
+
+    def enter(self, function: types.FunctionType) -> None:
+        """Walk a function's closure, the globals that its code mentions, and its defaults."""
+        function = original(function)
+        if id(function) in self.functions:
+            return
+        self.functions.add(id(function))
+        names = dict.fromkeys(mentioned(function.__code__))
+        self.names.update(names)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+            self.reach(value, Edge(None, Step("cell", name, cell), True))
+        space = function.__globals__
+        for name in names:
+            if name in space:
+                self.reach(space[name], Edge(None, Step("global", name, space), True))
+
+    def expand(self, place: Place) -> None:
+        value = place.value
+        match place.kind:
+            case "container":
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                for key, item in items:
+                    if isinstance(key, Hashable):
+                        self.reach(item, Edge(place, Step("item", key), True), given=place.given)
+            case "function":
+                self.expand_function(place)
+            case "object" | "box":
+                self.expand_object(place)
+            case "module" | "class":
+                own = place.kind == "module" and value.__name__ == "knetc"
+                for name in [n for n in self.names if n in vars(value)]:
+                    member = vars(value)[name]
+                    if own and not (isinstance(member, types.FunctionType) and _is_walked_code(member)):
+                        continue
+                    if place.kind == "class" and isinstance(
+                        member, (types.FunctionType, property, staticmethod, classmethod)
+                    ):
+                        continue
+                    self.reach(member, Edge(place, Step("attribute", name), True))
+            case _:
+                pass
+
+    def expand_function(self, place: Place) -> None:
+        value = place.value
+        if isinstance(value, types.MethodType):
+            self.reach(value.__self__, Edge(place, Step("attribute", "__self__"), True))
+            self.reach(value.__func__, Edge(place, Step("attribute", "__func__"), True))
+        elif isinstance(value, functools.partial):
+            for name in ("func", "args", "keywords"):
+                self.reach(getattr(value, name), Edge(place, Step("attribute", name), True))
+        elif isinstance(value, types.FunctionType) and _is_walked_code(original(value)):
+            self.enter(value)
+            for name in ("__defaults__", "__kwdefaults__"):
+                if getattr(value, name):
+                    self.reach(getattr(value, name), Edge(place, Step("attribute", name), True))
+
+    def expand_object(self, place: Place) -> None:
+        value = place.value
+        cls = type(value)
+        for base in cls.__mro__:
+            if not _is_user_module(base.__module__):
+                continue
+            for name, member in vars(base).items():
+                function = member
+                if isinstance(member, property):
+                    function = member.fget
+                elif isinstance(member, (staticmethod, classmethod)):
+                    function = member.__func__
+                if isinstance(function, types.FunctionType):
+                    if name in self.names or (name.startswith("__") and name not in _NOT_CALLED):
+                        self.enter(function)
+                elif (
+                    not base.__module__.startswith("knetc.")
+                    and name in self.names
+                    and not inspect.isdatadescriptor(member)
+                    and not hasattr(member, "__get__")
+                ):
+                    self.reach(member, Edge(place, Step("attribute", name), True))
+        given = place.given and is_record(value)
+        for name, member in attributes(value):
+            # an attribute _x is what a property x shows
+            named = name in self.names or name.removeprefix("_") in self.names
+            self.reach(member, Edge(place, Step("attribute", name), named), given=given)
+
+
+def is_record(value: object) -> bool:
+    """Whether an object is a dataclass's: its fields are treated as a container's elements."""
+    return hasattr(type(value), "__dataclass_fields__")
+
+
+def attributes(value: object) -> Iterator[tuple[str, Any]]:
+    """The attributes that an object holds itself, in its dictionary or its slots."""
+    yield from list(getattr(value, "__dict__", {}).items())
+    for base in type(value).__mro__:
+        if base is Box or base is object:
+            break
+        slots = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if not name.startswith("__") and hasattr(value, name):
+                yield name, getattr(value, name)
+
+
+def kind_of(value: Any) -> PlaceKind:
+    """How a value is walked."""
+    if isinstance(value, Box):
+        return "box"
+    if isinstance(value, np.ndarray):
+        return "ndarray"
+    if type(value) in (list, tuple, dict) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+        return "container"
+    if isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
+        return "function"
+    if isinstance(value, types.ModuleType):
+        return "module" if value.__name__ == "knetc" or _is_user_module(value.__name__) else "opaque"
+    if isinstance(value, type):
+        return "class" if _is_user_module(value.__module__) else "opaque"
+    return "object" if _is_user_module(type(value).__module__) else "opaque"
+
+
+def capture_error(box: Box, line: object) -> CaptureError:
+    """An array that the function touches but does not name."""
+    return CaptureError(
+        f"the compiled function uses an array ({box.type}) that is neither an argument nor reachable through its "
+        "closure, the globals that it names, or attributes of its arguments: a later change of it would not be "
+        f"noticed; pass it as an argument\n  at {line}"
+    )

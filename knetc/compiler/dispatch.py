@@ -1,0 +1,419 @@
+"""The Python code in front of a program: checks, inputs, outputs, the call. Written as text for each variant.
+
+A call of a compiled function must cost less than a microsecond, so nothing general runs there: each variant gets a
+body of straight-line Python that checks just what its signature says, reads its inputs by their ways, makes its result
+buffers, and calls the native entry.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from sys import getrefcount
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+
+from knetc import lazy
+from knetc.arrays import Array
+from knetc.compiler.captures import Atom, Edge, Place, Walk
+from knetc.compiler.signature import Statics, relevant, touched_places
+from knetc.compiler.trace import Leaf, Traced
+from knetc.ir import ambient
+from knetc.ir.types import TensorType
+from knetc.lazy import Box
+from knetc.runtime.buffers import Buffer, allocate, home_of
+from knetc.runtime.program import Program
+
+
+class Executable(Protocol):
+    """A program that can run: ``entry(addresses of inputs…, addresses of outputs…, scalars…)``, and its plan.
+
+    The entry returns None, or, when a check failed, what ``fail`` turns into the exception.
+    """
+
+    @property
+    def entry(self) -> Callable[..., Any]: ...
+    @property
+    def program(self) -> Program: ...
+    def fail(self, failure: Any) -> NoReturn: ...
+
+
+@dataclass(frozen=True)
+class Output:
+    """In a result: the array that is the program's output of this number."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """In a result: something that the function was given or reached, returned as it is."""
+
+    place: Place
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """In a result: a container with arrays in it."""
+
+    template: Any
+    items: tuple[Any, ...]
+
+
+UPDATES = threading.RLock()
+"""Held from reading an updated array's memory to storing what replaces it, so that no update is lost."""
+
+MISS: Any = object()
+"""What a variant's body returns when the call is not its."""
+
+
+def same_type(box: Box, type: TensorType) -> bool:
+    """Whether an array is of this type; from then on it shares the type object, which is quick to compare."""
+    if box.type == type:
+        box.type = type
+        return True
+    return False
+
+
+def memory(box: Box) -> Buffer:
+    """The buffer of an array that is not in memory yet."""
+    lazy.realize(box)
+    buffer = box.buffer
+    assert buffer is not None
+    return buffer
+
+
+def dense(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array's elements as generated code reads them: C-contiguous, aligned, in native byte order."""
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def rebuild(template: Any, items: tuple[Any, ...]) -> Any:
+    """A dataclass like ``template`` with other values in its fields."""
+    result = object.__new__(type(template))
+    for name, value in zip(template.__dataclass_fields__, items):
+        object.__setattr__(result, name, value)
+    return result
+
+
+class Writer:
+    """Writes the body of one variant."""
+
+    def __init__(self, number: int, walk: Walk, traced: Traced, statics: Statics, executable: Executable) -> None:
+        self.number = number
+        self.walk = walk
+        self.traced = traced
+        self.statics = statics
+        self.executable = executable
+        self.space: dict[str, Any] = {}
+        self.names: dict[int, str] = {}
+        self.conditions: list[str] = []
+        self.lines: list[str] = []
+        self.variables: dict[int, str] = {}
+        self.atoms: dict[int, str] = {}
+        self.leaves = {
+            (id(leaf.source), leaf.name): leaf
+            for leaf in traced.leaves
+            if leaf.kind in ("scalar", "generic", "attribute")
+        }
+        self.touched = touched_places(walk, traced)
+
+    def body(self) -> str:
+        """The text, indented by four; it ends with ``return`` if the call is the variant's."""
+        self.check()
+        written = bool(self.traced.written)
+        self.run()
+        inner = "\n".join(f"        {line}" for line in self.lines)
+        if written:
+            inner = "        with _UPDATES:\n" + "\n".join(f"            {line}" for line in self.lines)
+        conditions = "\n            and ".join(self.conditions) or "True"
+        return (
+            "    try:\n"
+            f"        _hit = (\n            {conditions}\n        )\n"
+            "    except _READING:\n"
+            "        _hit = False\n"
+            f"    if _hit:\n{inner}\n"
+        )
+
+    # --- names
+
+    def constant(self, value: Any, prefix: str = "_K") -> str:
+        """The name of an object in the generated code's globals."""
+        name = self.names.get(id(value))
+        if name is None:
+            name = self.names[id(value)] = f"{prefix}{self.number}_{len(self.names)}"
+            self.space[name] = value
+        return name
+
+    def way(self, edge: Edge) -> str:
+        """The expression that reads a way's end."""
+        kind, key, base = edge.step
+        parent = "" if edge.parent is None else self.variables[id(edge.parent)]
+        match kind:
+            case "argument":
+                return str(key)
+            case "global":
+                return f"{self.constant(base, '_G')}[{key!r}]"
+            case "cell":
+                return f"{self.constant(base, '_C')}.cell_contents"
+            case "attribute":
+                return f"{parent}.{key}" if str(key).isidentifier() else f"getattr({parent}, {key!r})"
+            case "item":
+                plain = type(key) in (int, str)
+                return f"{parent}[{key!r}]" if plain else f"{parent}[{self.constant(key)}]"
+
+    # --- checks
+
+    def check(self) -> None:
+        chosen = relevant(self.walk, self.traced)
+        for place, edge in chosen.items():
+            expression = self.way(edge)
+            if edge.step.kind == "argument":
+                variable = bound = expression
+            else:
+                variable = f"_v{len(self.variables)}"
+                bound = f"({variable} := {expression})"
+            self.variables[id(place)] = variable
+            self.check_place(place, bound)
+        for place, way in chosen.items():
+            for edge in place.edges:
+                if edge is not way and edge.named and (edge.parent is None or edge.parent in chosen):
+                    self.conditions.append(f"{self.way(edge)} is {self.variables[id(place)]}")
+        for atom in self.walk.atoms:
+            if atom.edge.parent is None or atom.edge.parent in chosen:
+                self.check_atom(atom)
+        if self.traced.written:
+            boxes = [p for p in chosen if p.kind == "box" and (p.given or p in self.touched)]
+            if len(boxes) > 1:
+                self.conditions.append(f"len({{{', '.join(self.variables[id(p)] for p in boxes)}}}) == {len(boxes)}")
+
+    def check_place(self, place: Place, bound: str) -> None:
+        """The conditions on one place; the first of them binds its variable."""
+        value, variable = place.value, self.variables[id(place)]
+        match place.kind:
+            case "box":
+                type_name = self.constant(value.type, "_S")
+                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+                self.conditions.append(f"({variable}.type is {type_name} or _same({variable}, {type_name}))")
+            case "ndarray" if place.given or place in self.touched:
+                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+                self.conditions.append(f"{variable}.dtype == {self.constant(value.dtype, '_D')}")
+                self.conditions.append(f"{variable}.shape == {value.shape!r}")
+            case "container":
+                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+                self.conditions.append(f"len({variable}) == {len(value)}")
+            case "object":
+                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+            case "function" if hasattr(value, "__self__") or hasattr(value, "func"):  # made anew at each look
+                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+            case "opaque" if place.given:
+                self.conditions.append(f"_equal({bound}, {self.constant(value)})")
+            case "opaque" if isinstance(value, types.ModuleType):
+                pass  # libraries are not rebound
+            case _:
+                self.conditions.append(f"{bound} is {self.constant(value)}")
+
+    def check_atom(self, atom: Atom) -> None:
+        """The condition on a number or flag; numbers that a run is given are only read."""
+        value, expression = atom.value, self.way(atom.edge)
+        leaf = self.leaf_of(atom)
+        if leaf is not None or (atom.given and not self.statics.holds(atom)):
+            variable = expression if atom.edge.step.kind == "argument" else f"_v{len(self.variables)}"
+            self.variables[id(atom if leaf is None or leaf.kind == "scalar" else leaf)] = variable
+            bound = variable if variable == expression else f"({variable} := {expression})"
+            self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+            if leaf is not None and leaf.kind == "attribute":  # code may also ask whether it is zero
+                self.conditions.append(variable if value else f"not {variable}")
+        elif value is None or isinstance(value, bool) or value is ...:
+            self.conditions.append(f"{expression} is {value!r}")
+        elif isinstance(value, float):
+            self.conditions.append(f"_bits({expression}, {self.constant(value)})")
+        else:
+            variable = f"_v{len(self.variables)}"
+            self.variables[id(atom)] = variable
+            self.conditions.append(f"type({variable} := {expression}) is {self.constant(type(value), '_T')}")
+            self.conditions.append(f"{variable} == {self.constant(value)}")
+
+    def leaf_of(self, atom: Atom) -> Leaf | None:
+        """The input that reads an atom, if one does."""
+        parent = atom.edge.parent
+        leaf = self.leaves.get((id(atom), ""))
+        return leaf if leaf or parent is None else self.leaves.get((id(parent.value), str(atom.edge.step.key)))
+
+    # --- running
+
+    def run(self) -> None:
+        program = self.executable.program
+        inputs: list[str] = []
+        scalars: list[str] = []
+        buffers: dict[int, str] = {}
+        for index, leaf in enumerate(self.traced.leaves):
+            match leaf.kind:
+                case "box":
+                    assert leaf.place is not None
+                    variable = self.variables[id(leaf.place)]
+                    buffer = buffers[index] = f"_b{index}"
+                    self.lines += [
+                        f"{buffer} = {variable}.buffer",
+                        f"if {buffer} is None: {buffer} = _memory({variable})",
+                    ]
+                    inputs.append(f"{buffer}.address + {variable}.offset")
+                case "ndarray":
+                    assert leaf.place is not None
+                    variable = self.variables[id(leaf.place)]
+                    flags = f"_f{index}"
+                    self.lines.append(f"{flags} = {variable}.flags")
+                    native = "" if leaf.place.value.dtype.isnative else "False and "
+                    array = f"_n{index}"
+                    ready = f"{native}{flags}.c_contiguous and {flags}.aligned"
+                    self.lines.append(f"{array} = {variable} if {ready} else _dense({variable})")
+                    inputs.append(f"_address({array})")
+                case "fixed":
+                    inputs.append(repr(address(self.fixed(leaf))))
+                case "generic":
+                    array = f"_n{index}"
+                    self.lines.append(f"{array} = _asarray({self.variables[id(leaf.source)]})")
+                    inputs.append(f"_address({array})")
+                case "scalar":
+                    scalars.append(self.variables[id(leaf.source)])
+                case "attribute":
+                    owner = self.walk.find(leaf.source)
+                    assert owner is not None
+                    scalars.append(self.variables.get(id(leaf), f"{self.variables[id(owner)]}.{leaf.name}"))
+                case "random":
+                    scalars.append(f"_reserve({self.traced.random_count})")
+        specs = program.outputs
+        outputs: list[str] = []
+        results = len(specs) - len(self.traced.written)
+        commits: list[str] = []
+        for number, spec in enumerate(specs):
+            buffer = f"_o{number}"
+            if number < results:
+                self.new_buffer(buffer, spec.size_bytes)
+                outputs.append(f"{buffer}.address")
+                continue
+            leaf = self.traced.written[number - results]
+            assert leaf.place is not None
+            box = self.variables[id(leaf.place)]
+            if spec.update_of >= 0:
+                old = buffers[leaf.node["index"]]
+                self.lines += [
+                    f"{box}.node = None",  # a cached leaf is no owner; one in a pending graph is still counted
+                    f"_in = _references({old}) == 3 and not {box}.offset and type({old}.home) is list",
+                    f"{buffer} = {old} if _in else _allocate({spec.size_bytes})",
+                ]
+            else:
+                self.new_buffer(buffer, spec.size_bytes)
+            outputs.append(f"{buffer}.address")
+            commits += [f"{box}.buffer = {buffer}", f"{box}.offset = 0", f"{box}.node = {box}.origin = None"]
+            if spec.update_of < 0:
+                commits.append(f"{box}.type = {self.constant(self.traced.graph.outputs[number].type, '_S')}")
+        entry, fail = self.constant(self.executable.entry, "_entry"), self.constant(self.executable, "_program")
+        self.lines += [
+            f"_failure = {entry}({', '.join([*inputs, *outputs, *scalars])})",
+            f"if _failure is not None: {fail}.fail(_failure)",
+        ]
+        self.lines += commits
+        for number in range(results):
+            self.new_array(number)
+        self.lines.append(f"return {self.result(self.traced.result)}")
+
+    def fixed(self, leaf: Leaf) -> np.ndarray[Any, Any]:
+        """A copy of an array that the function made, for as long as the variant lives."""
+        name = self.constant(leaf)
+        if not isinstance(self.space[name], np.ndarray):
+            self.space[name] = dense(leaf.source.copy())
+        return self.space[name]  # type: ignore[no-any-return]
+
+    def new_buffer(self, name: str, size_bytes: int) -> None:
+        """``allocate(size_bytes)``, written out: half its cost."""
+        home = self.constant(home_of(size_bytes), "_H")
+        self.lines += [
+            "try:",
+            f"    _at = {home}.pop()",
+            "except IndexError:",
+            f"    {name} = _allocate({size_bytes})",
+            "else:",
+            f"    {name} = _Buffer()",
+            f"    {name}.address = _at",
+            f"    {name}.size_bytes = {size_bytes}",
+            f"    {name}.home = {home}",
+        ]
+
+    def new_array(self, number: int) -> None:
+        name = f"_r{number}"
+        type_name = self.constant(self.traced.graph.outputs[number].type, "_S")
+        self.lines += [
+            f"{name} = _new(_Array)",
+            f"{name}.type = {type_name}",
+            f"{name}.buffer = _o{number}",
+            f"{name}.offset = 0",
+            f"{name}.node = {name}.owner = {name}.origin = None",
+        ]
+
+    def result(self, value: Any) -> str:
+        """The expression that builds the function's result."""
+        if type(value) is Output:
+            return f"_r{value.index}"
+        if type(value) is Given:
+            known = self.variables.get(id(value.place))
+            return self.constant(value.place.value) if known is None else known
+        if type(value) is Rebuilt:
+            template = value.template
+            items = [self.result(item) for item in value.items]
+            listed = "".join(f"{item}, " for item in items)
+            if type(template) is tuple:
+                return f"({listed})"
+            if type(template) is list:
+                return f"[{listed}]"
+            if type(template) is dict:
+                keys = [self.constant(key) for key in template]
+                return f"{{{', '.join(f'{k}: {v}' for k, v in zip(keys, items))}}}"
+            if isinstance(template, tuple):
+                return f"{self.constant(type(template), '_T')}({listed})"
+            return f"_rebuild({self.constant(template)}, ({listed}))"
+        return repr(value) if value is None or isinstance(value, bool) else self.constant(value)
+
+
+def equal_bits(value: object, number: float) -> bool:
+    """Whether a value is just this float: 0.0 is not -0.0, and NaN is NaN."""
+    if type(value) is not float:
+        return False
+    return (value == number and math.copysign(1.0, value) == math.copysign(1.0, number)) or (
+        value != value and number != number
+    )
+
+
+def equal(value: object, known: object) -> bool:
+    """Whether a value may stand for the one that was seen while tracing."""
+    return value is known or (type(value) is type(known) and bool(value == known))
+
+
+BASE: dict[str, Any] = {
+    "_Array": Array,
+    "_Buffer": Buffer,
+    "_READING": (AttributeError, LookupError, ValueError, TypeError),
+    "_address": address,
+    "_ambient": ambient,
+    "_asarray": np.asarray,
+    "_UPDATES": UPDATES,
+    "_allocate": allocate,
+    "_bits": equal_bits,
+    "_dense": dense,
+    "_equal": equal,
+    "_memory": memory,
+    "_new": object.__new__,
+    "_rebuild": rebuild,
+    "_references": getrefcount,
+    "_reserve": lazy.stream.reserve,
+    "_same": same_type,
+}
+"""What every variant's code may use."""

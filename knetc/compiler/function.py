@@ -1,0 +1,464 @@
+"""``@compile``: a Python function whose calls run as one program.
+
+The first call with a signature traces the function, compiles the graph and writes a body of Python code for the
+signature (``knetc.compiler.dispatch``). The newest body stands in the compiled function itself; the others are tried
+when its checks fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+
+from knetc import tapes
+from knetc.arrays import of_node
+from knetc.compiler import pipeline
+from knetc.compiler.captures import Atom, Walk, is_record, walk
+from knetc.compiler.dispatch import BASE, MISS, Given, Output, Rebuilt, Writer
+from knetc.compiler.signature import Statics, describe, difference, is_number
+from knetc.compiler.trace import Restart, Trace, Traced
+from knetc.ir import canonical
+from knetc.ir.ambient import Ambient, ambient, setting
+from knetc.ir.node import Line, Node
+from knetc.ir.record import recorders, recording, user_line
+from knetc.lazy import Box
+from knetc.ops.scalars import RuntimeScalar
+from knetc.runtime.base.errors import TraceError, UnsupportedError, VariantsError
+
+log = logging.getLogger("knetc")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_VARIANTS = 64
+
+
+@overload
+def compile(function: F, /) -> F: ...
+@overload
+def compile(
+    *,
+    device: str = "cpu",
+    static: Sequence[str] = (),
+    on_miss: Literal["compile", "error"] = "compile",
+    max_variants: int = MAX_VARIANTS,
+) -> Callable[[F], F]: ...
+def compile(
+    function: Any = None,
+    /,
+    *,
+    device: str = "cpu",
+    static: Sequence[str] = (),
+    on_miss: Literal["compile", "error"] = "compile",
+    max_variants: int = MAX_VARIANTS,
+) -> Any:
+    """Make each call of a function run as one compiled program.
+
+    The function's Python code runs once for each signature (dtypes and shapes of arrays, static values, structure of
+    containers, settings); later calls run the program that was traced. Arguments may be Arrays, Params, NumPy arrays,
+    Python scalars, nested tuples, lists, dicts and dataclasses of these, and objects holding Params. Arrays, Params and
+    flags that the function reaches by closure, globals or attributes are read at each call. Ints and floats are
+    run-time values, unless named in ``static`` or used as an index, a shape or a branch. Assigning to a Param or array
+    in the function is part of the program.
+
+    Each new signature logs a line to the logger ``knetc``. With ``on_miss="error"`` only the first one is accepted;
+    more than ``max_variants`` are refused in any case. Raises VariantsError for these, TraceError for branching on
+    traced values, CaptureError for an array that the function cannot be seen to reach.
+
+    >>> @compile
+    ... def scaled(x, factor):
+    ...     return x * factor
+    """
+    if function is None:
+        return lambda f: compile_function(f, device, tuple(static), on_miss, max_variants)
+    return compile_function(function, device, tuple(static), on_miss, max_variants)
+
+
+def compile_function(
+    target: Callable[..., Any], device: str, static: tuple[str, ...], on_miss: str, max_variants: int
+) -> Callable[..., Any]:
+    """The compiled function for any callable that ends in Python code."""
+    if device != "cpu":
+        raise UnsupportedError(f"there is no code generator for device {device!r}; use device='cpu'")
+    if on_miss not in ("compile", "error"):
+        raise ValueError(f"on_miss is 'compile' or 'error', not {on_miss!r}")
+    if max_variants < 1:
+        raise ValueError(f"max_variants must be at least 1, not {max_variants}")
+    if hasattr(target, "__knetc_original__"):
+        target = target.__knetc_original__
+    state = Compiled(target, static, on_miss, max_variants)
+    return state.public
+
+
+@dataclass(eq=False)
+class Variant:
+    """A program for one signature and the code in front of it."""
+
+    number: int
+    settings: Ambient
+    description: Mapping[str, str]
+    traced: Traced
+    executable: Any
+    body: str
+    call: Callable[..., Any]
+
+
+class Compiled:
+    """What a compiled function knows: its Python code, and the variants that were made."""
+
+    def __init__(self, target: Callable[..., Any], static: tuple[str, ...], on_miss: str, max_variants: int) -> None:
+        self.target = target
+        self.python, self.roots = python_function(target)
+        self.on_miss = on_miss
+        self.max_variants = max_variants
+        signature = inspect.signature(target)
+        self.parameters = list(signature.parameters.values())
+        names = [p.name for p in self.parameters]
+        for name in static:
+            if name not in names:
+                raise ValueError(
+                    f"static={name!r}: {self.python.__qualname__} has no such argument ({', '.join(names)})"
+                )
+        self.statics = Statics(frozenset(static), {})
+        code = self.python.__code__
+        self.name = f"{code.co_filename}:{code.co_firstlineno} {self.python.__qualname__}"
+        self.variants: list[Variant] = []
+        self.lock = threading.RLock()
+        self.misses = 0
+        self.space: dict[str, Any] = {**BASE, "_miss": self.miss, "_MISS": MISS}
+        self.public = self.define("_public", "")
+        functools.update_wrapper(self.public, target if hasattr(target, "__name__") else self.python)
+        self.public.__dict__.pop("__wrapped__", None)
+        vars(self.public).update(__wrapped__=target, __knetc_original__=target, __knetc_compiled__=self)
+
+    # --- the generated function
+
+    def define(self, name: str, body: str, otherwise: str = "") -> Any:
+        """A function with the user's parameters and a generated body."""
+        kinds = inspect.Parameter
+        parts: list[str] = []
+        starred = False
+        for p, following in zip(self.parameters, [*self.parameters[1:], None]):
+            default = "" if p.default is p.empty else "=None"
+            match p.kind:
+                case kinds.VAR_POSITIONAL:
+                    starred = True
+                    parts.append(f"*{p.name}")
+                case kinds.VAR_KEYWORD:
+                    parts.append(f"**{p.name}")
+                case kinds.KEYWORD_ONLY:
+                    parts += [p.name + default] if starred else ["*", p.name + default]
+                    starred = True
+                case _:
+                    parts.append(p.name + default)
+                    positional_only = p.kind is kinds.POSITIONAL_ONLY
+                    if positional_only and (following is None or following.kind is not kinds.POSITIONAL_ONLY):
+                        parts.append("/")
+        names = ", ".join(p.name for p in self.parameters)
+        last = otherwise or f"    return _miss({names})\n"
+        text = f"def {name}({', '.join(parts)}):\n{body}{last}"
+        exec(builtins_compile(text, f"<knetc {self.name}>", "exec"), self.space)
+        function = self.space.pop(name)
+        positional = [p.default for p in self.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        function.__defaults__ = tuple(d for d in positional if d is not kinds.empty) or None
+        keywords = {p.name: p.default for p in self.parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        function.__kwdefaults__ = keywords or None
+        return function
+
+    def positional(self) -> str:
+        return ", ".join(p.name for p in self.parameters)
+
+    def install(self, variant: Variant) -> None:
+        """Put a variant's body into the public function, for the settings that are the process's now."""
+        if variant.settings.check_trace:
+            return
+        plain = f"_plain{variant.number}"
+        self.space[plain] = variant.settings
+        inner = "".join(f"    {line}\n" for line in variant.body.splitlines())
+        body = f"    if _ambient.plain is {plain}:\n{inner}"
+        self.public.__code__ = self.define("_public", body).__code__
+
+    # --- calls that the fast path does not know
+
+    def miss(self, *values: Any) -> Any:
+        """Serve a call: by another variant, by a new one, or inside of a trace by the Python function itself."""
+        if inlines():
+            return self.call_python(values)
+        settings = ambient()
+        result = self.try_variants(values, settings)
+        if result is MISS:
+            with self.lock:
+                result = self.try_variants(values, settings)
+                if result is MISS:
+                    variant = self.add(values, settings)
+                    result = variant.call(*values)
+                    if result is MISS:
+                        raise TraceError(
+                            f"{self.name}: what the function reaches changed while it was traced, so that its own call "
+                            "does not fit its signature; do not rebind captured arrays or flags inside it"
+                        )
+        return result
+
+    def try_variants(self, values: tuple[Any, ...], settings: Ambient) -> Any:
+        for variant in reversed(self.variants):
+            if variant.settings == settings:
+                if settings.check_trace:
+                    self.check(variant, values)
+                result = variant.call(*values)
+                if result is not MISS:
+                    self.hit(variant)
+                    return result
+        return MISS
+
+    def hit(self, variant: Variant) -> None:
+        """A variant served that does not stand in the public function: after some times it comes to stand there."""
+        self.misses += 1
+        if self.misses >= 16:
+            self.misses = 0
+            with self.lock:
+                self.variants.remove(variant)
+                self.variants.append(variant)
+                self.install(variant)
+
+    def call_python(self, values: Sequence[Any]) -> Any:
+        """Call the user's function with the values of its parameters, in order."""
+        arguments: list[Any] = []
+        keywords: dict[str, Any] = {}
+        for p, value in zip(self.parameters, values):
+            match p.kind:
+                case p.VAR_POSITIONAL:
+                    arguments += value
+                case p.KEYWORD_ONLY:
+                    keywords[p.name] = value
+                case p.VAR_KEYWORD:
+                    keywords.update(value)
+                case _:
+                    arguments.append(value)
+        return self.target(*arguments, **keywords)
+
+    # --- new variants
+
+    def add(self, values: tuple[Any, ...], settings: Ambient) -> Variant:
+        """Trace and compile for a signature that no variant has."""
+        line = user_line()
+        self.admit(values, settings, line)
+        reached, traced = self.trace(values)
+        executable = pipeline.build(traced.graph)
+        number = len(self.variants)
+        writer = Writer(number, reached, traced, self.statics, executable)
+        body = writer.body()
+        self.space.update(writer.space)
+        call = self.define("_variant", body, "    return _MISS\n")
+        description = describe(reached, self.statics, settings)
+        variant = Variant(number, settings, description, traced, executable, body, call)
+        known = [v.description for v in self.variants]
+        reason = (
+            f"new signature: {difference(description, known)}" if known else f"first signature: {first(description)}"
+        )
+        log.info("%s: %s (called at %s)", self.name, reason, line)
+        self.variants.append(variant)
+        self.install(variant)
+        return variant
+
+    def admit(self, values: tuple[Any, ...], settings: Ambient, line: Line | None) -> None:
+        """Raise VariantsError if there may be no further variant."""
+        limit = 1 if self.on_miss == "error" else self.max_variants
+        if len(self.variants) < limit:
+            return
+        description = describe(self.walk(values), self.statics, settings)
+        change = difference(description, [v.description for v in self.variants])
+        rule = "on_miss='error'" if self.on_miss == "error" else f"max_variants={self.max_variants}"
+        raise VariantsError(
+            f"{self.name}: a call has a signature that is not compiled, and {rule} allows no other: {change} (called "
+            f"at {line}); pad inputs to fewer shapes, pass what changes as a run-time number, or raise max_variants"
+        )
+
+    def walk(self, values: Sequence[Any]) -> Walk:
+        arguments = {p.name: value for p, value in zip(self.parameters, values)}
+        return walk(self.python, arguments, self.roots)
+
+    def trace(self, values: Sequence[Any]) -> tuple[Walk, Traced]:
+        """Run the Python function once, recording; again, when it turns out that some numbers must be static."""
+        while True:
+            reached = self.walk(values)
+            trace = Trace(reached, self.name)
+            try:
+                with recording(trace):
+                    given = Arguments(trace, self.statics).values(self.parameters, values)
+                    result = self.call_python(given)
+                    outputs = Results(trace)
+                    template = outputs.template(result)
+                    return reached, trace.finish(template, outputs.nodes)
+            except Restart as restart:
+                for index in sorted(restart.scalars):
+                    way = trace.names()[index]
+                    self.statics.found[way] = restart.use
+                    log.info(
+                        "%s: %s is used for %s at %s, so it is static from now on",
+                        self.name,
+                        way,
+                        restart.use,
+                        restart.line,
+                    )
+            finally:
+                trace.active = False
+
+    def check(self, variant: Variant, values: tuple[Any, ...]) -> None:
+        """Trace again, and compare with what the variant was made from."""
+        with setting(check_trace=False):
+            _, traced = self.trace(values)
+        new, old = traced.graph, variant.traced.graph
+        if canonical.equal(new, old):
+            return
+        lines = (
+            a.lines
+            for a, b in zip(new.nodes, old.nodes)
+            if (a.op, a.type, a.attributes) != (b.op, b.type, b.attributes)
+        )
+        place = next((found[0] for found in lines if found), "its end")
+        raise TraceError(
+            f"{self.name}: another trace for the same signature gave another graph ({len(new.nodes)} values instead of "
+            f"{len(old.nodes)}; the first difference is at {place}): the function depends on something that its "
+            "signature does not hold; pass it as an argument"
+        )
+
+
+def builtins_compile(text: str, file: str, mode: str) -> types.CodeType:
+    """Python's own ``compile``, whose name this module takes."""
+    import builtins
+
+    return builtins.compile(text, file, mode)  # type: ignore[no-any-return]
+
+
+def python_function(target: Callable[..., Any]) -> tuple[types.FunctionType, dict[str, Any]]:
+    """The Python function that a callable ends in, and the objects that come before it (a method's self …)."""
+    roots: dict[str, Any] = {}
+    current: Any = target
+    while not isinstance(current, types.FunctionType):
+        if isinstance(current, types.MethodType):
+            roots.setdefault("self", current.__self__)
+            current = current.__func__
+        elif isinstance(current, functools.partial):
+            roots["partial"] = current
+            current = current.func
+        elif isinstance(method := getattr(current, "__call__", None), types.MethodType):  # noqa: B004
+            current = method
+        else:
+            raise UnsupportedError(
+                f"compile takes a Python function, a method or an object with __call__, not {target!r}"
+            )
+        if hasattr(current, "__knetc_original__"):
+            current = current.__knetc_original__
+    return current, roots
+
+
+def inlines() -> bool:
+    """Whether compiled functions run as plain Python in this thread now: inside of a trace, or under a tape."""
+    return bool(recorders()) or tapes.innermost() is not None
+
+
+def first(description: Mapping[str, str]) -> str:
+    """The arguments of a function's first signature."""
+    shown = [
+        f"{name} {text}"
+        for name, text in description.items()
+        if text.startswith(("Array", "Param", "NumPy", "a run-time"))
+    ]
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "") or "no arrays"
+
+
+class Arguments:
+    """What the Python function is given while it is traced: numbers and NumPy arrays are replaced by traced values."""
+
+    def __init__(self, trace: Trace, statics: Statics) -> None:
+        self.trace = trace
+        self.statics = statics
+        self.atoms: dict[tuple[int, Any], Atom] = {}
+        for atom in trace.walk.atoms:
+            if atom.given:
+                self.atoms[id(atom.edge.parent) if atom.edge.parent else 0, atom.edge.step.key] = atom
+        self.done: dict[int, Any] = {}
+
+    def values(self, parameters: Sequence[inspect.Parameter], values: Sequence[Any]) -> list[Any]:
+        return [self.value(value, 0, p.name) for p, value in zip(parameters, values)]
+
+    def value(self, value: Any, parent: int, key: Any) -> Any:
+        """The replacement of what ``key`` leads to."""
+        atom = self.atoms.get((parent, key))
+        if atom is not None and atom.value is value:
+            if isinstance(value, np.generic) and not self.statics.holds(atom):
+                return of_node(self.trace.generic(value, atom))
+            if is_number(value) and not self.statics.holds(atom):
+                return self.trace.argument(id(atom), value, atom)
+            return value
+        place = self.trace.walk.find(value)
+        if place is None or not place.given:
+            return value
+        if id(place) in self.done:
+            return self.done[id(place)]
+        result = value
+        if place.kind == "ndarray":
+            result = of_node(self.trace.data(value))
+        elif place.kind == "container":
+            keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+            items = [self.value(value[k], id(place), k) for k in keys]
+            if any(new is not value[k] for k, new in zip(keys, items)):
+                result = container_like(value, items)
+        elif place.kind == "object" and is_record(value):
+            names = list(value.__dataclass_fields__)
+            items = [self.value(getattr(value, n), id(place), n) for n in names]
+            if any(new is not getattr(value, n) for n, new in zip(names, items)):
+                result = BASE["_rebuild"](value, tuple(items))
+        self.done[id(place)] = result
+        return result
+
+
+def container_like(container: Any, items: list[Any]) -> Any:
+    """A tuple, named tuple, list or dict with other elements."""
+    if isinstance(container, dict):
+        return dict(zip(container, items))
+    return type(container)(*items) if hasattr(container, "_fields") else type(container)(items)
+
+
+class Results:
+    """What a traced function returned, as a template for the results of later calls."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.nodes: list[Node] = []
+        self.numbers: dict[Node, int] = {}
+
+    def output(self, node: Node) -> Output:
+        number = self.numbers.setdefault(node, len(self.nodes))
+        if number == len(self.nodes):
+            self.nodes.append(node)
+        return Output(number)
+
+    def template(self, value: Any) -> Any:
+        """``value`` with its arrays replaced by what they are in a later call."""
+        if isinstance(value, Box):
+            if value.owner is self.trace:
+                assert value.node is not None
+                return self.output(value.node)
+            place = self.trace.walk.find(value)
+            if place is None:
+                self.trace.read(value)  # raises, with the reason
+            return value if place is None else Given(place)
+        if isinstance(value, RuntimeScalar):
+            return self.output(value.node)
+        if type(value) in (list, tuple, dict) or hasattr(value, "_fields"):
+            items = list(value.values()) if isinstance(value, dict) else list(value)
+            return Rebuilt(value, tuple(self.template(item) for item in items))
+        if is_record(value) and not isinstance(value, type):
+            items = [self.template(getattr(value, name)) for name in value.__dataclass_fields__]
+            if any(type(item) in (Output, Rebuilt) for item in items):
+                return Rebuilt(value, tuple(items))
+        place = self.trace.walk.find(value)
+        return value if place is None else Given(place)
