@@ -261,6 +261,12 @@ COPY = register(
         gradient=lambda node, dy: (dy,),
         emit=lambda e, x, *, number: x,
         triton="{0}",
+        samples=[
+            case("f32[2,3]", number=0),
+            case("f64[]", number=1),
+            case("i32[0]", number=0),
+            case("bool[3]", number=0),
+        ],
     )
 )
 """The value in memory of its own; ``number`` keeps copies apart, so that two outputs never share memory."""
