@@ -7,7 +7,7 @@ vector body and its scalar tail give the same bits.
 
 Special values are as in C's annex F: signed zeros, infinities, NaN and subnormal numbers, in and out. Errors are below
 2 ulp in float32 and 4 ulp in float64 over the whole domain (``benchmarks/accuracy.py`` measures them). The one limit:
-``sin``, ``cos`` and ``tan`` of numbers beyond 2**30 are NaN rather than wrong.
+``sin``, ``cos`` and ``tan`` of magnitudes from 2**30 (float32) or 2**47 (float64) on are NaN rather than wrong.
 
 >>> from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
 >>> exp(LlvmEmitter(), Scalar("%x", dtypes.f32)).dtype
@@ -34,6 +34,11 @@ LN2 = {
 LOG10_2 = (3.01029995663611771306e-01, 3.69423907715893078616e-13)
 
 # --- exponentials ----------------------------------------------------------------------------------------------------
+
+
+def _upper_half(x: Number) -> Number:
+    """A float64 without its lower 27 bits: products of two such numbers are exact."""
+    return (x.bits() & -(1 << 27)).as_float()
 
 
 def _nearest_integer(x: Number) -> tuple[Number, Number]:
@@ -226,21 +231,36 @@ def _atanh(x: Number) -> Number:
 
 # --- trigonometry ----------------------------------------------------------------------------------------------------
 
-#: pi/2 in pieces; products of all but the last with an integer below 2**30 are exact
-QUARTER_TURN = (
-    1.570796251296997, 7.549789415861596e-08, 5.390302529957765e-15, 3.2820031633724233e-22, 3.7950107727212256e-29
-)  # fmt: skip
+#: pi/2 as the sum of four pieces of 27 bits and the rest
+QUARTER_TURN = (1.570796325802803, 9.920935184482005e-10, 6.123233932053594e-17, 6.368317116855041e-25)
+QUARTER_TURN_REST = 4.665590917179985e-33
+#: the same for angles that were float32: two pieces of 23 bits and the rest
 QUARTER_TURN_SHORT = (1.570796251296997, 7.549789415861596e-08, 5.390302858158119e-15)
-TRIGONOMETRIC_LIMIT = 2.0**30
+#: magnitudes from which on the pieces do not suffice
+ANGLE_LIMITS = {dtypes.f32: 2.0**30, dtypes.f64: 2.0**47}
 
 
-def _reduce_turns(x: Number, pieces: tuple[float, ...]) -> tuple[Number, Number]:
-    """Quarter turns in ``x`` (an integer) and the remaining angle, in [-pi/4, pi/4]."""
-    n, whole = _nearest_integer(x * (2 / math.pi))
-    r = x
-    for piece in pieces:
-        r = whole.fma(-piece, r)
-    return n, select(abs(x) < TRIGONOMETRIC_LIMIT, r, math.nan)
+def _reduced_angle(x: Number) -> tuple[Number, Number]:
+    """Quarter turns in ``x`` (an integer) and the remaining angle in [-pi/4, pi/4], NaN from ``ANGLE_LIMITS`` on.
+
+    Nothing is lost by cancellation: the products of the turns with all pieces but the last are exact, and so are the
+    differences as long as they matter.
+    """
+    if x.dtype == dtypes.f32:
+        r = x.to(dtypes.f64)  # where it needs no splitting of the turns
+        n, whole = _nearest_integer(r * (2 / math.pi))
+        for piece in QUARTER_TURN_SHORT:
+            r = whole.fma(-piece, r)
+        n, r = n.to(dtypes.i32), r.to(dtypes.f32)
+    else:
+        n, whole = _nearest_integer(x * (2 / math.pi))
+        upper = _upper_half(whole)
+        lower = whole - upper
+        r = x
+        for piece in QUARTER_TURN:
+            r = lower.fma(-piece, upper.fma(-piece, r))
+        r = whole.fma(-QUARTER_TURN_REST, r)
+    return n, select(abs(x) < ANGLE_LIMITS[x.dtype], r, math.nan)
 
 
 def _sin_cos(r: Number) -> tuple[Number, Number]:
@@ -249,14 +269,6 @@ def _sin_cos(r: Number) -> tuple[Number, Number]:
     sine = (r * z).fma(polynomial(z, fitted.SIN[r.dtype]), r)
     cosine = (z * z).fma(polynomial(z, fitted.COS[r.dtype]), z.fma(-0.5, 1.0))
     return sine, cosine
-
-
-def _reduced_angle(x: Number) -> tuple[Number, Number]:
-    """As ``_reduce_turns``, both of the width of ``x``; float32 is reduced in float64, where it is nearly exact."""
-    if x.dtype == dtypes.f64:
-        return _reduce_turns(x, QUARTER_TURN)
-    n, r = _reduce_turns(x.to(dtypes.f64), QUARTER_TURN_SHORT)
-    return n.to(dtypes.i32), r.to(dtypes.f32)
 
 
 def _flip_sign(x: Number, flags: Number, bit: int) -> Number:
@@ -384,11 +396,6 @@ def _cbrt(x: Number) -> Number:
 
 #: 2 / (3 ln 2): an upper half and the rest
 POWER_SCALE = (0.9617966860532761, 7.872699542894897e-09)
-
-
-def _upper_half(x: Number) -> Number:
-    """A float64 without its lower 27 bits: products of two such numbers are exact."""
-    return (x.bits() & -(1 << 27)).as_float()
 
 
 def _log2_in_two(a: Number) -> tuple[Number, Number]:
