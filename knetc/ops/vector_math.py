@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from knetc.ops import vector_coefficients as fitted
+from knetc.ops.philox import philox as philox
+from knetc.ops.philox import philox_reference as philox_reference
 from knetc.ops.vector_expression import Number, bits_of, in_double, on_numbers, polynomial, power_of_two, select
 from knetc.runtime.base import dtypes
 
@@ -55,9 +55,14 @@ def _reduce(x: Number) -> tuple[Number, Number]:
     return n, whole.fma(-rest, whole.fma(-head, x))
 
 
+def _exp_without_one(r: Number) -> Number:
+    """exp(r) - 1 for |r| <= ln 2 / 2, as exact as it must be for 1 to be added."""
+    return polynomial(r, fitted.EXP[r.dtype]).fma(r * r, r)
+
+
 def _exp_reduced(r: Number) -> Number:
     """exp(r) for |r| <= ln 2 / 2."""
-    return polynomial(r, fitted.EXP[r.dtype]).fma(r * r, r) + 1.0
+    return _exp_without_one(r) + 1.0
 
 
 def _expm1_reduced(r: Number) -> Number:
@@ -352,13 +357,16 @@ def _acos(x: Number) -> Number:
 
 
 def _erf(x: Number) -> Number:
-    top, centre = (4.0, 2.5) if x.dtype == dtypes.f32 else (6.0, 3.5)
+    if x.dtype == dtypes.f32:
+        top, large = 4.0, fitted.ERF_LARGE_F32
+    else:
+        top, large = 6.0, fitted.ERF_LARGE_F64
     a = abs(x).at_most(top)
     small = a < 1.0
     square = x * x
     inner = x.fma(polynomial(square, fitted.ERF_SMALL[x.dtype]), x)
     # where the result is the inner one, any small number does; it keeps the exponential within range
-    n, r = _reduce(-select(small, 1.0, polynomial(a - centre, fitted.ERF_LARGE[x.dtype])))
+    n, r = _reduce(-select(small, 1.0, polynomial(a - 1.5, large)))
     outer = 1.0 - _exp_reduced(r) * power_of_two(n)
     return select(small, inner, outer.copysign(x))
 
@@ -370,8 +378,12 @@ def _erfc(x: Number) -> Number:
     upper = _upper_half(a)
     n, r = _reduce(-(upper * upper))
     r = (a - upper).fma(-(a + upper), r)
-    fraction = polynomial((a - 4.0) / (a + 4.0), fitted.ERFC) / a.fma(2.0, 1.0)
-    tail = _scale(_exp_reduced(r) * fraction, n)
+    twice = a + a
+    divisor = twice + 1.0
+    lost = 1.0 - (divisor - twice)  # by rounding the divisor; its inverse is about 0.8 times the fraction
+    fraction = polynomial((a - 4.0) / (a + 4.0), fitted.ERFC) / divisor
+    r = r - lost * fraction * 0.8
+    tail = _scale(_exp_without_one(r).fma(fraction, fraction), n)
     outer = select(x < 0.0, 2.0 - tail, tail)
     square = x * x
     inner = 1.0 - x.fma(polynomial(square, fitted.ERF_SMALL[dtypes.f64]), x)
@@ -466,54 +478,6 @@ def _pow(x: Number, y: Number) -> Number:
     return select(x.equals(1.0) | y.equals(0.0), 1.0, result)
 
 
-# --- random bits -----------------------------------------------------------------------------------------------------
-
-PHILOX_MULTIPLIER, PHILOX_WEYL, PHILOX_ROUNDS = 0xD256D193, 0x9E3779B9, 10
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 32) if word >> 31 else word
-
-
-def _philox(counter: Number, key: Number) -> Number:
-    e = counter.e
-
-    def halves(x: Number) -> tuple[Number, Number]:
-        return x.to(dtypes.i32), (x >> 32).to(dtypes.i32)
-
-    left, right = halves(counter)
-    k, stream = halves(key)
-    right = right ^ stream
-    for step in range(PHILOX_ROUNDS):
-        if step:
-            k = k + _signed(PHILOX_WEYL)
-        multiplier = left.constant(_signed(PHILOX_MULTIPLIER))
-        upper = Number(e, e.mulhi_u32(multiplier.value, left.value))
-        left, right = upper ^ k ^ right, multiplier * left
-    return left
-
-
-def philox_reference(counter: np.ndarray, key: int | np.ndarray) -> np.ndarray:
-    """32 random bits for each int64 counter under an int64 key, as int32: what ``philox`` computes, in NumPy.
-
-    The generator is Philox 2x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"). Its counter words
-    are the lower half of ``counter``, and the upper half XOR the upper half of ``key``; its key is the lower half of
-    ``key``; the result is its first output word.
-
-    >>> hex(philox_reference(np.zeros(1, np.int64), 0).view(np.uint32)[0])
-    '0xff1dae59'
-    """
-    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
-    counters, keys = np.asarray(counter, np.int64).view(np.uint64), np.asarray(key, np.int64).view(np.uint64)
-    left, right, k = counters & mask, (counters ^ keys) >> shift, keys & mask
-    for step in range(PHILOX_ROUNDS):
-        if step:
-            k = (k + np.uint64(PHILOX_WEYL)) & mask
-        product = left * np.uint64(PHILOX_MULTIPLIER)
-        left, right = (product >> shift) ^ k ^ right, product & mask
-    return left.astype(np.uint32).view(np.int32)
-
-
 # --- what operations call --------------------------------------------------------------------------------------------
 
 exp, exp2, expm1 = on_numbers(_exp), on_numbers(_exp2), on_numbers(_expm1)
@@ -524,5 +488,3 @@ sinh, cosh, tanh = on_numbers(_sinh), on_numbers(_cosh), on_numbers(_tanh)
 asinh, acosh, atanh = on_numbers(_asinh), on_numbers(_acosh), on_numbers(_atanh)
 erf, erfc, sigmoid = on_numbers(_erf), on_numbers(_erfc), on_numbers(_sigmoid)
 pow, cbrt, rsqrt = on_numbers(_pow), on_numbers(_cbrt), on_numbers(_rsqrt)
-philox = on_numbers(_philox)
-"""``philox(emitter, counter i64, key i64)``: 32 random bits as i32; see ``philox_reference``."""

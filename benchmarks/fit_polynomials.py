@@ -1,0 +1,321 @@
+"""Fits the polynomials of ``knetc/ops/vector_math.py`` and prints the text of ``vector_coefficients.py``.
+
+Run: ``python benchmarks/fit_polynomials.py > knetc/ops/vector_coefficients.py`` (some seconds), then ``accuracy.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from textwrap import indent
+from typing import Any
+
+import mpmath as mp
+
+mp.mp.dps = 50
+Function = Callable[[Any], Any]
+
+
+def remez(target: Function, weight: Function, degree: int, low: Any, high: Any) -> tuple[list[float], float]:
+    """The polynomial of a degree with the least greatest weighted error on [low, high], and that error."""
+    middle, radius, count = (low + high) / 2, (high - low) / 2, degree + 2
+    nodes = [middle - radius * mp.cos(mp.pi * (k + mp.mpf("0.5")) / count) for k in range(count)]
+    grid = [middle - radius * mp.cos(mp.pi * k / 1000) for k in range(1001)]
+    targets, weights = [target(x) for x in grid], [weight(x) for x in grid]
+    coefficients, greatest = [], mp.inf
+    for _ in range(16):
+        # the polynomial whose weighted errors at the nodes are equal, with alternating signs
+        matrix, right = mp.matrix(count, count), mp.matrix(count, 1)
+        for row, x in enumerate(nodes):
+            for k in range(degree + 1):
+                matrix[row, k] = x**k
+            matrix[row, degree + 1] = (-1) ** row / weight(x)
+            right[row] = target(x)
+        solution = mp.lu_solve(matrix, right)
+        coefficients = [solution[k] for k in range(degree + 1)]
+        errors = [(t - mp.polyval(coefficients[::-1], x)) * w for x, t, w in zip(grid, targets, weights)]
+        # the next nodes: the extreme error between two changes of sign
+        extremes, best = [], 0
+        for k in range(1, len(grid)):
+            if (errors[k] > 0) != (errors[best] > 0):
+                extremes.append(best)
+                best = k
+            elif abs(errors[k]) > abs(errors[best]):
+                best = k
+        extremes.append(best)
+        greatest = max(abs(error) for error in errors)
+        if len(extremes) < count:
+            break
+        while len(extremes) > count:
+            extremes.pop(0 if abs(errors[extremes[0]]) < abs(errors[extremes[-1]]) else -1)
+        nodes = [grid[k] for k in extremes]
+        if greatest < mp.mpf("1.001") * min(abs(errors[k]) for k in extremes):
+            break
+    return [float(c) for c in coefficients], float(greatest)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One polynomial: what is fitted, over what, weighted how; ``doc`` is what the file says of it."""
+
+    name: str
+    doc: str
+    target: Function
+    """By its value; at 0 by ``limit`` (most are quotients there)."""
+    limit: Any
+    weight: Function
+    low: Any
+    high: Any
+    degrees: tuple[int, ...]
+    """Of float32 and float64 where both have one, else of the only one."""
+
+
+LN2, TINY, ROOT2 = mp.log(2), mp.mpf("1e-30"), mp.sqrt(2)
+HALF_LN2 = LN2 / 2 * mp.mpf("1.002")
+ATANH_TOP = ((ROOT2 - 1) / (ROOT2 + 1)) ** 2 * mp.mpf("1.002")
+EIGHTH_TURN = (mp.pi / 4) ** 2 * mp.mpf("1.003")
+
+
+def odd(function: Function) -> Function:
+    """(function(x) / x - 1) / z of z = x²."""
+    return lambda z: (function(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
+
+
+def atanh_quotient(z: Any) -> Any:
+    return 2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z)
+
+
+def scaled_erfc(t: Any) -> Any:
+    x = 4 * (1 + t) / (1 - t)
+    return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
+
+
+def erfc_logarithm(centre: str) -> Function:
+    return lambda t: -mp.log(mp.erfc(t + mp.mpf(centre)))
+
+
+def erfc_around(centre: str) -> Function:
+    return lambda t: mp.erfc(t + mp.mpf(centre))
+
+
+def one(_: Any) -> Any:
+    return mp.mpf(1)
+
+
+def linear(z: Any) -> Any:
+    return abs(z) + TINY
+
+
+def quadratic(z: Any) -> Any:
+    return z * z + TINY
+
+
+FITS = [
+    Fit(
+        "EXP",
+        "(exp r - 1 - r) / r², |r| <= ln 2 / 2, relative to exp r",
+        lambda r: (mp.exp(r) - 1 - r) / r**2,
+        mp.mpf("0.5"),
+        lambda r: r * r / mp.exp(r) + TINY,
+        -HALF_LN2,
+        HALF_LN2,
+        (4, 9),
+    ),
+    Fit(
+        "EXPM1",
+        "(exp r - 1 - r) / r², |r| <= ln 2 / 2, relative to expm1 r",
+        lambda r: (mp.exp(r) - 1 - r) / r**2,
+        mp.mpf("0.5"),
+        lambda r: abs(r * r / mp.expm1(r)) + TINY if r else TINY,
+        -HALF_LN2,
+        HALF_LN2,
+        (5, 10),
+    ),
+    Fit(
+        "LOG_F32",
+        "(log(1 + f) - f + f²/2) / f³, sqrt(1/2) <= 1 + f <= sqrt 2, relative to log(1 + f)",
+        lambda f: (mp.log(1 + f) - f + f * f / 2) / f**3,
+        mp.mpf(1) / 3,
+        lambda f: abs(f**3 / mp.log(1 + f)) + TINY if f else TINY,
+        1 / ROOT2 - 1,
+        ROOT2 - 1,
+        (7,),
+    ),
+    Fit(
+        "LOG_F64",
+        "(2 atanh s - 2 s) / s³ in z = s², s = f / (2 + f) for the f above",
+        lambda z: (atanh_quotient(z) - 2) / z,
+        mp.mpf(2) / 3,
+        linear,
+        mp.mpf(0),
+        ATANH_TOP,
+        (6,),
+    ),
+    Fit(
+        "POWER_LOG",
+        "((2 atanh s) / s - 2 - 2/3 z) / z² in z = s²",
+        lambda z: ((atanh_quotient(z) - 2) / z - mp.mpf(2) / 3) / z,
+        mp.mpf(2) / 5,
+        quadratic,
+        mp.mpf(0),
+        ATANH_TOP,
+        (7,),
+    ),
+    Fit(
+        "POWER_LOG2_F32",
+        "2 atanh(s) / s / ln 2 in z = s²",
+        lambda z: atanh_quotient(z) / LN2,
+        2 / LN2,
+        one,
+        mp.mpf(0),
+        ATANH_TOP,
+        (5,),
+    ),
+    Fit(
+        "POWER_EXP2_F32",
+        "2**r, |r| <= 1/2",
+        lambda r: mp.mpf(2) ** r,
+        mp.mpf(1),
+        one,
+        mp.mpf("-0.502"),
+        mp.mpf("0.502"),
+        (6,),
+    ),
+    Fit(
+        "TANH_F32",
+        "(tanh(x) / x - 1) / z in z = x², |x| <= 0.625",
+        odd(mp.tanh),
+        -mp.mpf(1) / 3,
+        linear,
+        mp.mpf(0),
+        mp.mpf("0.625") ** 2,
+        (4,),
+    ),
+    Fit(
+        "SIN",
+        "(sin(r) / r - 1) / z in z = r², |r| <= pi/4",
+        odd(mp.sin),
+        -mp.mpf(1) / 6,
+        linear,
+        mp.mpf(0),
+        EIGHTH_TURN,
+        (3, 6),
+    ),
+    Fit(
+        "COS",
+        "(cos r - 1 + z/2) / z² in z = r², |r| <= pi/4",
+        lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2,
+        mp.mpf(1) / 24,
+        quadratic,
+        mp.mpf(0),
+        EIGHTH_TURN,
+        (2, 6),
+    ),
+    Fit(
+        "ATAN",
+        "(atan(t) / t - 1) / z in z = t², |t| <= sqrt 2 - 1",
+        odd(mp.atan),
+        -mp.mpf(1) / 3,
+        linear,
+        mp.mpf(0),
+        (ROOT2 - 1) ** 2 * mp.mpf("1.002"),
+        (10,),
+    ),
+    Fit(
+        "ASIN",
+        "(asin(t) / t - 1) / z in z = t², |t| <= 1/2",
+        odd(mp.asin),
+        mp.mpf(1) / 6,
+        linear,
+        mp.mpf(0),
+        mp.mpf("0.2505"),
+        (11,),
+    ),
+    Fit(
+        "ERF_SMALL",
+        "erf(x) / x - 1 in z = x², |x| <= 1",
+        lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1,
+        2 / mp.sqrt(mp.pi) - 1,
+        lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)) if z else mp.sqrt(mp.pi) / 2,
+        mp.mpf(0),
+        mp.mpf(1),
+        (6, 12),
+    ),
+    Fit(
+        "ERF_LARGE_F32",
+        "-log(erfc x) in x - 1.5, 1 <= x <= 4, error of erf",
+        erfc_logarithm("1.5"),
+        0,
+        erfc_around("1.5"),
+        mp.mpf("-0.5"),
+        mp.mpf("2.5"),
+        (6,),
+    ),
+    Fit(
+        "ERF_LARGE_F64",
+        "-log(erfc x) in x - 1.5, 1 <= x <= 6, error of erf",
+        erfc_logarithm("1.5"),
+        0,
+        erfc_around("1.5"),
+        mp.mpf("-0.5"),
+        mp.mpf("4.5"),
+        (17,),
+    ),
+    Fit(
+        "ERFC",
+        "(1 + 2x) exp(x²) erfc(x) in (x - 4) / (x + 4), 0.49 <= x <= 28",
+        scaled_erfc,
+        0,
+        lambda t: 1 / scaled_erfc(t),
+        mp.mpf("-3.51") / mp.mpf("4.49"),
+        mp.mpf("0.75"),
+        (20,),
+    ),
+]
+
+HEADER = '''"""Coefficients of the polynomials in ``vector_math``, constant term first; from ``fit_polynomials.py``.
+
+Minimax fits (Remez' algorithm in 50 digits, weighted so that the error of the function itself is levelled), rounded to
+float64. Each entry says what is fitted, over what, and the greatest weighted error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from knetc.runtime.base.dtypes import f32, f64
+
+Coefficients = tuple[float, ...]
+ByDtype = Mapping[np.dtype, Coefficients]
+'''
+
+
+def fitted(fit: Fit, degree: int) -> tuple[str, str]:
+    """The coefficients as text, and the error."""
+
+    def target(x: Any) -> Any:
+        return fit.limit if fit.limit and abs(x) < mp.mpf("1e-15") else fit.target(x)
+
+    coefficients, error = remez(target, fit.weight, degree, fit.low, fit.high)
+    return "".join(f"{c!r},\n" for c in coefficients), f"{error:.1e}"
+
+
+def main() -> None:
+    print(HEADER, end="")
+    for fit in FITS:
+        results = [fitted(fit, degree) for degree in fit.degrees]
+        errors = " and ".join(error for _, error in results)
+        print(f"\n#: {fit.doc}; {errors}")
+        if len(results) == 1:
+            print(f"{fit.name}: Coefficients = (\n{indent(results[0][0], ' ' * 4)})")
+        else:
+            entries = "".join(
+                f"    {short}: (\n{indent(text, ' ' * 8)}    ),\n" for short, (text, _) in zip(("f32", "f64"), results)
+            )
+            print(f"{fit.name}: ByDtype = {{\n{entries}}}")
+
+
+if __name__ == "__main__":
+    main()
