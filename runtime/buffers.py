@@ -84,15 +84,10 @@ class Buffer:
         >>> Buffer.from_numpy(np.zeros(3)).size_bytes
         24
         """
-        flags = array.flags
-        if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
-            raise ValueError(
-                f"cannot use a NumPy array of shape {array.shape}, strides {array.strides} and dtype {array.dtype.str} "
-                "in place: it must be C-contiguous, aligned and in native byte order; copy it with np.ascontiguousarray"
-            )
+        address = address_of(array)
         buffer = Buffer()
-        buffer.home = _Foreign(array, not flags.writeable)
-        buffer.address = array.__array_interface__["data"][0]
+        buffer.address = address
+        buffer.home = _Foreign(array, not array.flags.writeable)
         buffer.size_bytes = array.nbytes
         return buffer
 
@@ -127,6 +122,31 @@ class Buffer:
         return f"<Buffer of {self.size_bytes} bytes at {self.address:#x}>"
 
 
+def address_of(array: np.ndarray[Any, Any]) -> int:
+    """Where an array's data begin.
+
+    Raises ValueError for an array that is not C-contiguous, aligned and in native byte order.
+
+    >>> address_of(np.zeros(3)) > 0
+    True
+    """
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
+        raise ValueError(
+            f"cannot use a NumPy array of shape {array.shape}, strides {array.strides} and dtype {array.dtype.str} "
+            "in place: it must be C-contiguous, aligned and in native byte order; copy it with np.ascontiguousarray"
+        )
+    if flags.writeable and array.size:
+        # a quarter of the cost of the general way
+        return _address(_first_byte(array))
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+_address = ctypes.addressof
+_first_byte = ctypes.c_char.from_buffer
+
+
 @dataclass(frozen=True)
 class MemoryStats:
     """Bytes of buffer memory of this process."""
@@ -147,6 +167,7 @@ _homes: dict[int, list[int]] = {}
 """The same lists by the size that was asked for: one look-up instead of arithmetic."""
 _regions: dict[int, tuple[mmap.mmap, int, int]] = {}
 """What was had from the system: address -> mapping, its bytes, size of the blocks in it."""
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_regions))  # stays mapped while the process ends: threads may still run
 _held_bytes = 0
 _peak_bytes = 0
 

@@ -63,6 +63,7 @@ class Pool:
         # private memory: the child of a fork gets its own copy
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._memory = mmap.mmap(-1, PARTS_BEGIN + PART_BYTES * threads, flags=flags)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._memory))  # stays mapped: workers look at it until the end
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._threads = threads
         self.reset()
