@@ -19,12 +19,10 @@ import numpy as np
 
 from knetc import lazy
 from knetc.arrays import Array
-from knetc.compiler import nan
 from knetc.compiler.captures import Atom, Edge, Place, Walk
 from knetc.compiler.signature import Statics, relevant, touched_places
 from knetc.compiler.trace import Leaf, Traced
 from knetc.ir import ambient
-from knetc.ir.ambient import Ambient
 from knetc.ir.types import TensorType
 from knetc.lazy import Box
 from knetc.runtime.buffers import Buffer, allocate, home_of
@@ -109,11 +107,8 @@ def rebuild(template: Any, items: tuple[Any, ...]) -> Any:
 class Writer:
     """Writes the body of one variant."""
 
-    def __init__(
-        self, number: int, walk: Walk, traced: Traced, statics: Statics, settings: Ambient, executable: Executable
-    ) -> None:
+    def __init__(self, number: int, walk: Walk, traced: Traced, statics: Statics, executable: Executable) -> None:
         self.number = number
-        self.nan_check = settings.nan_check
         self.walk = walk
         self.traced = traced
         self.statics = statics
@@ -310,11 +305,11 @@ class Writer:
             box = self.variables[id(leaf.place)]
             if spec.update_of >= 0:
                 old = buffers[leaf.node["index"]]
-                # the handle's attribute, the variable and the call make three references; checks may undo the update
+                # the handle's attribute, the variable and the call make three references
                 sole = f"_references({old}) == 3 and not {box}.offset and type({old}.home) is list"
                 self.lines += [
                     f"{box}.node = None",  # a cached leaf is no owner; one in a pending graph is still counted
-                    f"_in = {'False' if self.nan_check else sole}",
+                    f"_in = {sole}",
                     f"{buffer} = {old} if _in else _allocate({spec.size_bytes})",
                 ]
             else:
@@ -328,10 +323,6 @@ class Writer:
             f"_failure = {entry}({', '.join([*inputs, *outputs, *scalars])})",
             f"if _failure is not None: {fail}.fail(_failure)",
         ]
-        if self.nan_check:
-            graph, plan = self.constant(self.traced.graph), self.constant(program)
-            made = "".join(f"_o{number}, " for number in range(len(specs)))
-            self.lines.append(f"_no_nan({graph}, {plan}, [{', '.join(inputs)}], [{made}], [{', '.join(scalars)}])")
         self.lines += commits
         for number in range(results):
             self.new_array(number)
@@ -422,7 +413,6 @@ BASE: dict[str, Any] = {
     "_equal": equal,
     "_memory": memory,
     "_new": object.__new__,
-    "_no_nan": nan.check,
     "_rebuild": rebuild,
     "_references": getrefcount,
     "_reserve": lazy.stream.reserve,

@@ -252,7 +252,7 @@ class Compiled:
         reached, traced = self.trace(values)
         executable = pipeline.build(traced.graph)
         number = len(self.variants)
-        writer = Writer(number, reached, traced, self.statics, settings, executable)
+        writer = Writer(number, reached, traced, self.statics, executable)
         body = writer.body()
         self.space.update(writer.space)
         call = self.define("_variant", body, "    return _MISS\n")
