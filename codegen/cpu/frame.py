@@ -29,6 +29,7 @@ class Frame:
         self._slots: dict[tuple[int, str], str] = {}
         self._labels = 0
         self._metadata: list[str] = []
+        self._one = ""
 
     # --- the table, stack memory -------------------------------------------------------------------------------------
 
@@ -162,6 +163,12 @@ class Frame:
         yield index, by
         self.jump(head)
         self.begin(done)
+
+    def one(self) -> str:
+        """The metadata node that marks a store as non-temporal."""
+        if not self._one:
+            self._one = self.metadata("!{i32 1}")
+        return self._one
 
     def metadata(self, text: str) -> str:
         """A numbered metadata node, by its name."""

@@ -17,6 +17,8 @@ from knetc.codegen.cpu.frame import Frame
 from knetc.codegen.cpu.native import Target, attributes_text
 from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
 from knetc.codegen.cpu.scope import Cell, Scope, Total, state_dtypes
+from knetc.codegen.cpu.stream import PIECE, Streams
+from knetc.codegen.cpu.stream import finish as finish_streams
 from knetc.codegen.cpu.walk import Lanes, Rows, Walk
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
@@ -50,7 +52,9 @@ def lower(nest: LoopNest, target: Target, streaming: frozenset[int] = frozenset(
     lowering = _Lowering(target)
     places = [k for k, a in enumerate(nest.arguments) if a.kind != "scratch"]
     sources = {k: Slot("argument", place) for place, k in enumerate(places)}
-    lowering.nest(Loops(nest, 0 if nest.outer else -1), sources)
+    lowering.nest(
+        Loops(nest, 0 if nest.outer else -1), sources, streaming if "x86_64" in target.triple else frozenset()
+    )
     return Kernel(lowering.functions, tuple(lowering.launches), lowering.workspace, tuple(lowering.notes))
 
 
@@ -70,16 +74,16 @@ class _Lowering:
         self.workspace += -(-size // ALIGNMENT) * ALIGNMENT
         return Slot("workspace", place)
 
-    def nest(self, loops: Loops, sources: Mapping[int, Slot]) -> None:
-        """Lower a nest; ``sources`` says where each argument comes from."""
+    def nest(self, loops: Loops, sources: Mapping[int, Slot], streaming: frozenset[int] = frozenset()) -> None:
+        """Lower a nest; ``sources`` says where each argument comes from, ``streaming`` which ones pass the caches."""
         loops = simplified(loops)
         if loops.columns >= EXCHANGE and (turned := exchanged(loops)) is not None:
             loops = simplified(turned)
         if any(isinstance(s, Store) and s.accumulate for s in loops.statements):
             self._scatter(loops, sources)
             return
-        plan = make_plan(loops)
-        function = _Function(loops, plan, sources, self.target.vector_bytes)
+        plan = make_plan(loops, PIECE if streaming else 1)
+        function = _Function(loops, plan, sources, self.target.vector_bytes, streaming)
         cost = point_cost(loops)
         self.notes.append(_describe(plan))
         if not loops.reductions("outer", "all"):
@@ -90,6 +94,8 @@ class _Lowering:
         self._chunks(function, cost)
 
     def _launch(self, function: _Function, count: int, grain: int) -> None:
+        if function.streaming:
+            finish_streams(function.frame)
         symbol, text = function.frame.finish(attributes_text(self.target))
         self.functions[symbol] = text
         self.launches.append(Launch(symbol, count, max(grain, 1), tuple(function.slots)))
@@ -211,8 +217,15 @@ class _Lowering:
 class _Function:
     """A kernel function that is being written, and the slots that it is given."""
 
-    def __init__(self, loops: Loops, plan: Plan, sources: Mapping[int, Slot], vector_bytes: int) -> None:
-        self.vector_bytes = vector_bytes
+    def __init__(
+        self,
+        loops: Loops,
+        plan: Plan,
+        sources: Mapping[int, Slot],
+        vector_bytes: int,
+        streaming: frozenset[int] = frozenset(),
+    ) -> None:
+        self.vector_bytes, self.streaming = vector_bytes, streaming
         self.loops, self.plan, self.sources = loops, plan, sources
         self.frame = Frame()
         self.slots: list[Slot] = []
@@ -245,6 +258,8 @@ class _Function:
             walk = Blocks(scope, self.plan, vector_bytes=self.vector_bytes)
         else:
             walk = Lanes(scope, self.plan) if self.plan.lanes else Rows(scope, self.plan)
+        if self.streaming:
+            walk.streams = Streams(scope, self.streaming, self.vector_bytes)
         walk.hoist()
         return walk
 

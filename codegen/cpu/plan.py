@@ -74,8 +74,8 @@ def unit_axes(offset: Offset) -> list[int]:
     return [axis for axis, stride in offset.axes.items() if abs(stride) == 1]
 
 
-def make_plan(loops: Loops) -> Plan:
-    """How to walk a nest whose axes are simplified."""
+def make_plan(loops: Loops, piece: int = 1) -> Plan:
+    """How to walk a nest whose axes are simplified; ``piece`` bounds the tiles of elementwise nests, if it is not 1."""
     outer = list(loops.outer)
     if not outer:
         return Plan(loops, (), lanes=False)
@@ -90,7 +90,10 @@ def make_plan(loops: Loops) -> Plan:
         if lane_votes <= row_votes:
             return Plan(loops, tuple(outer), lanes=False)
         return Plan(loops, order, lanes=True, tile=_tile(loops, unroll=False))
-    return _in_blocks(loops, order) or Plan(loops, order, lanes=True, tile=_tile(loops, unroll=False))
+    tile = _tile(loops, unroll=False)
+    if piece > 1:
+        tile = min(tile, piece) if tile > 1 else piece
+    return _in_blocks(loops, order) or Plan(loops, order, lanes=True, tile=tile)
 
 
 def _in_blocks(loops: Loops, order: tuple[int, ...]) -> Plan | None:
@@ -160,7 +163,7 @@ def _tile(loops: Loops, unroll: bool) -> int:
     if size == 0:
         return 4096 if loops.reductions("all") else 1
     budget, most = (_SCRATCH_BYTES, 256) if scratch else (_TILE_BYTES, 512)
-    return max(32, min(most, 1 << int(math.log2(max(budget / size, 1)))))
+    return max(16, min(most, 1 << int(math.log2(max(budget / size, 1)))))
 
 
 # --- amounts of work -------------------------------------------------------------------------------------------------

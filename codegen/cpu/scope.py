@@ -48,6 +48,8 @@ class Scope:
     """Scratch argument -> its address."""
     staged: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Loads, by identity, whose value was brought to an array on the stack: its address and the element there."""
+    streamed: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Stores, by identity, that go to an array on the stack first: its address and the element there."""
     lane: str = ""
     """Index in the tile of a point that is processed beside others; '' where rows are processed one by one."""
     tile: int = 1
@@ -158,6 +160,9 @@ class Scope:
     def _store(self, s: Store) -> None:
         e = self.frame.emitter
         value = self.values[s.value]
+        if id(s) in self.streamed:
+            e.store(value, *self.streamed[id(s)])
+            return
         pointer, place = self.address(s.argument, s.offset)
         if s.accumulate:
             value = e.add(e.load(pointer, place, value.dtype), value)

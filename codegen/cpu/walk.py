@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -11,6 +11,7 @@ import numpy as np
 from knetc.codegen.cpu.axes import Loops, results, used_values, value_dtypes
 from knetc.codegen.cpu.plan import Plan, ordered
 from knetc.codegen.cpu.scope import Cell, Scope, State, Total, identity
+from knetc.codegen.cpu.stream import PIECE, Streams
 from knetc.codegen.loopnest import Compute, Constant, Load, Offset, Reduce, Stage, Statement, Store
 
 BLOCK = 4096
@@ -25,6 +26,7 @@ class Walk:
     plan: Plan
     folds: Mapping[int, Cell] = field(default_factory=dict)
     """Folds over outer axes (cells in memory, one for each inner point) and over all axes, by identity."""
+    streams: Streams | None = None
 
     @property
     def loops(self) -> Loops:
@@ -130,8 +132,11 @@ class Rows(Walk):
                 scope.axes[axis] = index
                 self._nested(stage, axes[1:], totals)
             return
-        if not any(isinstance(total, Total) for total in totals.values()):
-            self._innermost(stage, axis, start, extent, totals)
+        streamed = self.streams.of(stage.body, axis) if self.streams else []
+        if streamed:
+            self._streamed(stage, axis, (start, extent), totals, streamed)
+        elif not any(isinstance(total, Total) for total in totals.values()):
+            self._block(stage, axis, start, extent, totals)
         elif axis != self.loops.dynamic and self.loops.extent(axis) <= 2 * BLOCK:
             self._block(stage, axis, "0", extent, totals)
         else:
@@ -140,22 +145,54 @@ class Rows(Walk):
                 low = frame.mul(block, str(BLOCK))
                 self._block(stage, axis, low, frame.min(frame.add(low, str(BLOCK)), extent), totals)
 
+    def _streamed(
+        self, stage: Stage, axis: int, bounds: tuple[str, str], totals: Mapping[int, Cell], stores: list[Store]
+    ) -> None:
+        """The loop in pieces, each of which is computed first and then written past the caches."""
+        frame = self.scope.frame
+        assert self.streams is not None
+        with frame.advance(*bounds) as (low, by):
+            count = frame.min(frame.sub(bounds[1], low), str(PIECE))
+            by(count)
+            high = frame.add(low, count)
+            with self.streams.piece(stores, axis, low, count) as at:
+                self._block(stage, axis, low, high, totals, lambda index: at(frame.sub(index, low)))
+
     def _in_blocks(self, folds: Sequence[Reduce], axes: Sequence[int]) -> bool:
         """Whether folds are made of the folds of blocks: in long rows, where order is free."""
         if any(ordered(reduce) for reduce in folds):
             return False
         return self.loops.dynamic in axes or self.loops.columns > 2 * BLOCK
 
-    def _block(self, stage: Stage, axis: int, low: str, high: str, totals: Mapping[int, Cell]) -> None:
+    def _block(
+        self,
+        stage: Stage,
+        axis: int,
+        low: str,
+        high: str,
+        totals: Mapping[int, Cell],
+        at: Callable[[str], None] | None = None,
+    ) -> None:
         """Elements folded by themselves first, then added to the totals."""
+        if not any(isinstance(total, Total) for total in totals.values()):
+            self._innermost(stage, axis, low, high, totals, at)
+            return
         cells = {key: Cell.variable(self.scope, total.reduce) for key, total in totals.items()}
         for cell in cells.values():
             cell.clear()
-        self._innermost(stage, axis, low, high, cells)
+        self._innermost(stage, axis, low, high, cells, at)
         for key, cell in cells.items():
             totals[key].merge(cell.read())
 
-    def _innermost(self, stage: Stage, axis: int, low: str, high: str, cells: Mapping[int, Cell]) -> None:
+    def _innermost(
+        self,
+        stage: Stage,
+        axis: int,
+        low: str,
+        high: str,
+        cells: Mapping[int, Cell],
+        at: Callable[[str], None] | None = None,
+    ) -> None:
         scope = self.scope
 
         def fold(reduce: Reduce, state: State) -> None:
@@ -167,6 +204,8 @@ class Rows(Walk):
         shared = dict(scope.values)
         with scope.frame.loop(low, high, parallel=not collides(stage.body, axis)) as index:
             scope.axes[axis] = index
+            if at is not None:
+                at(index)
             scope.emit(stage.body, fold)
         scope.values = shared
 
@@ -278,7 +317,14 @@ class _Tile:
                 for k in range(len(points) if s.over == "outer" else 1):
                     parts[id(s), k] = Cell.variable(scope, s)
                     parts[id(s), k].clear()
-        with self.each_lane(body):
+        with ExitStack() as around:
+            streamed = walk.streams.of(body, self.lane) if walk.streams and not loops.nest.inner else []
+            at = None
+            if streamed and walk.streams:
+                at = around.enter_context(walk.streams.piece(streamed, self.lane, self.first, self.count))
+            lane = around.enter_context(self.each_lane(body))
+            if at is not None:
+                at(lane)
             for stage in stages:
                 if stage.level == "row" or not loops.nest.inner:
                     self._unrolled(stage, [()], parts)

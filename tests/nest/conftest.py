@@ -140,9 +140,11 @@ class Builder:
         inner = tuple(Axis(f"i{k}", n) for k, n in enumerate(self.inner))
         return LoopNest("nest", outer, inner, tuple(self.arguments), tuple(self.stages))
 
-    def run(self, *values: Any, pieces: int = 1, level: str | None = None) -> Kernel:
+    def run(
+        self, *values: Any, pieces: int = 1, level: str | None = None, streaming: frozenset[int] = frozenset()
+    ) -> Kernel:
         """Run on arrays and numbers for the arguments that are not scratch."""
-        kernel = lower(self.nest, target(level))
+        kernel = lower(self.nest, target(level), streaming)
         kinds = [a for a in self.arguments if a.kind != "scratch"]
         assert len(kinds) == len(values)
         slots = [_slot(a, v) for a, v in zip(kinds, values)]

@@ -35,6 +35,29 @@ def test_broadcast(build: Any, shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(out, (data + row) * np.float32(2.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize("level", [None, "avx2", "generic"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (7, 1001), (3, 20000)])
+def test_streaming(build: Any, shape: tuple[int, int], level: str | None) -> None:
+    """Results that go past the caches, to places with any alignment, and nothing beside them is touched."""
+    n, c = shape
+    data = normal(n, c)
+    for shift in (0, 1, 15):
+        room = np.full(n * c + 40, 9, "f4")
+        out = room[shift : shift + n * c].reshape(n, c)
+        softmax(build, n, c).run(data, out, pieces=2, level=level, streaming=frozenset({1}))
+        e = np.exp(data.astype("f8") - data.max(1, keepdims=True))
+        np.testing.assert_allclose(out, e / e.sum(1, keepdims=True), rtol=2e-5, atol=1e-9)
+        assert (room[:shift] == 9).all() and (room[shift + n * c :] == 9).all()
+        b = build((n, c))
+        x, y = b.argument("input", n * c), b.argument("output", n * c)
+        with b.stage("row"):
+            v = b.load(x, {0: c, 1: 1})
+            b.store(y, b.do("add", v, v), {0: c, 1: 1})
+        b.run(data, out, pieces=3, level=level, streaming=frozenset({1}))
+        np.testing.assert_array_equal(out, data + data)
+        assert (room[:shift] == 9).all() and (room[shift + n * c :] == 9).all()
+
+
 def softmax(build: Any, n: int, c: int, strides: dict[int, int] | None = None) -> Any:
     at = strides or {0: c, 1: 1}
     b = build((n,), (c,))
