@@ -22,8 +22,9 @@ from knetc.runtime.program import ArgumentRef, BufferSpec, Check, Program, Step
 
 from knetc.ir.node import Graph, Line, Node
 from knetc.ir.op import OPS, Kind
-from knetc.passes.domain import Split, is_inlined
+from knetc.passes.domain import Split
 from knetc.passes.fuse import Fusion, Unit, fuse
+from knetc.passes.groups import unit_reads
 from knetc.passes.memory_order import MemoryOrder, separate_outputs
 
 
@@ -40,6 +41,9 @@ class Backend(Protocol):
 
     def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
         """Looks for a value outside of ``low <= value < high``."""
+
+    def check_nan(self, dtype: np.dtype, size: int) -> Kernel:
+        """Looks for NaN; the offending value that it reports is the element's number."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +69,25 @@ class Assembly:
     program: Program
     functions: dict[str, str]
     fusion: Fusion
+    units: tuple[Unit, ...]
+    """In the order of running."""
     parts: tuple[Part, ...]
 
 
-def assemble(graph: Graph, backend: Backend, *, fused: bool = True) -> Assembly:
-    """The program of a simplified graph, and the functions that it calls."""
-    return _Assembler(graph, backend, fused).run()
+def assemble(graph: Graph, backend: Backend, *, fused: bool = True, nan_check: bool = False) -> Assembly:
+    """The program of a simplified graph, and the functions that it calls.
+
+    With ``nan_check``, each kernel's floating results are searched for NaN before the next one runs; nothing is
+    updated in place then, so that the values before are still there when the error is raised.
+    """
+    if nan_check:
+        graph = replace(graph, updates={})
+    return _Assembler(graph, backend, fused, nan_check).run()
 
 
 class _Assembler:
-    def __init__(self, graph: Graph, backend: Backend, fused: bool) -> None:
+    def __init__(self, graph: Graph, backend: Backend, fused: bool, nan_check: bool) -> None:
+        self.nan_check = nan_check
         self.backend = backend
         self.graph = separate_outputs(graph)
         self.order = MemoryOrder(self.graph)
@@ -98,7 +111,21 @@ class _Assembler:
             wishes = {n: updates[n] for n in unit.stored if n in updates}
             wishes |= self.reusable(unit, k, last_use, results | set(self.graph.inputs), wishes)
             parts.extend(self.lower(unit, wishes))
-        return self.finish(parts)
+            if self.nan_check:
+                parts.extend(self.nan_checks(unit, parts[-1]))
+        return self.finish(parts, units)
+
+    def nan_checks(self, unit: Unit, part: Part) -> list[Part]:
+        """Steps that look for NaN in what a kernel has stored."""
+        checks = []
+        for node in unit.stored:
+            if dtypes.is_float(node.dtype):
+                kernel = self.backend.check_nan(node.dtype, node.type.size)
+                places = "".join(f"\n  {line}" for line in part.lines)
+                what = f"{node.op.name} {node.type}"
+                message = f"kernel {part.name} produced NaN in {what} at element {{value}}; it holds{places}"
+                checks.append(Part("check_nan", kernel, (node,), None, Check(message, "NanError"), node.lines))
+        return checks
 
     def ordered_units(self) -> list[Unit]:
         """Units in the order of running: after what they read; checks early, and before all in-place updates."""
@@ -109,7 +136,7 @@ class _Assembler:
         producer = {node: k for k, unit in enumerate(units) for node in unit.stored}
         writers = {self.memory(self.graph.outputs[o]) for o in self.order.in_place}
         for k, unit in enumerate(units):
-            for source in unit_reads(unit, self.order):
+            for source in unit_reads(unit, self.fusion):
                 origin = producer.get(self.memory(source))
                 if origin is not None and origin != k:
                     graph.add_edge(origin, k)
@@ -132,7 +159,7 @@ class _Assembler:
         """For each value in memory, the last unit that reads it."""
         last: dict[Node, int] = {}
         for k, unit in enumerate(units):
-            for source in unit_reads(unit, self.order):
+            for source in unit_reads(unit, self.fusion):
                 last[self.memory(source)] = k
         return last
 
@@ -143,7 +170,7 @@ class _Assembler:
         used = {self.in_place.get(old, old) for old in taken.values()}
         dying = [
             node
-            for node in dict.fromkeys(self.memory(s) for s in unit_reads(unit, self.order))
+            for node in dict.fromkeys(self.memory(s) for s in unit_reads(unit, self.fusion))
             if last_use.get(node) == k and node not in kept and node not in used
         ]
         wishes: dict[Node, Node] = {}
@@ -219,7 +246,7 @@ class _Assembler:
 
     # --- buffers ------------------------------------------------------------------------------------------------------
 
-    def finish(self, parts: list[Part]) -> Assembly:
+    def finish(self, parts: list[Part], units: list[Unit]) -> Assembly:
         inputs = [n for n in self.graph.inputs if not n["scalar"]]
         scalars = [n for n in self.graph.inputs if n["scalar"]]
         outputs = [self.memory(o) for o in self.graph.outputs]
@@ -272,7 +299,7 @@ class _Assembler:
             arena_bytes,
             (),
         )
-        return Assembly(program, functions, self.fusion, tuple(parts))
+        return Assembly(program, functions, self.fusion, tuple(units), tuple(parts))
 
     def root(self, node: Node) -> Node:
         """The value that first had the memory which ``node`` has by taking over."""
@@ -294,20 +321,6 @@ class _Assembler:
         spaces = [k for k, part in enumerate(parts) if part.kernel.workspace_bytes]
         lives += [Lifetime(parts[k].kernel.workspace_bytes, k, k) for k in spaces]
         return lives, owners, spaces
-
-
-def unit_reads(unit: Unit, order: MemoryOrder) -> list[Node]:
-    """The values that a unit reads from memory."""
-    found: dict[Node, None] = {}
-    if unit.special is not None:
-        found.update(dict.fromkeys(order.sources[unit.special]))
-    for node in unit.domain.axes:
-        if node is unit.special:
-            continue
-        for source in node.sources:
-            if source not in unit.domain.axes and not is_inlined(source):
-                found[source] = None
-    return list(found)
 
 
 def kernel_name(unit: Unit) -> str:
@@ -365,8 +378,3 @@ def scatter_nest(node: Node, values: Node, indexes: tuple[Node, ...]) -> tuple[L
     body.append(Store(0, Offset(0, dense(rest, len(outer)), indirect), value, accumulate=True))
     nest = LoopNest("scatter_add", outer, inner, tuple(arguments), (Stage("element", tuple(body)),), node.lines)
     return nest, [node, values, *indexes]
-
-
-def with_objects(program: Program, objects: tuple[str, ...]) -> Program:
-    """The program with the digests of its native objects."""
-    return replace(program, objects=objects)

@@ -19,30 +19,20 @@ from knetc.runtime.program import Launch, Program, Slot
 
 from knetc.ir.node import Graph
 
-_CHECK = """define void @SYMBOL(ptr %table, i64 %lo, i64 %hi, i32 %thread) #0 {{
+_SEARCH = """define void @SYMBOL(ptr %table, i64 %lo, i64 %hi, i32 %thread) #0 {
 entry:
-  %indexes = load ptr, ptr %table, align 8
-  %plow = getelementptr i64, ptr %table, i64 1
-  %low = load i64, ptr %plow, align 8
-  %phigh = getelementptr i64, ptr %table, i64 2
-  %high = load i64, ptr %phigh, align 8
-  %precord = getelementptr i64, ptr %table, i64 3
-  %record = load ptr, ptr %precord, align 8
-  %span = sub i64 %high, %low
-  %any = icmp slt i64 %lo, %hi
+  %array = load ptr, ptr %table, align 8
+{parameters}  %any = icmp slt i64 %lo, %hi
   br i1 %any, label %loop, label %done
 loop:
   %i = phi i64 [ %lo, %entry ], [ %next, %loop ]
   %bad = phi i64 [ 0, %entry ], [ %worse, %loop ]
   %found = phi i64 [ 0, %entry ], [ %value, %loop ]
-  %place = getelementptr inbounds {type}, ptr %indexes, i64 %i
+  %place = getelementptr inbounds {type}, ptr %array, i64 %i
   %raw = load {type}, ptr %place, align {align}
-  %wide = {widen}
-  %moved = sub i64 %wide, %low
-  %outside = icmp uge i64 %moved, %span
-  %flag = zext i1 %outside to i64
+{test}  %flag = zext i1 %hit to i64
   %worse = or i64 %bad, %flag
-  %value = select i1 %outside, i64 %wide, i64 %found
+  %value = select i1 %hit, i64 %report, i64 %found
   %next = add nuw nsw i64 %i, 1
   %more = icmp slt i64 %next, %hi
   br i1 %more, label %loop, label %end
@@ -56,7 +46,14 @@ fail:
   br label %done
 done:
   ret void
-}}
+}
+"""
+"""A search through an array for an element that fails a test; the failure record is the table's last slot."""
+
+_RANGE = """  %low = load i64, ptr %p1, align 8
+  %high = load i64, ptr %p2, align 8
+  %record = load ptr, ptr %p3, align 8
+  %span = sub i64 %high, %low
 """
 
 _CHECK_GRAIN = 1 << 14
@@ -95,21 +92,46 @@ class CpuBackend:
     def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
         bits = 8 * dtype.itemsize
         widen = "add i64 %raw, 0" if bits == 64 else f"sext i{bits} %raw to i64"
-        text = _CHECK.format(type=f"i{bits}", align=dtype.itemsize, widen=widen) + attributes_text(self.target)
-        symbol = "k_" + hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        test = f"  %report = {widen}\n  %moved = sub i64 %report, %low\n  %hit = icmp uge i64 %moved, %span\n"
         slots = (Slot("argument", 0), Slot("value", low), Slot("value", high))
-        return Kernel({symbol: text.replace("@SYMBOL", f"@{symbol}")}, (Launch(symbol, size, _CHECK_GRAIN, slots),))
+        return self._search(f"i{bits}", dtype.itemsize, _RANGE, test, size, slots)
+
+    def check_nan(self, dtype: np.dtype, size: int) -> Kernel:
+        kind = {4: "float", 8: "double"}[dtype.itemsize]
+        test = f"  %report = add i64 %i, 0\n  %hit = fcmp uno {kind} %raw, 0.0\n"
+        record = "  %record = load ptr, ptr %p1, align 8\n"
+        return self._search(kind, dtype.itemsize, record, test, size, (Slot("argument", 0),))
+
+    def _search(self, kind: str, align: int, parameters: str, test: str, size: int, slots: tuple[Slot, ...]) -> Kernel:
+        places = "".join(f"  %p{k} = getelementptr i64, ptr %table, i64 {k}\n" for k in range(1, len(slots) + 1))
+        text = _SEARCH
+        for field, value in (
+            ("parameters", places + parameters),
+            ("type", kind),
+            ("align", str(align)),
+            ("test", test),
+        ):
+            text = text.replace(f"{{{field}}}", value)
+        text += attributes_text(self.target)
+        symbol = "k_" + hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        launch = Launch(symbol, size, _CHECK_GRAIN, slots)
+        return Kernel({symbol: text.replace("@SYMBOL", f"@{symbol}")}, (launch,))
 
 
 def build(
-    graph: Graph, target: Target, compile_function: Callable[[str, str], tuple[str, bytes]], *, fused: bool = True
+    graph: Graph,
+    target: Target,
+    compile_function: Callable[[str, str], tuple[str, bytes]],
+    *,
+    fused: bool = True,
+    nan_check: bool = False,
 ) -> tuple[Assembly, Program, dict[str, bytes]]:
     """Everything that running a simplified graph on this CPU needs.
 
     ``compile_function(name, text)`` gives an object and its digest, from a cache or made with ``compile_ir``. The
     object with the program's entry comes last.
     """
-    assembly = assemble(graph, CpuBackend(target), fused=fused)
+    assembly = assemble(graph, CpuBackend(target), fused=fused, nan_check=nan_check)
     texts = [*assembly.functions.items(), ("pool", emit_pool()), ("driver", emit_driver(assembly.program))]
     objects = dict(compile_function(name, text) for name, text in texts)
     return assembly, replace(assembly.program, objects=tuple(objects)), objects
