@@ -207,7 +207,7 @@ class _Lowering:
         if node not in self.domain.axes:
             if node.op.name == "input" and node["scalar"]:
                 return instance("scalar")
-            return self._load(node, places, conditions, instance)
+            return self._load(node, flat(places, node.shape), conditions, instance)
         name, sources = node.op.name, node.sources
         if node.op.kind is Kind.LEAF:  # an index ramp or a constant that must lie in memory
             place = places[node["axis"]] if name == "iota" else Place()
@@ -224,6 +224,8 @@ class _Lowering:
             return instance("fold", operand)
         if name == "gather":
             return self._gather(node, places, conditions, instance)
+        if name == "reshape" and not is_inlined(sources[0]) and sources[0] not in self.domain.axes:
+            return self._load(sources[0], flat(places, node.shape), conditions, instance)
         if name == "pad":
             moved, when = pad_places(node, places)
             return instance("select", self.at(sources[0], moved, (*conditions, *when)))
@@ -240,8 +242,7 @@ class _Lowering:
             return self.at(sources[0], moves[name](node, places), conditions)
         return instance("compute", *[self.at(s, places, conditions) for s in sources])
 
-    def _load(self, node: Node, places: Places, conditions: Conditions, instance: Callable[..., Instance]) -> Instance:
-        place = flat(places, node.shape)
+    def _load(self, node: Node, place: Place, conditions: Conditions, instance: Callable[..., Instance]) -> Instance:
         self.loads.setdefault(self.memory(node), set()).add((place, bool(conditions)))
         axes = {a for a, _ in place.terms} | {a for p, _, _ in conditions for a, _ in p.terms}
         return instance("load", place=place, axes=frozenset(axes))
@@ -515,7 +516,8 @@ class _Lowering:
                         body.append(Compute(wide, OPS["cast"], dtypes.i64, (number,), {"dtype": dtypes.i64}))
                         number = wide
                     indirect[number] = indirect.get(number, 0) + stride
-                source = node.sources[0] if node.op.name == "gather" and node in self.domain.axes else node
+                reads_source = node in self.domain.axes and node.op.name in ("gather", "reshape")
+                source = node.sources[0] if reads_source else node
                 argument = self.memory_argument(source)
                 where = self._ranges(instance.conditions)
                 body.append(Load(result, argument, self._offset(instance.place, indirect), where))

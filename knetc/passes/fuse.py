@@ -19,6 +19,9 @@ from knetc.passes.memory_order import MemoryOrder
 MAX_GROUP = 192
 """Values in one kernel; keeps the compile time of long elementwise chains linear."""
 
+MAX_SIBLINGS = 32
+"""How many of the readers of one value are tried against each other."""
+
 KERNEL_BYTES = 1 << 14
 """What one more kernel costs to compile and to launch, counted as memory traffic."""
 
@@ -50,6 +53,13 @@ class Fusion:
 def fuse(order: MemoryOrder, *, enabled: bool = True) -> Fusion:
     """Decide the kernels of a simplified graph; with ``enabled`` off each operation has its own."""
     return _Fuser(order, enabled).run()
+
+
+def is_plain(node: Node) -> bool:
+    """Whether a value can be computed in a matmul's epilogue: from elements at the same or at broadcast places."""
+    if node.op.kind is Kind.REDUCTION or node.op.name == "gather":
+        return False
+    return node.op.name != "iota" and not any(s.op.name == "iota" for s in node.sources)
 
 
 class _Fuser:
@@ -182,6 +192,8 @@ class _Fuser:
             return None
         if any(set(domain.axes[n] or ()) != full for n in unit.stored):
             return None
+        if not all(axes is not None and is_plain(n) for n, axes in domain.axes.items()):
+            return None
         domain.axes[node] = links[0].axes
         unit.special = node
         self.note_member(node, unit)
@@ -286,7 +298,7 @@ class _Fuser:
 
     def fits_epilogue(self, node: Node, unit: Unit, axes: Axes | None, why: str) -> bool:
         """Whether a value can be computed in a matmul's epilogue: element by element, nothing folded."""
-        if axes is None or node.op.kind is Kind.REDUCTION:
+        if axes is None or not is_plain(node):
             return False
         full = set(axes) == unit.domain.all_axes
         return full or (not why and (node.op.cost <= CHEAP or node.op.kind is Kind.MOVEMENT))
@@ -378,17 +390,15 @@ class _Fuser:
                     links = unit.domain.links(source, [node])
                     if links and all(l.how == "aligned" for l in links):
                         readers.setdefault(source, {}).setdefault(unit, links[0].axes)
-        shared = [source for source, units in readers.items() if len(units) > 1]
+        shared = [source for source, units in readers.items() if len(units) > 1 and source.type.size > 1]
         for source in sorted(shared, key=lambda s: (-s.type.size_bytes, self.index.get(s, 0))):
             units = list(dict.fromkeys(self.find(u) for u in readers[source]))
-            while len(units) > 1:
-                base = units.pop(0)
-                for other in units:
-                    if self.join_pair(source, base, other):
-                        break
+            for k, base in enumerate(units):
+                for other in units[k + 1 : k + MAX_SIBLINGS]:
+                    self.join_pair(source, self.find(base), self.find(other))
 
     def join_pair(self, source: Node, base: Unit, other: Unit) -> bool:
-        if self.find(base) is self.find(other) or len(base.domain.axes) + len(other.domain.axes) >= MAX_GROUP:
+        if base is other or len(base.domain.axes) + len(other.domain.axes) >= MAX_GROUP:
             return False
         ours, theirs = self._axes_of(source, base), self._axes_of(source, other)
         if ours is None or theirs is None or len(ours) < max(len(base.domain.extents), len(other.domain.extents)):
@@ -399,7 +409,6 @@ class _Fuser:
         if trial.split({*base.stored, *other.stored}) is None or not self.may_merge([base, other], trial):
             return False
         self.merge_into(base, [other], trial)
-        # The pair goes on under either name: the caller's list may hold both.
         return True
 
     def _axes_of(self, source: Node, unit: Unit) -> Axes | None:

@@ -1,0 +1,162 @@
+"""The pipeline: from a traced graph to a program that can run, by way of memory, the disk cache or the compiler."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from knetc.passes.simplify import simplify
+from knetc.runtime import cache as disk
+from knetc.runtime.base.config import config
+from knetc.runtime.cpu.host import target_key
+from knetc.runtime.cpu.machine import Executable
+
+from knetc.ir import canonical
+from knetc.ir.ambient import ambient
+from knetc.ir.check import check
+from knetc.ir.node import Graph
+
+log = logging.getLogger("knetc")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A step of the pipeline that makes a graph of a graph."""
+
+    name: str
+    run: Callable[[Graph], Graph]
+    why: str
+
+
+PASSES = (
+    Pass("simplify", simplify, "first, so that fusion sees no work that need not be done"),
+    # Fusion, scheduling and memory planning follow in knetc.codegen.assemble: they are the target's too.
+)
+
+_executables: dict[str, Executable] = {}
+_lock = threading.RLock()
+
+
+def build(graph: Graph) -> Executable:
+    """The executable of a traced graph, for the device in force: from memory, from disk, or compiled now."""
+    key = program_key(graph)
+    found = _executables.get(key)
+    if found is None:
+        with _lock:
+            found = _executables.get(key)
+            if found is None:
+                found = _executables[key] = _load(key, graph)
+    return found
+
+
+def program_key(graph: Graph) -> str:
+    """What a program depends on: the graph, the processor, the settings, and this version of knetc."""
+    parts = (
+        canonical.digest(graph),
+        target_key(config.cpu_level),
+        f"fuse={config.fuse} nan_check={ambient().nan_check}",
+        source_digest(),
+    )
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+@cache
+def source_digest() -> str:
+    """A digest of this package's source files (their sizes and times of change): another version, another key."""
+    roots = [Path(importlib.import_module(name).__file__ or "").parent for name in ("knetc", "knetc.runtime")]
+    codegen = importlib.util.find_spec("knetc.codegen")
+    if codegen is not None and codegen.origin is not None:
+        roots.append(Path(codegen.origin).parent)
+    state = hashlib.blake2b(digest_size=16)
+    for file in sorted({f for root in roots for f in root.rglob("*.py")}):
+        status = file.stat()
+        state.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return state.hexdigest()
+
+
+def optimised(graph: Graph) -> Graph:
+    """The graph after all graph passes, checked after each one where the configuration asks for it."""
+    if config.check:
+        check(graph, "trace")
+    for step in PASSES:
+        graph = step.run(graph)
+        if config.check:
+            check(graph, step.name)
+    return graph
+
+
+def _load(key: str, graph: Graph) -> Executable:
+    if config.cache:
+        stored = disk.load_program(key)
+        if stored is not None:
+            return Executable(*stored)
+    before = time.perf_counter()
+    _assembly, program, objects = backend().build(
+        optimised(graph), target(), compile_function, fused=config.fuse, nan_check=ambient().nan_check
+    )
+    if config.cache:
+        disk.store_program(key, program, objects)
+    if config.debug:
+        log.info("compiled %d kernels in %.0f ms", len(program.steps), 1e3 * (time.perf_counter() - before))
+    return Executable(program, objects)
+
+
+# --- the door: only behind these functions are llvmlite and networkx imported ----------------------------------------
+
+
+def backend() -> Any:
+    """The CPU's code generator, imported when something must really be compiled."""
+    return importlib.import_module("knetc.codegen.cpu.backend")
+
+
+def native() -> Any:
+    return importlib.import_module("knetc.codegen.cpu.native")
+
+
+def target() -> Any:
+    return native().target()
+
+
+def compile_function(name: str, text: str) -> tuple[str, bytes]:
+    """The object for a function's text, and its digest: from the disk cache if it has been compiled before."""
+    level = 1 if name == "driver" else 2
+    key = hashlib.blake2b(f"{native().VERSION}\n{target().key}\nO{level}\n{text}".encode(), digest_size=16).hexdigest()
+    code = disk.load_object(key) if config.cache else None
+    if code is None:
+        code = native().compile_ir(text, target(), level)
+        if config.cache:
+            disk.store_object(key, code)
+    return hashlib.blake2b(code, digest_size=16).hexdigest(), code
+
+
+# --- looking inside --------------------------------------------------------------------------------------------------
+
+
+def stages(graph: Graph) -> Mapping[str, Any]:
+    """What the pipeline makes of a traced graph, stage by stage, for people to look at.
+
+    ``trace``, ``simplify`` and ``fuse`` are graphs; ``plan`` is the Program; ``assembly`` the fused units and their
+    nests; ``llvm`` and ``asm`` map function names to text (made when asked for).
+    """
+    simplified = optimised(graph)
+    assembly, program, _ = backend().build(
+        simplified, target(), lambda name, text: (name, b""), fused=config.fuse, nan_check=ambient().nan_check
+    )
+    groups = importlib.import_module("knetc.passes.groups")
+    return {
+        "trace": graph,
+        "simplify": simplified,
+        "fuse": groups.grouped(assembly.fusion, assembly.units),
+        "plan": program,
+        "assembly": assembly,
+        "llvm": lambda: dict(assembly.functions),
+        "asm": lambda: {name: native().assembly(text, target()) for name, text in assembly.functions.items()},
+    }
