@@ -13,16 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from knetc.ir import canonical
+from knetc.ir.ambient import ambient
+from knetc.ir.check import check
+from knetc.ir.node import Graph
 from knetc.passes.simplify import simplify
 from knetc.runtime import cache as disk
 from knetc.runtime.base.config import config
 from knetc.runtime.cpu.host import target_key
 from knetc.runtime.cpu.machine import Executable
-
-from knetc.ir import canonical
-from knetc.ir.ambient import ambient
-from knetc.ir.check import check
-from knetc.ir.node import Graph
 
 log = logging.getLogger("knetc")
 
