@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from knetc.runtime.base import dtypes
 
-from knetc.ir.build import graph_of, rebuild, trace_function
+from knetc.ir.build import graph_of, input_node, rebuild, trace_function
 from knetc.ir.canonical import digest, equal, lift_constants
 from knetc.ir.check import check
 from knetc.ir.interpret import interpret
@@ -25,6 +25,7 @@ from knetc.ir.types import TensorType
 from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node
 from knetc.ops.define import type_of
 from knetc.ops.identities import check_range, identity_variable, iota, stop_gradient
+from knetc.ops.losses import nll
 from knetc.passes.differentiate import gradients
 from knetc.passes.simplify import RULES, simplify
 
@@ -404,6 +405,21 @@ def test_random_graphs_keep_every_bit(graph: Graph, seed: int) -> None:
 
 
 @settings(max_examples=100)
+@given(random_graph(exact=True, floats_only=True))
+def test_gradients_of_random_graphs_stay_the_same(graph: Graph) -> None:
+    with recording(Recorder()):
+        loss = constant(0.0, dtypes.f64)
+        for node in [output for output in graph.outputs if output.dtype.kind == "f"]:
+            loss = loss + cast_node(op("sum", reshape_node(node, (node.type.size,)), axes=(0,)), dtypes.f64)
+        slopes = [dx for dx in gradients(loss, graph.inputs) if dx is not None]
+    backward = check(graph_of(graph.inputs, [loss, *slopes]), "grad")
+    simple = check(simplify(backward), "simplify")
+    values = random_values(graph)
+    for a, b in zip(interpret(backward, values), interpret(simple, values)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=100)
 @given(random_graph())
 def test_random_graphs_read_back_rebuild_and_lift(graph: Graph) -> None:
     check(graph)
@@ -415,3 +431,21 @@ def test_random_graphs_read_back_rebuild_and_lift(graph: Graph) -> None:
         np.testing.assert_array_equal(a, b)
     simple = simplify(graph)
     assert len(simplify(simple).nodes) <= len(simple.nodes)
+
+
+def test_loss_before_and_after(golden: Callable[[str, str], None]) -> None:
+    def f(x: Node, labels: Node) -> list[Node]:
+        loss = nll(x, labels)
+        return [loss, *[dx for dx in gradients(loss, [x]) if dx is not None]]
+
+    with recording(Recorder()) as builder:
+        x, labels = input_node(builder, 0, type_of("f32[64,10]")), input_node(builder, 1, type_of("i64[64]"))
+        builder.lines = (Line("model.py", 5),)
+        outputs = f(x, labels)
+    graph = check(graph_of([x, labels], outputs, input_names=["x", "labels"], output_names=["loss", "dx"]))
+    golden("simplify/nll_before.py.txt", to_text(graph))
+    golden("simplify/nll_after.py.txt", to_text(simplify(graph)))
+    generator = np.random.default_rng(0)
+    scores: np.ndarray = generator.normal(size=(64, 10)).astype(np.float32)
+    values = [scores, generator.integers(0, 10, 64)]
+    same_numbers(graph, simplify(graph), values, rtol=1e-5)

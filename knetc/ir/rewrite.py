@@ -69,6 +69,11 @@ class Pattern:
     def __invert__(self) -> Pattern:
         return operation("invert", self)
 
+    def fits(self, node: Node) -> bool:
+        """Whether a value has the operation that this asks for."""
+        op = "constant" if self.number is not None else self.op
+        return op in ("", node.op.name)
+
     def match(self, node: Node, found: dict[str, Node]) -> bool:
         """Whether a value looks like this; fills in the values of the names."""
         if self.name and found.setdefault(self.name, node) is not node:
@@ -109,8 +114,8 @@ class Rule:
 
     sentence: str
     """What is true, in one sentence."""
-    pattern: Pattern | Kind | None
-    """What the value looks like; a kind stands for all operations of that kind, None for all."""
+    pattern: Pattern | Kind
+    """What the value looks like; a kind stands for all operations of that kind."""
     result: Callable[..., Node | None]
     """The other value, of the same type, from the values named by the parameters; ``node`` is the value itself. None:
     the rule does not apply here after all."""
@@ -141,7 +146,7 @@ class Rewriter(Recorder):
     def __init__(self, rules: Sequence[Rule]) -> None:
         super().__init__()
         self.rules = rules
-        self.of_op: dict[str, tuple[Rule, ...]] = {}
+        self.by_names: dict[tuple[str, ...], tuple[Rule, ...]] = {}
         self.simplest: dict[Node, Node] = {}
         self.shared: set[Node] = set()
         self.depth = 0
@@ -160,7 +165,7 @@ class Rewriter(Recorder):
             return node
         self.depth += 1
         try:
-            for rule in self.rules_for(node.op):
+            for rule in self.rules_for(node):
                 result = rule.apply(node, self.shared)
                 if result is None:
                     continue
@@ -171,18 +176,20 @@ class Rewriter(Recorder):
         finally:
             self.depth -= 1
 
-    def rules_for(self, op: Op) -> tuple[Rule, ...]:
-        """The rules that an operation may match, in their order."""
-        rules = self.of_op.get(op.name)
+    def rules_for(self, node: Node) -> tuple[Rule, ...]:
+        """The rules that a value may match, in their order, by its operation and those of its first sources."""
+        key = (node.op.name, *[source.op.name for source in node.sources[:3]])
+        rules = self.by_names.get(key)
         if rules is None:
-            rules = self.of_op[op.name] = tuple(rule for rule in self.rules if _concerns(rule.pattern, op))
+            rules = self.by_names[key] = tuple(rule for rule in self.rules if _concerns(rule.pattern, node))
         return rules
 
 
-def _concerns(pattern: Pattern | Kind | None, op: Op) -> bool:
+def _concerns(pattern: Pattern | Kind, node: Node) -> bool:
+    """Whether the names of operations in a pattern fit, down to the sources."""
     if isinstance(pattern, Kind):
-        return op.kind is pattern
-    return pattern is None or pattern.op in ("", op.name)
+        return node.op.kind is pattern
+    return pattern.fits(node) and all(p.fits(source) for p, source in zip(pattern.sources or (), node.sources[:3]))
 
 
 def _rank(node: Node) -> tuple[bool, int]:
