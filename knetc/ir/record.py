@@ -66,6 +66,10 @@ class Recorder:
             node.lines = tuple(dict.fromkeys((*node.lines, *self.lines)))
         return node
 
+    def random_base(self, count: int) -> Node:
+        """An i64 scalar: the first of ``count`` places in the stream of random numbers that nothing else gets."""
+        raise NotImplementedError("random numbers cannot be drawn inside a pass")
+
     def note(self) -> tuple[Line, ...]:
         """The lines to write on a new node: a pass sets those of the node that it replaces."""
         return self.lines

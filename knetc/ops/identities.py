@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -71,8 +70,6 @@ VARIABLE = define.elementwise(
     samples=[define.case("f64[3,4]", number=0)],
 )
 
-_numbers = count()
-
 
 def stop_gradient(x: Operand) -> Any:
     """``x``, taken as a constant by differentiation.
@@ -83,10 +80,9 @@ def stop_gradient(x: Operand) -> Any:
     return wrap_like((x,), record(STOP_GRADIENT, (node,)))
 
 
-def identity_variable(x: Operand) -> Any:
-    """``x`` as a value of its own: never merged with another, so that a derivative can be taken with respect to it."""
-    [node] = to_nodes(x)
-    return wrap_like((x,), record(VARIABLE, (node,), {"number": next(_numbers)}))
+def identity_variable(x: Node, number: int) -> Node:
+    """``x`` as a value of its own, apart from those with other numbers: what a derivative is taken with respect to."""
+    return record(VARIABLE, (x,), {"number": number})
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
