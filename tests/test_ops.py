@@ -19,7 +19,7 @@ from knetc.ir.op import OPS, Kind, Op
 from knetc.ir.record import Recorder, recording
 
 _OPS = [op for op in OPS.values() if op.reference is not None and op.name not in ("group", "item")]
-_ELEMENTWISE = [op for op in _OPS if op.kind is Kind.ELEMENTWISE]
+_ELEMENTWISE = [op for op in _OPS if op.kind is Kind.ELEMENTWISE and op.name != "variable"]  # graphs drop variables
 
 
 @cache
