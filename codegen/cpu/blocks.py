@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from knetc.codegen.cpu.emitter import memory_type
+from knetc.codegen.cpu.frame import PLAIN
 from knetc.codegen.cpu.scope import State
 from knetc.codegen.cpu.walk import Walk
 from knetc.codegen.loopnest import Load, Reduce, Stage
@@ -81,7 +82,7 @@ class Blocks(Walk):
 
         full_across, full_lanes = frame.div(height, str(width)), frame.div(count, str(width))
         kind = f"<{width} x {memory_type(dtype)}>"
-        with frame.loop("0", full_across) as i, frame.loop("0", full_lanes) as j:
+        with frame.loop("0", full_across) as i, frame.loop("0", full_lanes, hints=PLAIN) as j:
             i, j = frame.mul(i, str(width)), frame.mul(j, str(width))
             rows = []
             for k in range(width):
@@ -97,7 +98,7 @@ class Blocks(Walk):
             done = frame.mul(full_lanes, str(width))
             from_ = e.fresh()
             e.line(f"{from_} = select i1 {whole}, i64 {done}, i64 0")
-            with frame.loop(from_, count) as j:
+            with frame.loop(from_, count, hints=PLAIN) as j:
                 pointer, place = at(j, i)
                 value = e.load(pointer, place, dtype)
                 e.store(value, array, frame.add(frame.mul(i, str(LANES)), j))

@@ -14,6 +14,10 @@ _SYMBOL = "k_SYMBOL"
 """Stands for the function's name until its text, and so its digest, is known."""
 
 
+PLAIN = ('!{!"llvm.loop.vectorize.enable", i1 false}', '!{!"llvm.loop.unroll.disable"}')
+"""Hints for loops of a few iterations: widening them would only make code."""
+
+
 class Frame:
     """The function ``void (ptr table, i64 lo, i64 hi, i32 thread)`` around an emitter.
 

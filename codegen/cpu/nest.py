@@ -8,11 +8,12 @@ states to combine. How the points are walked is chosen in ``plan``, the code for
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from knetc.codegen.cpu.axes import Loops, exchanged, simplified
 from knetc.codegen.cpu.blocks import Blocks
+from knetc.codegen.cpu.combine import combination
 from knetc.codegen.cpu.frame import Frame
 from knetc.codegen.cpu.native import Target, attributes_text
 from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
@@ -21,7 +22,7 @@ from knetc.codegen.cpu.stream import PIECE, Streams
 from knetc.codegen.cpu.stream import finish as finish_streams
 from knetc.codegen.cpu.walk import Lanes, Rows, Walk
 from knetc.codegen.kernel import Kernel
-from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
+from knetc.codegen.loopnest import LoopNest, Offset, Store
 from knetc.runtime.program import ALIGNMENT, Launch, Slot
 
 CHUNKS = 64
@@ -143,55 +144,7 @@ class _Lowering:
         for over in ("outer", "all"):
             same = [r for r in reductions if r.over == over]
             if same:
-                self._combine(loops, same, chunks, partials, function.sources)
-
-    def _combine(
-        self,
-        loops: Loops,
-        reductions: Sequence[Reduce],
-        chunks: int,
-        partials: Mapping[int, Sequence[Slot]],
-        sources: Mapping[int, Slot],
-    ) -> None:
-        """A nest that folds partial states, chunk after chunk, and stores the results."""
-        outer = loops.nest.inner if reductions[0].over == "outer" else ()
-        chunk = len(outer)
-        strides = {k: math.prod(axis.extent for axis in outer[k + 1 :]) for k in range(len(outer))}
-        each = math.prod(axis.extent for axis in outer)
-        arguments: list[Argument] = []
-        slots: dict[int, Slot] = {}
-        body: list[Statement] = []
-        after: list[Statement] = []
-        shift = len(loops.nest.outer)
-
-        def argument(slot: Slot, new: Argument) -> int:
-            slots[len(arguments)] = slot
-            arguments.append(new)
-            return len(arguments) - 1
-
-        number = 0
-        for reduce in reductions:
-            loaded: list[int] = []
-            for slot, dtype in zip(partials[id(reduce)], state_dtypes(reduce)):
-                source = argument(slot, Argument("partial", dtype, "input", chunks * each))
-                body.append(Load(number, source, Offset(axes={**strides, chunk: each})))
-                loaded.append(number)
-                number += 1
-            folded = tuple(range(number, number + len(loaded)))
-            number += len(loaded)
-            index = loaded[1] if len(loaded) > 1 else -1
-            body.append(Reduce(reduce.op, loaded[0], reduce.dtype, "inner", folded, index=index))
-            result = argument(sources[reduce.argument], loops.nest.arguments[reduce.argument])
-            axes = {axis - shift: stride for axis, stride in reduce.offset.axes.items() if axis >= shift}
-            after.append(Store(result, Offset(reduce.offset.base, axes), folded[-1]))
-        nest = LoopNest(
-            "combine",
-            outer,
-            (Axis("chunk", chunks),),
-            tuple(arguments),
-            (Stage("element", tuple(body)), Stage("row", tuple(after))),
-        )
-        self.nest(Loops(nest, chunk), slots)
+                self.nest(*combination(loops, same, chunks, partials, function.sources))
 
     def _scatter(self, loops: Loops, sources: Mapping[int, Slot]) -> None:
         """Additions to places that data name: in the order of the points, so on one thread, or split by columns."""

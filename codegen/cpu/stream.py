@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from knetc.codegen.cpu.emitter import memory_type
-from knetc.codegen.cpu.frame import Frame
+from knetc.codegen.cpu.frame import PLAIN, Frame
 from knetc.codegen.cpu.scope import Scope
 from knetc.codegen.loopnest import Statement, Store
 from knetc.runtime.base import dtypes
@@ -74,7 +74,7 @@ class Streams:
         bytes_ = e.value(f"and i64 {below.text}, {self.vector_bytes - 1}", dtypes.i64)
         head = frame.min(frame.div(bytes_.text, str(size)), count)
         vectors = frame.div(frame.sub(count, head), str(width))
-        with frame.loop("0", head) as k:
+        with frame.loop("0", head, hints=PLAIN) as k:
             e.store(e.load(source, k, dtype), target, k)
         with frame.loop("0", vectors) as k:
             place = frame.add(head, frame.mul(k, str(width)))
@@ -82,7 +82,7 @@ class Streams:
             e.line(f"{value} = load {kind}, ptr {e.address(source, place, dtype)}, align {size}")
             address = e.address(target, place, dtype)
             e.line(f"store {kind} {value}, ptr {address}, align {self.vector_bytes}, !nontemporal {frame.one()}")
-        with frame.loop(frame.add(head, frame.mul(vectors, str(width))), count) as k:
+        with frame.loop(frame.add(head, frame.mul(vectors, str(width))), count, hints=PLAIN) as k:
             e.store(e.load(source, k, dtype), target, k)
 
 

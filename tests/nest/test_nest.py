@@ -415,3 +415,8 @@ def test_threads_do_not_change_bits(build: Any, shape: tuple[int, int]) -> None:
         layernorm_backward(build, n, c).run(*arrays, *outs, pieces=pieces)
         seen.append([out.tobytes() for out in outs])
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_columns_of_any_number_share_the_combination(build: Any) -> None:
+    second = {tuple(lower(layernorm_backward(build, 300, c).nest, target()).functions)[1] for c in (50, 70, 1000)}
+    assert len(second) == 1
