@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
 
-import mpmath as mp
+import mpmath as mp  # type: ignore[import-untyped]
 
 mp.mp.dps = 50
 Function = Callable[[Any], Any]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from knetc.codegen.cpu import native
 from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar, declare
 from knetc.runtime.base import dtypes
 from knetc.runtime.cpu.host import cpu_flags
+from knetc.runtime.cpu.loader import Module
 
 LEVELS = tuple(
     level
@@ -21,22 +19,15 @@ LEVELS = tuple(
     if level != "avx2" or {"avx2", "fma"} <= cpu_flags()  # another processor has the other levels only
 )
 
-_counter = itertools.count()
 
-
-@cache
-def _jit() -> Any:
-    native.target("native")
-    return llvm.create_lljit_compiler(None, use_jit_link=True)
-
-
-def link(text: str, level: str, name: str = "kernel") -> tuple[Any, int]:
-    """The handle that keeps the compiled text alive, and the address of its function ``name``."""
+def link(text: str, level: str, pointers: int) -> Callable[..., None]:
+    """The text's function ``kernel``, which takes a count and so many pointers."""
     target = native.target(level)
     code = native.compile_ir(text + native.attributes_text(target), target)
-    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
-    library = builder.link(_jit(), f"library{next(_counter)}")
-    return library, library[name]
+    function: Callable[..., None] = Module([code]).function(
+        "kernel", None, ctypes.c_int64, *[ctypes.c_void_p] * pointers
+    )
+    return function
 
 
 class Elementwise:
@@ -60,8 +51,7 @@ class Elementwise:
         self.text = "\n".join([*declare([e]), head, *e.lines, "}", ""])
         self.dtype = result.dtype
         self.sources = sources
-        self._library, address = link(self.text, level)
-        self._function = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * (len(sources) + 1))(address)
+        self._function = link(self.text, level, len(sources) + 1)
 
     def __call__(self, *arrays: Any) -> np.ndarray:
         dense = [np.ascontiguousarray(a, dtype) for a, dtype in zip(arrays, self.sources, strict=True)]
@@ -90,10 +80,9 @@ def fold(kind: str, dtype: np.dtype, start: float, level: str) -> Callable[[np.n
     e.store(total, "%out", 0)
     e.line("ret void")
     head = "define void @kernel(i64 %n, ptr noalias %out, ptr noalias %a) #0 {"
-    library, address = link("\n".join([*declare([e]), head, *e.lines, "}", ""]), level)
-    function = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
+    function = link("\n".join([*declare([e]), head, *e.lines, "}", ""]), level, 2)
 
-    def run(array: np.ndarray, _keep: Any = library) -> Any:
+    def run(array: np.ndarray) -> Any:
         out = np.empty(1, dtype)
         function(array.size, out.ctypes.data, array.ctypes.data)
         return out[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import numpy as np
 from knetc.runtime.base import dtypes
 from scalar_kernels import Elementwise
@@ -14,7 +15,7 @@ from knetc.ops import vector_math
 mpmath.mp.dps = 40
 
 
-def _exactly(function: Callable[..., object]) -> Callable[[np.ndarray], np.ndarray]:
+def _exactly(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
     """An mpmath function on arrays; twice as many digits as float64 has, through two float64 parts."""
 
     def one(x: float) -> np.longdouble:
@@ -61,7 +62,8 @@ def samples(name: str, dtype: np.dtype, count: int) -> tuple[np.ndarray, ...]:
         if name not in ("sin", "cos", "tan"):
             return x
         mantissa, exponent = np.frexp(x)
-        return np.ldexp(mantissa, np.minimum(exponent, LARGEST_ANGLE_EXPONENT[dtype] - exponent % 8)).astype(dtype)
+        bounded = np.minimum(exponent, LARGEST_ANGLE_EXPONENT[dtype] - exponent % 8)
+        return np.asarray(np.ldexp(mantissa, bounded), dtype)
 
     if name == "pow":  # bases near 1 have large exponents without leaving the range
         x, y = abs(draw()), draw()
