@@ -23,7 +23,7 @@ from knetc.ir.interpret import interpret
 from knetc.ir.node import Graph, Line, Node
 from knetc.ir.op import OPS, Kind, Op, register
 from knetc.ir.printer import input_names, to_dot, to_json, to_text
-from knetc.ir.reader import from_text, type_from_text
+from knetc.ir.reader import MAX_CHARACTERS, from_text, type_from_text
 from knetc.ir.record import Recorder, record, recording
 from knetc.ir.types import TensorType
 from knetc.ops.apply import broadcast_node, cast_node, constant, record_sum, reshape_node
@@ -146,6 +146,19 @@ def test_refused_text(text: str, message: str) -> None:
         from_text(text)
 
 
+def test_refuses_endless_text() -> None:
+    with pytest.raises(GraphTextError, match="at most"):
+        from_text("#" * (MAX_CHARACTERS + 1))
+
+
+def test_a_number_whose_type_cannot_be_told_has_its_own_line() -> None:
+    def f(c: Node) -> Node:
+        return record(OPS["where"], (c, constant(1.5, dtypes.f32, (3,)), constant(0.0, dtypes.f32, (3,))))
+
+    graph = trace_function(f, TensorType(dtypes.boolean, (3,)))
+    assert "where(x0, t0, t1)" in to_text(graph) and equal(graph, from_text(to_text(graph)))
+
+
 def test_types_read_back() -> None:
     for type in (MATRIX, ROW, NUMBER, TensorType(dtypes.boolean, (0,))):
         assert type_from_text(str(type)) == type
@@ -207,6 +220,14 @@ def test_lifting_constants() -> None:
     assert first.inputs[1]["scalar"]
     x = np.arange(3, dtype=np.float32)
     np.testing.assert_array_equal(interpret(f(0.3), [x])[0], interpret(first, [x, *values])[0])
+
+
+def test_exponents_are_not_lifted() -> None:
+    def f(x: Node) -> Node:
+        return record(OPS["power"], (x, constant(2.5, dtypes.f32, (3,))))
+
+    graph = trace_function(f, ROW)
+    assert lift_constants(graph)[1] == [] and equal(lift_constants(graph)[0], graph)
 
 
 def test_rebuild_replaces_keeps_names_lines_and_updates() -> None:
