@@ -139,7 +139,7 @@ class _Fuser:
 
     def run(self) -> Fusion:
         for node in reversed(self.order.nodes):
-            if node.op.name == "input" or (is_inlined(node) and node not in self.must_store):
+            if node.op.name == "input" or (is_inlined(node) and not self.needs_memory(node)):
                 continue
             if node.op.kind in (Kind.LIBRARY, Kind.EFFECT) or node.op.name == "scatter_add":
                 self.place_special(node)
@@ -149,6 +149,12 @@ class _Fuser:
             self.join_siblings()
         units = list(dict.fromkeys(self.find(u) for u in self.units))
         return Fusion(self.order, units, self.aliases)
+
+    def needs_memory(self, node: Node) -> bool:
+        """Whether a constant or an index ramp must be written out after all."""
+        return node in self.must_store or any(
+            u.op.name == "gather" and u.sources[0] is node for u in self.order.users[node]
+        )
 
     def place_special(self, node: Node) -> None:
         unit: Unit | None = None
