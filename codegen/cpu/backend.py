@@ -56,6 +56,9 @@ _RANGE = """  %low = load i64, ptr %p1, align 8
   %span = sub i64 %high, %low
 """
 
+STREAMED = 1 << 25
+"""Results of so many bytes do not pass through the caches: what reads them next would not find them there."""
+
 _CHECK_GRAIN = 1 << 14
 
 
@@ -71,7 +74,8 @@ class CpuBackend:
         return self.target.key
 
     def nest(self, loops: LoopNest) -> Kernel:
-        return nest.lower(loops, self.target)
+        large = [k for k, a in enumerate(loops.arguments) if a.kind == "output" and a.size * a.dtype.itemsize >= STREAMED]
+        return nest.lower(loops, self.target, frozenset(large))
 
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
         spec = matmul.MatmulSpec(
