@@ -74,7 +74,9 @@ class CpuBackend:
         return self.target.key
 
     def nest(self, loops: LoopNest) -> Kernel:
-        large = [k for k, a in enumerate(loops.arguments) if a.kind == "output" and a.size * a.dtype.itemsize >= STREAMED]
+        large = [
+            k for k, a in enumerate(loops.arguments) if a.kind == "output" and a.size * a.dtype.itemsize >= STREAMED
+        ]
         return nest.lower(loops, self.target, frozenset(large))
 
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
