@@ -31,9 +31,13 @@ from knetc.passes.memory_order import MemoryOrder, separate_outputs
 class Backend(Protocol):
     """What a target must be able to do."""
 
-    key: str
-    keep_rows: bool
-    """Whether values may be kept in scratch rows between the stages of a nest."""
+    @property
+    def key(self) -> str:
+        """The target's name in ``Program.target``."""
+
+    @property
+    def keep_rows(self) -> bool:
+        """Whether values may be kept in scratch rows between the stages of a nest."""
 
     def nest(self, nest: LoopNest) -> Kernel: ...
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
@@ -336,9 +340,9 @@ def kernel_name(unit: Unit) -> str:
 def traffic(part: Part) -> tuple[int, int]:
     """Bytes that a step reads and writes, each element of each argument counted once."""
     read = written = 0
-    kinds = ["input"] * len(part.arguments)
+    kinds: list[str] = ["input"] * len(part.arguments)
     if part.nest is not None:
-        own = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
+        own: list[str] = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
         kinds = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
     elif part.name == "matmul":
         kinds = ["input", "input", "output"]

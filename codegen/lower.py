@@ -295,12 +295,12 @@ class _Lowering:
             kind = "update" if node in in_place else "output"
             self.argument(node, kind, node.dtype, node.type.size)
         stages = self._stages(targets)
-        axes = [Axis(f"i{a}", self.extents[a]) for a in (*self.outer, *self.inner)]
+        loops = [Axis(f"i{a}", self.extents[a]) for a in (*self.outer, *self.inner)]
         order = [k for k, a in enumerate(self.arguments) if a.kind != "scratch"]
         nest = LoopNest(
             self.name,
-            tuple(axes[: len(self.outer)]),
-            tuple(axes[len(self.outer) :]),
+            tuple(loops[: len(self.outer)]),
+            tuple(loops[len(self.outer) :]),
             tuple(self.arguments),
             tuple(stages),
             tuple(dict.fromkeys(line for n in self.domain.axes for line in n.lines)),

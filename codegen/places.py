@@ -112,7 +112,8 @@ def pad_places(node: Node, places: Places) -> tuple[Places, Conditions]:
 
 def concat_places(node: Node, places: Places) -> list[tuple[Places, Conditions]]:
     """For each source of a concatenation: where it is read, and when."""
-    axis, start, found = node["axis"], 0, []
+    axis, start = node["axis"], 0
+    found: list[tuple[Places, Conditions]] = []
     for source in node.sources:
         moved = places[axis].scaled(1, -start)
         extent = source.shape[axis]

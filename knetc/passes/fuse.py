@@ -306,8 +306,9 @@ class _Fuser:
         """Whether a value can be computed in a matmul's epilogue: element by element, nothing folded."""
         if axes is None or not is_plain(node):
             return False
-        full = set(axes) == unit.domain.all_axes
-        return full or (not why and (node.op.cost <= CHEAP or node.op.kind is Kind.MOVEMENT))
+        if set(axes) == unit.domain.all_axes:
+            return True
+        return not why and bool(node.op.cost <= CHEAP or node.op.kind is Kind.MOVEMENT)
 
     def join_all(self, node: Node, groups: dict[Unit, list[Link]], why: str) -> bool:
         """Merge all units that use ``node`` into one and compute it there."""

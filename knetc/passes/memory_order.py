@@ -23,7 +23,7 @@ def separate_outputs(graph: Graph) -> Graph:
         new: dict[Node, Node] = {}
         for node in graph.nodes:
             new[node] = copy_node(builder, node, tuple([new[s] for s in node.sources]))
-        outputs = []
+        outputs: list[Node] = []
         for old in graph.outputs:
             node = new[old]
             base = node
