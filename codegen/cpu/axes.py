@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,7 +116,7 @@ def simplified(loops: Loops) -> Loops:
     """
     keep = [a for a in range(len(loops.nest.axes)) if loops.extent(a) != 1 or a == loops.dynamic]
     loops = rebuild(loops, [a for a in loops.outer if a in keep], [a for a in loops.inner if a in keep])
-    loops = _flattened(loops)
+    loops = _flattened(_lifted(loops))
     every = [offset for statement in loops.statements for offset in offsets(statement)]
     outer: list[int] = []
     inner: list[int] = []
@@ -137,17 +137,72 @@ def simplified(loops: Loops) -> Loops:
     return rebuild(Loops(loops.nest, dynamic), outer, inner, extents)
 
 
-def _flattened(loops: Loops) -> Loops:
-    """A nest with one stage, elementwise, and no fold of rows or columns: its inner axes become outer ones."""
+def independent(loops: Loops, statements: Iterable[Statement], axes: Container[int], known: Iterable[int]) -> set[int]:
+    """The values among ``statements`` that are the same along ``axes`` and cost nothing to compute early.
+
+    ``known`` are values from before the statements that do not change along the axes.
+    """
+    found = set(known)
+
+    def steady(offset: Offset) -> bool:
+        return all(v in found for v in offset.indirect) and not any(s and a in axes for a, s in offset.axes.items())
+
+    for s in statements:
+        if isinstance(s, (Store, Reduce)):
+            continue
+        if isinstance(s, Load) and loops.nest.arguments[s.argument].kind not in ("input", "scalar"):
+            continue
+        if all(steady(offset) for offset in offsets(s)) and used_values(s) <= found:
+            found.add(s.result)
+    return found - set(known)
+
+
+def _lifted(loops: Loops) -> Loops:
+    """What element stages compute from the row alone, in row stages before them."""
+    if not loops.nest.inner:
+        return loops
+    stages: list[Stage] = []
+    known: set[int] = set()
+    for stage in loops.nest.stages:
+        if stage.level == "row":
+            known |= {r for s in stage.body for r in results(s)}
+            stages.append(stage)
+            continue
+        early = independent(loops, stage.body, loops.inner, known)
+        before = tuple(s for s in stage.body if not early.isdisjoint(results(s)))
+        if any(not isinstance(s, Constant) for s in before):
+            stages.append(Stage("row", before))
+            known |= early
+            stage = Stage("element", tuple(s for s in stage.body if early.isdisjoint(results(s))))
+        known |= {r for s in stage.body if isinstance(s, Reduce) for r in s.results}
+        stages.append(stage)
+    return replace(loops, nest=replace(loops.nest, stages=tuple(stages)))
+
+
+def _joined(loops: Loops) -> tuple[Statement, ...] | None:
+    """All statements of a nest that does nothing for whole rows but prepare values for its one element stage.
+
+    None for other nests, and where order or memory ties elements to their rows (folds of rows, sums into one place).
+    """
     stages = [stage for stage in loops.nest.stages if stage.body]
-    plain = len(stages) == 1 and not loops.reductions("inner", "outer")
-    if not plain or not loops.nest.inner or stages[0].level != "element":
+    levels = [stage.level for stage in stages]
+    if not loops.nest.inner or levels.count("element") != 1 or levels[-1] != "element":
+        return None
+    if loops.reductions("inner") or any(argument.kind == "scratch" for argument in loops.nest.arguments):
+        return None
+    if any(isinstance(s, (Store, Reduce)) for stage in stages[:-1] for s in stage.body):
+        return None
+    if any(isinstance(s, Store) and s.accumulate for s in stages[-1].body):
+        return None
+    return tuple(s for stage in stages for s in stage.body)
+
+
+def _flattened(loops: Loops) -> Loops:
+    """An elementwise nest: its inner axes become outer ones."""
+    body = _joined(loops)
+    if body is None or loops.reductions("outer"):
         return loops
-    if any(argument.kind == "scratch" for argument in loops.nest.arguments):
-        return loops
-    if any(isinstance(s, Store) and s.accumulate for s in loops.statements):
-        return loops
-    nest = replace(loops.nest, outer=loops.nest.axes, inner=(), stages=(Stage("row", stages[0].body),))
+    nest = replace(loops.nest, outer=loops.nest.axes, inner=(), stages=(Stage("row", body),))
     return Loops(nest, loops.dynamic)
 
 
@@ -157,17 +212,13 @@ def exchanged(loops: Loops) -> Loops | None:
     Column sums then need no partial states. Possible when nothing else ties the nest to its rows: no folds over inner
     axes or over all, no stores or values of whole rows. None where that is not so.
     """
-    stages = [stage for stage in loops.nest.stages if stage.body]
-    if len(stages) != 1 or stages[0].level != "element" or not loops.reductions("outer"):
-        return None
-    if loops.reductions("inner", "all") or any(a.kind == "scratch" for a in loops.nest.arguments):
-        return None
-    if any(isinstance(s, Store) and s.accumulate for s in loops.statements):
+    joined = _joined(loops)
+    if joined is None or not loops.reductions("outer") or loops.reductions("all"):
         return None
     body: list[Statement] = []
     after: list[Statement] = []
     number = 1 + max((r for s in loops.statements for r in results(s)), default=0)
-    for statement in stages[0].body:
+    for statement in joined:
         if isinstance(statement, Reduce):
             parts = len(statement.op.combine.identity(statement.dtype)) if statement.op.combine else 1
             folded = tuple(range(number, number + parts))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
-from knetc.codegen.cpu.axes import Loops, results, used_values, value_dtypes
+from knetc.codegen.cpu.axes import Loops, independent, results, used_values, value_dtypes
 from knetc.codegen.cpu.plan import Plan, ordered
 from knetc.codegen.cpu.scope import Cell, Scope, State, Total, identity
 from knetc.codegen.cpu.stream import PIECE, Streams
-from knetc.codegen.loopnest import Compute, Constant, Load, Offset, Reduce, Stage, Statement, Store
+from knetc.codegen.loopnest import Load, Offset, Reduce, Stage, Statement, Store
 
 BLOCK = 4096
 """Elements after which a sum begins anew; the sums of blocks are then added, so that errors stay small."""
@@ -59,17 +59,15 @@ class Walk:
     def hoist(self) -> None:
         """Compute what is the same at all points once: constants, scalar arguments, and what follows from them."""
         arguments = self.loops.nest.arguments
-        for s in self.loops.statements:
-            if isinstance(s, Load):
-                argument = arguments[s.argument]
-                fixed = not s.where and not s.offset.indirect and not any(s.offset.axes.values())
-                same = argument.kind == "scalar" or (argument.kind == "input" and fixed and argument.size > 0)
-            elif isinstance(s, Compute):
-                same = all(v in self.scope.values for v in s.operands)
-            else:
-                same = isinstance(s, Constant)
-            if same:
-                self.scope.emit([s], _no_fold)
+        # a load that every point makes is safe here if there is something to load
+        safe = [s for s in self.loops.statements if not isinstance(s, Load) or arguments[s.argument].size > 0]
+        self.prepare(independent(self.loops, safe, range(len(self.loops.nest.axes)), ()))
+
+    def prepare(self, values: Container[int]) -> None:
+        """Compute some values where the code stands; they are not computed again where they are used."""
+        self.scope.emit(
+            [s for s in self.loops.statements if not isinstance(s, (Store, Reduce)) and s.result in values], _no_fold
+        )
 
 
 def _no_fold(reduce: Reduce, state: State) -> None:
@@ -222,9 +220,9 @@ class Lanes(Walk):
         scope, frame = self.scope, self.scope.frame
         *slow, lane = self.plan.order
         groups = self._groups()
-        arrays = {value: frame.array(dtype, self.plan.tile) for value, dtype in self._saved(groups).items()}
+        steady = independent(self.loops, self.loops.statements, (lane, *self.loops.inner), scope.values)
+        arrays = {v: frame.array(dtype, self.plan.tile) for v, dtype in self._saved(groups, steady).items()}
         with frame.advance(low, high) as (point, by):
-            shared = dict(scope.values)
             count = frame.sub(high, point)
             first = point
             if slow:
@@ -237,12 +235,16 @@ class Lanes(Walk):
                 count = frame.min(count, str(self.plan.tile))
             by(count)
             tile = _Tile(self, lane, first, count, arrays)
+            before = dict(scope.values)
+            self.prepare(steady)
+            shared = dict(scope.values)
             for group in groups:
                 if self._is_loop(group[0]):
                     tile.elements(group[0])
                 else:
                     tile.rows(group)
                 scope.values = dict(shared)
+            scope.values = before
             scope.axes.clear()
 
     def _is_loop(self, stage: Stage) -> bool:
@@ -259,11 +261,11 @@ class Lanes(Walk):
                 groups.append([stage])
         return groups
 
-    def _saved(self, groups: list[list[Stage]]) -> dict[int, np.dtype]:
+    def _saved(self, groups: list[list[Stage]], steady: set[int]) -> dict[int, np.dtype]:
         """The values that need arrays: results of folds, and what later groups use."""
         types = value_dtypes(self.loops)
         saved: dict[int, np.dtype] = {}
-        defined: set[int] = set(self.scope.values)
+        defined = steady | self.scope.values.keys()
         for group in groups:
             body = [s for stage in group for s in stage.body]
             here = {r for s in body for r in results(s)}
