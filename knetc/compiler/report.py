@@ -1,0 +1,152 @@
+"""What the compiler made, as text for people, JSON for programs, and graphs for Graphviz.
+
+``knetc dump-ir`` and ``KNETC_DEBUG`` show the same.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from knetc.ir import printer
+from knetc.ir.node import Graph
+from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Step, to_json
+
+STAGES = ("trace", "grad", "simplify", "fuse", "plan", "llvm", "asm")
+"""What may be asked for, in the order in which it comes about."""
+
+FORMATS = {"text": "py", "json": "json", "dot": "dot"}
+"""The forms, and the endings of their files."""
+
+_LEVELS = {2: ("fuse", "plan"), 3: ("trace", "simplify"), 4: ("llvm",), 5: ("asm",)}
+
+
+def text_of(stage: str, value: Any) -> str:
+    """A stage as text: a graph as Python, a plan as a table, code as code."""
+    if isinstance(value, Graph):
+        return printer.to_text(value, stage)
+    if isinstance(value, Program):
+        return plan_text(value)
+    return "\n".join(f"; {name}\n{code}" for name, code in value.items())
+
+
+def json_of(value: Any) -> str:
+    """A stage as JSON."""
+    if isinstance(value, Graph):
+        value = printer.to_json(value)
+    elif isinstance(value, Program):
+        value = {**to_json(value), "peak_bytes": peak_bytes(value)}
+    return json.dumps(value, indent=1, default=str) + "\n"
+
+
+def shown(stage: str, value: Any, form: str) -> str:
+    """A stage in one of the ``FORMATS``; raises ValueError for code or a plan as a graph."""
+    if form == "json":
+        return json_of(value)
+    if form == "text":
+        return text_of(stage, value)
+    if not isinstance(value, Graph):
+        raise ValueError(f"--format dot draws graphs; stage {stage} has none (use text or json)")
+    return printer.to_dot(value)
+
+
+def size_text(count: int) -> str:
+    """Bytes as people read them.
+
+    >>> size_text(1536)
+    '1.5 KiB'
+    """
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def peak_bytes(program: Program) -> int:
+    """Memory that a run needs: inputs, outputs that do not take an input's memory, and the arena."""
+    return program.arena_bytes + sum(
+        spec.size_bytes
+        for spec in program.buffers
+        if spec.kind == "input" or (spec.kind == "output" and spec.update_of < 0)
+    )
+
+
+def plan_text(program: Program) -> str:
+    """A program as a table: memory first, then the kernels in order, with the reason why each one ends."""
+    names = buffer_names(program)
+    lines = [
+        f"# {program.target}: {len(program.steps)} kernels, arena {size_text(program.arena_bytes)}, "
+        f"peak {size_text(peak_bytes(program))} with inputs and outputs"
+    ]
+    for name, spec in zip(names, program.buffers):
+        place = f" at {spec.offset}" if spec.kind == "arena" else ""
+        update = f", takes the memory of {names[spec.update_of]}" if spec.update_of >= 0 else ""
+        lines.append(f"{name}: {_type(spec)}  # {spec.kind}{place}, {size_text(spec.size_bytes)}{update}")
+    lines += [f"s{k}: {dtype}  # scalar" for k, dtype in enumerate(program.scalars)]
+    for number, step in enumerate(program.steps):
+        lines += ["", *_step(number, step, names)]
+    for check in program.checks:
+        lines += ["", f"# check: {check.error}: {check.message}"]
+    return "\n".join(lines) + "\n"
+
+
+def buffer_names(program: Program) -> list[str]:
+    """Short names: ``in0``, ``out0``, ``t0``."""
+    counts = {"input": 0, "output": 0, "arena": 0}
+    names = []
+    for spec in program.buffers:
+        prefix = {"input": "in", "output": "out", "arena": "t"}[spec.kind]
+        names.append(f"{prefix}{counts[spec.kind]}")
+        counts[spec.kind] += 1
+    return names
+
+
+def _type(spec: BufferSpec) -> str:
+    return f"{spec.dtype}[{','.join(map(str, spec.shape))}]"
+
+
+def _step(number: int, step: Step, names: list[str]) -> list[str]:
+    def argument(ref: ArgumentRef) -> str:
+        return names[ref.index] if ref.kind == "buffer" else f"s{ref.index}"
+
+    head = f"kernel {number}: {step.name}({', '.join(map(argument, step.arguments))})"
+    lines = [
+        head,
+        f"    # reads {size_text(step.read_bytes)}, writes {size_text(step.written_bytes)}, "
+        f"{step.operations:,} operations"
+        + (f", workspace {size_text(step.workspace_bytes)}" if step.workspace_bytes else ""),
+    ]
+    if step.reason:
+        lines.append(f"    # {step.reason}")
+    if step.lines:
+        lines.append(f"    # {', '.join(step.lines)}")
+    return lines
+
+
+def kernels_text(program: Program) -> str:
+    """One line for each kernel."""
+    return "".join(
+        f"kernel {number}: {step.name}, {size_text(step.read_bytes + step.written_bytes)}, "
+        f"{step.operations:,} operations"
+        f"{', ' + ', '.join(step.lines[:3]) if step.lines else ''}\n"
+        for number, step in enumerate(program.steps)
+    )
+
+
+def tell(stages: Mapping[str, Any], level: int, milliseconds: float) -> None:
+    """Print to standard error what ``KNETC_DEBUG=level`` asks to see of a program that was compiled just now."""
+    program = stages["plan"]
+    parts = [f"knetc: compiled {len(program.steps)} kernels in {milliseconds:.0f} ms\n", kernels_text(program)]
+    for at, names in _LEVELS.items():
+        if level >= at:
+            parts += [f"--- {name}\n{text_of(name, opened(stages[name]))}" for name in names]
+    sys.stderr.write("".join(parts))
+
+
+def opened(value: Any) -> Any:
+    """A stage's value: code is made when it is asked for."""
+    return value() if callable(value) else value
