@@ -162,7 +162,7 @@ def with_gradients(function: Callable[..., Any], values: Sequence[Any]) -> Graph
         return tape.value, [tape.gradient(x) for x in tape.params or arguments]
 
     try:
-        return traced(differentiated, tuple(values))
+        return traced(differentiated, [tuple(values)])
     except KnetcError as error:
         raise UsageError(f"--stage grad needs a function with a scalar floating-point result: {error}") from None
 
