@@ -7,8 +7,8 @@ vector body and its scalar tail give the same bits.
 
 Special values are as in C's annex F: signed zeros, infinities, NaN and subnormal numbers, in and out. Errors are below
 2.3 ulp in float32 (most below 1.5) and below 4 ulp in float64 over the whole domain, as ``benchmarks/accuracy.py``
-measures them. The one limit:
-``sin``, ``cos`` and ``tan`` of magnitudes from 2**30 (float32) or 2**47 (float64) on are NaN rather than wrong.
+measures them. There is one limit: ``sin``, ``cos`` and ``tan`` of magnitudes from 2**30 (float32) or 2**47 (float64)
+on are NaN rather than wrong.
 
 >>> from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
 >>> exp(LlvmEmitter(), Scalar("%x", dtypes.f32)).dtype
@@ -106,13 +106,9 @@ def _half_expm1(x: Number) -> Number:
     return result + result
 
 
-def _tiny(x: Number) -> Number:
-    """Whether ``x`` is so near 0 that an odd function with slope 1 is x itself: keeps -0 and subnormal numbers."""
-    return abs(x) < 2.0 ** -(x.format.mantissa_bits // 2 + 3)
-
-
 def _expm1(x: Number) -> Number:
     half = _half_expm1(x)
+    # a number this small is its own result, with its sign and, if it is subnormal, all its bits
     return select(abs(x) < 2.0 ** -(x.format.mantissa_bits + 2), x, half + half)
 
 
@@ -132,7 +128,8 @@ def _tanh(x: Number) -> Number:
 def _sinh(x: Number) -> Number:
     half = _half_expm1(abs(x))
     bounded = half.at_most(2.0**60)  # from where on the quotient is 1/2
-    return select(_tiny(x), x, (half + bounded / (bounded + bounded + 1.0)).copysign(x))
+    result = (half + bounded / (bounded + bounded + 1.0)).copysign(x)
+    return select(abs(x) < 2.0 ** -(x.format.mantissa_bits // 2 + 3), x, result)
 
 
 def _cosh(x: Number) -> Number:
