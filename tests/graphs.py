@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import ShapeError
 
 from knetc.ir.build import graph_of, input_node
 from knetc.ir.node import Graph, Node
@@ -33,28 +35,39 @@ REDUCTIONS = ("sum", "max", "min", "prod", "argmax")
 CONSTANTS = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 4.0, 0.3)
 MAX_SIZE = 512
 
-extents = st.sampled_from((1, 1, 2, 3, 4, 5))
-shapes = st.lists(extents, max_size=3).map(tuple)
+shapes = st.lists(st.sampled_from((1, 1, 2, 3, 4, 5)), max_size=3).map(tuple)
+shapes_or_empty = st.lists(st.sampled_from((1, 1, 2, 3, 4, 5, 0)), max_size=3).map(tuple)
 
 
 @st.composite
-def random_graph(draw: Draw, *, max_nodes: int = 14, floats_only: bool = False, exact: bool = False) -> Graph:
+def random_graph(
+    draw: Draw, *, max_nodes: int = 14, floats_only: bool = False, exact: bool = False, empty: bool = False
+) -> Graph:
     """A graph of one to three inputs over small shapes, with elementwise operations of all dtypes, reductions,
     movements, gathers and matrix products.
 
     ``floats_only`` starts from f32 and f64 inputs only; ``exact`` leaves out the operations whose result depends on
-    the order or the precision in which it is computed: with it, passes must keep every bit.
+    the order or the precision in which it is computed: with it, passes must keep every bit. ``empty`` allows arrays
+    without elements.
     """
     with recording(Recorder()) as builder:
         kinds = (dtypes.f32, dtypes.f64) if floats_only else DTYPES
-        types = draw(st.lists(st.builds(TensorType, st.sampled_from(kinds), shapes), min_size=1, max_size=3))
+        types = draw(
+            st.lists(
+                st.builds(TensorType, st.sampled_from(kinds), shapes_or_empty if empty else shapes),
+                min_size=1,
+                max_size=3,
+            )
+        )
         inputs = [input_node(builder, index, type) for index, type in enumerate(types)]
         values = list(inputs)
         for _ in range(draw(st.integers(1, max_nodes))):
             step = draw(st.sampled_from(EXACT_STEPS if exact else STEPS))
-            new = step(draw, draw(st.sampled_from(values)), values)
-            if new is not None and new.type.size <= MAX_SIZE:
-                values.append(new)
+            x = draw(st.sampled_from(values))
+            with suppress(ShapeError):  # the largest of no elements, for one
+                new = step(draw, x, values)
+                if new is not None and new.type.size <= MAX_SIZE:
+                    values.append(new)
         outputs = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
     return graph_of(inputs, [values[-1], *outputs])
 
@@ -156,6 +169,8 @@ def _insert(draw: Draw, x: Node, values: list[Node]) -> Node:
 
 
 def _reshape(draw: Draw, x: Node, values: list[Node]) -> Node:
+    if not x.type.size:
+        return reshape_node(x, (0, 3))
     rows = draw(st.sampled_from([d for d in range(1, x.type.size + 1) if x.type.size % d == 0]))
     return reshape_node(x, draw(st.sampled_from([(x.type.size,), (rows, x.type.size // rows)])))
 
@@ -170,8 +185,8 @@ def _cut(draw: Draw, x: Node, values: list[Node]) -> Node | None:
     axis = draw(st.integers(0, x.ndim - 1))
     if draw(st.booleans()):
         return flip_node(x, (axis,))
-    start = draw(st.integers(0, x.shape[axis] - 1))
-    return cut_node(x, axis, start, draw(st.integers(start + 1, x.shape[axis])))
+    start = draw(st.integers(0, max(x.shape[axis] - 1, 0)))
+    return cut_node(x, axis, start, draw(st.integers(min(start + 1, x.shape[axis]), x.shape[axis])))
 
 
 def _pad(draw: Draw, x: Node, values: list[Node]) -> Node:
@@ -186,7 +201,7 @@ def _concat(draw: Draw, x: Node, values: list[Node]) -> Node | None:
 
 
 def _gather(draw: Draw, x: Node, values: list[Node]) -> Node | None:
-    if not x.ndim:
+    if not x.ndim or not x.shape[0]:
         return None
     indices = iota(dtypes.i64, (draw(st.integers(1, 3)),), 0)
     last = constant(x.shape[0] - 1, dtypes.i64, indices.shape)

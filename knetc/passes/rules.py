@@ -18,6 +18,7 @@ from knetc.ir.record import record
 from knetc.ir.rewrite import Pattern, Rule, constant_named, operation, variable
 from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node
 from knetc.ops.arithmetic import multiply
+from knetc.ops.movement import permute_node
 from knetc.runtime.base import dtypes
 
 a, b, x, y, z = (variable(name) for name in "abxyz")
@@ -59,9 +60,25 @@ def _times(node: Node, count: int) -> Node:
     return multiply(node, like(node, count)) if count != 1 else node
 
 
+def _nothing(node: Node) -> Node | None:
+    return like(node, 0) if not node.type.size and node.sources and node.op.kind not in _KEPT_EMPTY else None
+
+
+_KEPT_EMPTY = (Kind.EFFECT, Kind.GROUP)
+
 FOLDING = [
+    Rule("A value without elements needs no computing.", Pattern(), _nothing),
     Rule("An elementwise operation on constants is a constant.", Kind.ELEMENTWISE, _fold),
     Rule("The sum of equal constants is a multiple of them.", operation("sum", x), _fold_sum),
+    Rule("The sum of nothing is zero.", operation("sum", x), lambda node, x: None if x.type.size else like(node, 0)),
+    Rule(
+        "The product of nothing is one.", operation("prod", x), lambda node, x: None if x.type.size else like(node, 1)
+    ),
+    Rule(
+        "A matrix product over no elements is zero.",
+        operation("matmul", x, y),
+        lambda node, x: None if x.type.size else like(node, 0),
+    ),
 ]
 
 # --- arithmetic ------------------------------------------------------------------------------------------------------
@@ -234,7 +251,9 @@ def _fold_single(node: Node, x: Node) -> Node | None:
 
 
 def _fold_reshaped(node: Node, x: Node, y: Node) -> Node | None:
-    """``y`` is ``x`` with axes of extent 1 put in or taken out."""
+    """``y`` is ``x`` with axes of extent 1 put in or taken out, or all of it is folded."""
+    if node.type.size == 1 and x.ndim:
+        return reshape_node(record(node.op, (x,), {"axes": tuple(range(x.ndim))}), node.shape)
     wide_x = [k for k, n in enumerate(x.shape) if n != 1]
     wide_y = [k for k, n in enumerate(y.shape) if n != 1]
     if [x.shape[k] for k in wide_x] != [y.shape[k] for k in wide_y]:
@@ -243,12 +262,25 @@ def _fold_reshaped(node: Node, x: Node, y: Node) -> Node | None:
     return reshape_node(record(node.op, (x,), {"axes": axes}), node.shape) if axes else None
 
 
+def _fold_permuted(node: Node, x: Node, y: Node) -> Node:
+    """The axes that stay are put in their order afterwards, where there is less to move."""
+    axes = tuple(sorted(y["axes"][k] for k in node["axes"]))
+    folded = record(node.op, (x,), {"axes": axes})
+    left = [k for k in range(x.ndim) if k not in axes]
+    return permute_node(folded, tuple(left.index(k) for k in y["axes"] if k not in axes))
+
+
 def _folding_rules(fold: str) -> list[Rule]:
     """The rules about one of the reductions that may take elements in any order."""
     repeated = "a multiple" if fold == "sum" else "the element itself"
     rules = [
         Rule(f"The {fold} of one element is that element.", operation(fold, x), lambda node, x: _fold_single(node, x)),
-        Rule(f"A {fold} does not see axes of extent 1.", after(fold, "reshape"), _fold_reshaped),
+        Rule(
+            f"A {fold} sees no axes of extent 1, and no shape where it folds all.",
+            after(fold, "reshape"),
+            _fold_reshaped,
+        ),
+        Rule(f"A {fold} of permuted axes folds them where they are.", after(fold, "permute"), _fold_permuted),
         Rule(f"The {fold} of a {fold} is one {fold}.", after(fold, fold), _fold_fold, alone="y"),
     ]
     if fold != "prod":
