@@ -83,7 +83,7 @@ def lower_matmul(spec: MatmulSpec, target: Target) -> Kernel:
     a = Operand(Slot("argument", int(exchanged)), spec.a_offset, *_parts(spec.a_strides))
     b = Operand(Slot("argument", int(not exchanged)), spec.b_offset, *_parts(spec.b_strides))
     columns = Panels(spec.n, tile.vectors, tile.lanes)
-    plan = cut(batches, spec.m, spec.k, columns, tile, size)
+    plan = cut(batches, spec.m, spec.k, columns, tile, size, spec.epilogue is not None)
 
     numbers = columns.numbers() | plan.numbers() | {"m": spec.m, "k": spec.k, "k_end": max(spec.k, 1)}
     numbers |= by_axis("main.extent", spec.batch)

@@ -41,6 +41,9 @@ def tile_for(target: Target, dtype: np.dtype) -> Tile:
     return Tile(6 if target.vector_bytes == 32 else 4, 2, lanes, masked=False)
 
 
+AHEAD = 16
+"""How many rows of B ahead of their use are fetched from the second-level cache."""
+
 TILE_ARGUMENTS = (
     "ptr noalias %a, i64 %a_row, i64 %a_k, ptr noalias %b, i64 %b_k, ptr noalias %c, i64 %c_row, "
     "i64 %count, i1 %first, i64 %last, i64 %valid"
@@ -62,14 +65,9 @@ def tile_function(name: str, rows: int, vectors: int, tile: Tile, dtype: np.dtyp
     row_numbers = ["0", *(code.smaller(str(r), "%last") for r in range(1, rows))]
     a_rows = [code.at("%a", "0" if r == "0" else code.times(r, "%a_row")) for r in row_numbers]
     c_rows = [code.at("%c", "0" if r == "0" else code.times(r, "%c_row")) for r in row_numbers]
-    code.line("br i1 %first, label %fresh, label %resume")
-    code.label("resume")
-    old = {(r, v): unit.load(code, code.at(c_rows[r], str(v * width)), masks[v]) for r, v in grid}
-    code.line("br label %fresh")
-    code.label("fresh")
-    start = {
-        place: code.name(f"phi {unit.vector} [ zeroinitializer, %entry ], [ {old[place]}, %resume ]") for place in grid
-    }
+    code.line(f"%ahead = mul nsw i64 %b_k, {AHEAD}")
+    for r, v in grid:  # the result's lines come while the products are summed
+        code.line(f"call void @llvm.prefetch.p0(ptr {code.at(c_rows[r], str(v * width))}, i32 1, i32 3, i32 1)")
     code.line(f"br i1 {code.test('sgt', '%count', '0')}, label %loop, label %write")
     code.label("loop")
     body = Code()
@@ -82,21 +80,35 @@ def tile_function(name: str, rows: int, vectors: int, tile: Tile, dtype: np.dtyp
         for v in range(vectors):
             sums[r, v] = unit.multiply_add(body, factor, b_vectors[v], f"%s{r}_{v}")
     for r, v in grid:
-        code.line(f"%s{r}_{v} = phi {unit.vector} [ {start[r, v]}, %fresh ], [ {sums[r, v]}, %loop ]")
-    code.line(f"{k} = phi i64 [ %count, %fresh ], [ %k_next, %loop ]")
-    code.line(f"{a_offset} = phi i64 [ 0, %fresh ], [ %a_next, %loop ]")
-    code.line(f"{b_pointer} = phi ptr [ %b, %fresh ], [ %b_next, %loop ]")
+        code.line(f"%s{r}_{v} = phi {unit.vector} [ zeroinitializer, %entry ], [ {sums[r, v]}, %loop ]")
+    code.line(f"{k} = phi i64 [ %count, %entry ], [ %k_next, %loop ]")
+    code.line(f"{a_offset} = phi i64 [ 0, %entry ], [ %a_next, %loop ]")
+    code.line(f"{b_pointer} = phi ptr [ %b, %entry ], [ %b_next, %loop ]")
     code.lines += body.lines
+    ahead = code.at(b_pointer, "%ahead")
+    for v in range(vectors):
+        code.line(f"call void @llvm.prefetch.p0(ptr {code.at(ahead, str(v * width))}, i32 0, i32 3, i32 1)")
     code.line(f"%a_next = add i64 {a_offset}, %a_k")
     code.line(f"%b_next = getelementptr i8, ptr {b_pointer}, i64 %b_k")
     code.line(f"%k_next = add nsw i64 {k}, -1")
     code.line(f"br i1 {code.test('sgt', '%k_next', '0')}, label %loop, label %write, !llvm.loop !0")
     code.label("write")
     result = {
-        (r, v): code.name(f"phi {unit.vector} [ {start[r, v]}, %fresh ], [ {sums[r, v]}, %loop ]") for r, v in grid
+        (r, v): code.name(f"phi {unit.vector} [ zeroinitializer, %entry ], [ {sums[r, v]}, %loop ]") for r, v in grid
     }
+    code.line("br i1 %first, label %store, label %add")
+    code.label("add")
+    total = {
+        (r, v): unit.add(code, result[r, v], unit.load(code, code.at(c_rows[r], str(v * width)), masks[v]))
+        for r, v in grid
+    }
+    code.line("br label %store")
+    code.label("store")
     for r, v in grid:
-        unit.store(code, result[r, v], code.at(c_rows[r], str(v * width)), masks[v])
+        value = code.name(f"phi {unit.vector} [ {result[r, v]}, %write ], [ {total[r, v]}, %add ]")
+        total[r, v] = value
+    for r, v in grid:
+        unit.store(code, total[r, v], code.at(c_rows[r], str(v * width)), masks[v])
     code.line("ret void")
     lines = "\n".join(code.lines)
     return f"define internal void @{name}({TILE_ARGUMENTS}) noinline #0 {{\n{lines}\n}}\n"

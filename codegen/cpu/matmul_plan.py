@@ -15,7 +15,7 @@ from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, Tile, pack_f
 from knetc.codegen.cpu.matmul_pack import packing
 from knetc.runtime.program import ALIGNMENT, Slot
 
-PIECE = 256
+PIECE = 512
 """Most of K that one pass over a block takes: a panel of B of this depth stays in the nearer caches."""
 
 BLOCK_ROWS, BLOCK_PANELS = 64, 4
@@ -155,8 +155,11 @@ class Cut:
         }  # fmt: skip
 
 
-def cut(batches: int, m: int, k: int, panels: Panels, tile: Tile, size: int) -> Cut:
-    """Choose the blocks: large ones reuse more of what is in cache, small ones keep all threads busy."""
+def cut(batches: int, m: int, k: int, panels: Panels, tile: Tile, size: int, buffered: bool) -> Cut:
+    """Choose the blocks: large ones reuse more of what is in cache, small ones keep all threads busy.
+
+    ``buffered``: the sums of a block wait in a buffer until K is done.
+    """
     pieces = max(1, -(-k // PIECE))
     depth, height = max(k, 1), -(-m // tile.rows)
     width = tile.vectors * tile.lanes
@@ -174,10 +177,9 @@ def cut(batches: int, m: int, k: int, panels: Panels, tile: Tile, size: int) -> 
         (rows, columns)
         for rows in range(1, min(height, BLOCK_ROWS // tile.rows) + 1)
         for columns in range(1, min(panels.count, BLOCK_PANELS) + 1)
+        if not buffered or pieces == 1 or rows * tile.rows * columns * width * size <= BUFFER_BYTES
     ]
     rows, columns = min(candidates, key=lambda c: (cost(*c), -c[0] * c[1]))
-    if rows * tile.rows * columns * width * size > BUFFER_BYTES:
-        raise AssertionError("a block of sums must fit its buffer")
     piece = max(1, -(-k // pieces))
     return Cut(rows * tile.rows, columns, -(-height // rows), -(-panels.count // columns), piece)
 

@@ -26,6 +26,7 @@ class VectorType:
             f"declare {vector} @llvm.fma.{self.suffix}({vector}, {vector}, {vector})",
             f"declare {vector} @llvm.masked.load.{self.suffix}.p0(ptr, {mask}, {vector})",
             f"declare void @llvm.masked.store.{self.suffix}.p0({vector}, ptr, {mask})",
+            "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         ][0 if self.is_float else 1 :]
 
     def multiply_add(self, code: Code, a: str, b: str, c: str) -> str:
@@ -33,6 +34,9 @@ class VectorType:
             args = ", ".join(f"{self.vector} {x}" for x in (a, b, c))
             return code.name(f"call {self.vector} @llvm.fma.{self.suffix}({args})")
         return code.name(f"add {self.vector} {c}, {code.name(f'mul {self.vector} {a}, {b}')}")
+
+    def add(self, code: Code, a: str, b: str) -> str:
+        return code.name(f"{'fadd' if self.is_float else 'add'} {self.vector} {a}, {b}")
 
     def load(self, code: Code, pointer: str, mask: str = "") -> str:
         if not mask:
