@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar, memory_type
 from knetc.runtime.base import dtypes
+
+KERNEL_ARGUMENTS = "ptr %table, i64 %lo, i64 %hi, i32 %thread"
 
 _SYMBOL = "k_SYMBOL"
 """Stands for the function's name until its text, and so its digest, is known."""
@@ -113,19 +115,21 @@ class Frame:
         self.emitter.line(f"br i1 {condition}, label %{then}, label %{otherwise}")
 
     @contextmanager
-    def loop(self, low: str, high: str, parallel: bool = False, hints: tuple[str, ...] = ()) -> Iterator[str]:
-        """``for index in range(low, high)``; gives the index.
+    def loop(
+        self, low: str, high: str, parallel: bool = False, hints: tuple[str, ...] = (), step: str = "1"
+    ) -> Iterator[str]:
+        """``for index in range(low, high, step)``; gives the index.
 
         ``parallel`` states that no iteration reads what another one writes. All loads and stores in the body then
         belong to the loop's access group, so that LLVM widens it without asking whether arrays overlap.
         """
         e = self.emitter
         head, body, next_, done = (self.label() for _ in range(4))
-        index, step = e.fresh(), e.fresh()
+        index, following = e.fresh(), e.fresh()
         before = self.block
         self.jump(head)
         self.begin(head)
-        e.line(f"{index} = phi i64 [ {low}, %{before} ], [ {step}, %{next_} ]")
+        e.line(f"{index} = phi i64 [ {low}, %{before} ], [ {following}, %{next_} ]")
         more = e.value(f"icmp slt i64 {index}, {high}", dtypes.boolean).text
         self.branch(more, body, done)
         self.begin(body)
@@ -138,12 +142,10 @@ class Frame:
         e.access = access
         self.jump(next_)
         self.begin(next_)
-        e.line(f"{step} = add nuw nsw i64 {index}, 1")
+        e.line(f"{following} = add nuw nsw i64 {index}, {step}")
         suffix = ""
         if properties:
-            name = f"!{len(self._metadata) + 1}"
-            self._metadata.append(f"{name} = distinct !{{{', '.join([name, *properties])}}}")
-            suffix = f", !llvm.loop {name}"
+            suffix = f", !llvm.loop {self.loop_metadata(properties)}"
         e.line(f"br label %{head}{suffix}")
         self.begin(done)
 
@@ -174,6 +176,11 @@ class Frame:
             self._one = self.metadata("!{i32 1}")
         return self._one
 
+    def loop_metadata(self, properties: Sequence[str]) -> str:
+        """A loop's metadata node, which names itself, by its name."""
+        name = f"!{len(self._metadata) + 1}"
+        return self.metadata(f"distinct !{{{', '.join([name, *properties])}}}")
+
     def metadata(self, text: str) -> str:
         """A numbered metadata node, by its name."""
         self._metadata.append(f"!{len(self._metadata) + 1} = {text}")
@@ -181,10 +188,14 @@ class Frame:
 
     # --- the text ----------------------------------------------------------------------------------------------------
 
-    def finish(self, attributes: str) -> tuple[str, str]:
-        """The function's symbol, which is a digest of its text, and its text."""
+    def finish(self, attributes: str, arguments: str = KERNEL_ARGUMENTS, level: int = 2) -> tuple[str, str]:
+        """The function's symbol, which is a digest of its text, and its text.
+
+        ``arguments`` are those of functions that kernels call; ``level`` is what optimisation it needs.
+        """
         lines = [
-            f"define void @{_SYMBOL}(ptr %table, i64 %lo, i64 %hi, i32 %thread) #0 {{",
+            *([f"; level {level}"] if level < 2 else []),
+            f"define void @{_SYMBOL}({arguments}) #0 {{",
             "entry:",
             *self._entry,
             "  br label %start",

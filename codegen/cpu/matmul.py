@@ -7,16 +7,15 @@ number of threads, and every element is summed in the order of k, so results do 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
-from knetc.codegen.cpu.matmul_epilogue import Access, Epilogue, access
+from knetc.codegen.cpu.matmul_epilogue import Epilogue
 from knetc.codegen.cpu.matmul_kernel import Function, Tile, main_function, tile_for
-from knetc.codegen.cpu.matmul_plan import Operand, Packing, Panels, by_axis, cut, place_numbers, values
-from knetc.codegen.cpu.native import Target, attributes_text
+from knetc.codegen.cpu.matmul_plan import Operand, Packing, Panels, by_axis, cut, values
+from knetc.codegen.cpu.native import Target
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Stage, Store
 from knetc.runtime.base.errors import CompileError
@@ -68,7 +67,7 @@ class MatmulSpec:
 def lower_matmul(spec: MatmulSpec, target: Target) -> Kernel:
     """Kernels for a matrix product: f32, f64, i32 and i64, any extents (0 too) and strides.
 
-    Raises CompileError for other dtypes, and for epilogues with more than one stage or with indirect places.
+    Raises CompileError for other dtypes, and for epilogues that fold.
     """
     _check(spec)
     if not prod(spec.batch) * spec.m * spec.n:
@@ -110,19 +109,18 @@ def lower_matmul(spec: MatmulSpec, target: Target) -> Kernel:
     else:
         numbers |= {"a.offset": a.offset * size, "a.row": a.row * size, "a.k": a.column * size, "a.step": a.row * size}
         numbers |= by_axis("a.batch", [stride * size for stride in a.batch])
-    places = _places(spec)
     epilogue = None
     if spec.epilogue is None:
         *c_batch, c_row, _ = spec.c_strides
         numbers |= {"c.offset": spec.c_offset * size, "c.row": c_row * size}
         numbers |= by_axis("c.batch", [stride * size for stride in c_batch])
     else:
-        epilogue = Epilogue(spec.epilogue, places, spec.dtype)
+        epilogue = Epilogue(spec.epilogue, spec.dtype)
         # where K is one piece each tile is finished at once, and all use the same few lines of the buffer
         reused = plan.piece >= spec.k
         row = (1 if reused else plan.block_panels) * tile.vectors * width
         numbers |= {"c.row": row, "buffer.row": 0 if reused else row, "buffer.vector": 0 if reused else width}
-        numbers |= place_numbers(places)
+        numbers |= epilogue.numbers()
         slots |= {f"argument{i}": Slot("argument", i + 1) for i in range(1, len(spec.epilogue.arguments))}
     slots |= values(numbers)
 
@@ -130,11 +128,11 @@ def lower_matmul(spec: MatmulSpec, target: Target) -> Kernel:
     launches = []
     for packed in packings:
         grain = max(1, PACK_TASK * packed.count // (packed.total_bytes // size))
-        launches.append(_launch(packed.function(), packed.slots(), packed.count, grain, target, functions))
-    main = main_function(spec.dtype, tile, _tiles(spec.m, columns, tile), len(spec.batch), epilogue)
+        launches.append(_launch(packed.function(target), packed.slots(), packed.count, grain, functions))
+    main = main_function(spec.dtype, tile, _tiles(spec.m, columns, tile), len(spec.batch), epilogue, target)
     count = batches * plan.row_blocks * plan.column_blocks
     grain = max(1, TASK * count // max(1, spec.multiplications))
-    launches.append(_launch(main, slots, count, grain, target, functions))
+    launches.append(_launch(main, slots, count, grain, functions))
     notes = (
         f"tile {tile.rows}x{tile.vectors * tile.lanes}, blocks of {plan.block_rows} rows and {plan.block_panels} "
         f"panels, K pieces of {plan.piece}, packed: {', '.join(p.how for p in packings) or 'nothing'}",
@@ -172,19 +170,6 @@ def _tiles(m: int, columns: Panels, tile: Tile) -> tuple[tuple[int, int], ...]:
 def _check(spec: MatmulSpec) -> None:
     if spec.dtype.name not in _DTYPES:
         raise CompileError(f"matmul of {spec.dtype}: the CPU multiplies {', '.join(_DTYPES)}; convert the operands")
-    if spec.epilogue is not None and (len(spec.epilogue.stages) != 1 or spec.epilogue.stages[0].level != "element"):
-        raise CompileError("an epilogue of a matrix product has one element stage and no other")
-
-
-def _places(spec: MatmulSpec) -> dict[int, Access]:
-    """Where the epilogue's statements go, by their numbers; loads of the product are left out."""
-    if spec.epilogue is None:
-        return {}
-    return {
-        number: access(statement, len(spec.batch))
-        for number, statement in enumerate(spec.epilogue.stages[0].body)
-        if isinstance(statement, Load | Store) and not (isinstance(statement, Load) and statement.argument == 0)
-    }
 
 
 def _identity(spec: MatmulSpec) -> LoopNest:
@@ -214,11 +199,7 @@ def _exchanged(spec: MatmulSpec) -> MatmulSpec:
     )  # fmt: skip
 
 
-def _launch(
-    function: Function, slots: Mapping[str, Slot], count: int, grain: int, target: Target, functions: dict[str, str]
-) -> Launch:
-    """The launch of a function, which is added to ``functions`` under the digest of its text."""
-    text = function.text + attributes_text(target)
-    symbol = "k_" + hashlib.sha256(text.encode()).hexdigest()[:24]
-    functions[symbol] = text.replace("@KERNEL", f"@{symbol}")
-    return Launch(symbol, count, grain, tuple(slots[name] for name in function.slots))
+def _launch(function: Function, slots: Mapping[str, Slot], count: int, grain: int, functions: dict[str, str]) -> Launch:
+    """The launch of a function, whose texts are added to ``functions``."""
+    functions |= function.texts
+    return Launch(function.symbol, count, grain, tuple(slots[name] for name in function.slots))

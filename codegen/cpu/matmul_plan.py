@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from knetc.codegen.cpu.matmul_epilogue import Access
 from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, Tile, pack_function
 from knetc.codegen.cpu.matmul_pack import packing
+from knetc.codegen.cpu.native import Target
 from knetc.runtime.program import ALIGNMENT, Slot
 
 PIECE = 512
@@ -123,9 +123,9 @@ class Packing:
             step *= extent
         return tuple(reversed(strides))
 
-    def function(self) -> Function:
+    def function(self, target: Target) -> Function:
         tile = Tile(0, self.panels.wide, self.panels.lanes, masked=False)
-        return pack_function(self.dtype, tile, len(self.batch), self.how)
+        return pack_function(self.dtype, tile, len(self.batch), self.how, target)
 
     def slots(self) -> dict[str, Slot]:
         size = self.dtype.itemsize
@@ -182,15 +182,6 @@ def cut(batches: int, m: int, k: int, panels: Panels, tile: Tile, size: int, buf
     rows, columns = min(candidates, key=lambda c: (cost(*c), -c[0] * c[1]))
     piece = max(1, -(-k // pieces))
     return Cut(rows * tile.rows, columns, -(-height // rows), -(-panels.count // columns), piece)
-
-
-def place_numbers(places: Mapping[int, Access]) -> dict[str, int]:
-    """The strides of an epilogue's loads and stores."""
-    numbers: dict[str, int] = {}
-    for number, place in places.items():
-        numbers |= {f"s{number}.base": place.base, f"s{number}.row": place.row, f"s{number}.column": place.column}
-        numbers |= by_axis(f"s{number}.batch", place.batch)
-    return numbers
 
 
 def by_axis(name: str, numbers: Sequence[int]) -> dict[str, int]:

@@ -17,21 +17,13 @@ class VectorType:
         self.size = dtype.itemsize
         self.lanes = lanes
         self.is_float = dtypes.is_float(dtype)
+        self.zero = "0.0" if self.is_float else "0"
         self.suffix = f"v{lanes}{'f' if self.is_float else 'i'}{8 * self.size}"
-
-    @property
-    def declarations(self) -> list[str]:
-        mask, vector = f"<{self.lanes} x i1>", self.vector
-        return [
-            f"declare {vector} @llvm.fma.{self.suffix}({vector}, {vector}, {vector})",
-            f"declare {vector} @llvm.masked.load.{self.suffix}.p0(ptr, {mask}, {vector})",
-            f"declare void @llvm.masked.store.{self.suffix}.p0({vector}, ptr, {mask})",
-            "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
-        ][0 if self.is_float else 1 :]
 
     def multiply_add(self, code: Code, a: str, b: str, c: str) -> str:
         if self.is_float:
             args = ", ".join(f"{self.vector} {x}" for x in (a, b, c))
+            code.declare(f"{self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})")
             return code.name(f"call {self.vector} @llvm.fma.{self.suffix}({args})")
         return code.name(f"add {self.vector} {c}, {code.name(f'mul {self.vector} {a}, {b}')}")
 
@@ -42,6 +34,7 @@ class VectorType:
         if not mask:
             return code.name(f"load {self.vector}, ptr {pointer}, align {self.size}")
         kind = f"<{self.lanes} x i1> {mask}, {self.vector} zeroinitializer"
+        code.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, <{self.lanes} x i1>, {self.vector})")
         return code.name(
             f"call {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr align {self.size} {pointer}, {kind})"
         )
@@ -49,6 +42,7 @@ class VectorType:
     def store(self, code: Code, value: str, pointer: str, mask: str = "") -> None:
         if not mask:
             return code.line(f"store {self.vector} {value}, ptr {pointer}, align {self.size}")
+        code.declare(f"void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, <{self.lanes} x i1>)")
         arguments = f"{self.vector} {value}, ptr align {self.size} {pointer}, <{self.lanes} x i1> {mask}"
         code.line(f"call void @llvm.masked.store.{self.suffix}.p0({arguments})")
 
@@ -72,3 +66,9 @@ class VectorType:
         """A vector of chosen elements: place i of ``a`` is number i, of ``b`` number ``lanes`` + i."""
         numbers = ", ".join(f"i32 {place}" for place in places)
         return code.name(f"shufflevector {self.vector} {a}, {self.vector} {b}, <{self.lanes} x i32> <{numbers}>")
+
+
+def prefetch(code: Code, pointer: str, write: bool = False) -> None:
+    """Ask for a cache line; any address may be given."""
+    code.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    code.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(write)}, i32 3, i32 1)")
