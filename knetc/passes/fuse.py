@@ -264,16 +264,13 @@ class _Fuser:
         """Whether computing a value in each of its users costs less than storing it and reading it back."""
         if node.op.kind is Kind.MOVEMENT:
             return True
-        if node.op.kind is not Kind.ELEMENTWISE or node.op.cost > CHEAP or stored:
+        if node.op.kind is not Kind.ELEMENTWISE or bool(node.op.cost > CHEAP) or stored:
             return False
         if node.type.size == 1:
             return True
-        heavy = [s for s in node.sources if not is_inlined(s)]
-        return (
-            sum(s.type.size_bytes for s in heavy if s.op.name == "input")
-            + sum(2 * s.type.size_bytes for s in heavy if s.op.name != "input" and s.op.kind is not Kind.MOVEMENT)
-            <= node.type.size_bytes
-        )
+        there = [s.type.size_bytes for s in node.sources if s.op.name == "input"]
+        made = [2 * s.type.size_bytes for s in node.sources if s.op.name != "input" and not is_inlined(s)]
+        return sum(there) + sum(made) <= max(node.type.size_bytes, KERNEL_BYTES)
 
     def join(self, node: Node, unit: Unit, links: list[Link], why: str = "") -> bool:
         """Compute ``node`` inside ``unit`` (and store it if there is a reason); False when that is not possible."""
