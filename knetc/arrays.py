@@ -12,7 +12,7 @@ from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.ir.types import Shape, TensorType
 from knetc.lazy import Box, Context, Storage
-from knetc.ops import apply, arithmetic, indexed, linear, logic, movement, reduction, transcendental
+from knetc.ops import apply, arithmetic, indexed, indexing, linear, logic, movement, reduction, transcendental
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, TraceError
@@ -101,6 +101,16 @@ def operand(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic, list, tuple)):
         return of_node(plain_node(value))
     return None
+
+
+class _Protocol:
+    """How NumPy's functions are carried out: ``knetc.numpy_protocol`` fills it, since it needs every operation."""
+
+    ufunc: Callable[..., Any]
+    function: Callable[..., Any]
+
+
+protocol = _Protocol()
 
 
 # --- what Array and Param share --------------------------------------------------------------------------------------
@@ -194,6 +204,12 @@ class ArrayLike(Box):
             return view.astype(dtype)
         return view.copy() if copy else view
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        return protocol.ufunc(ufunc, method, inputs, keywords)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
+        return protocol.function(function, arguments, keywords)
+
     def item(self) -> bool | int | float:
         """The number in an array of one element, as a Python bool, int or float."""
         return self._number("item()")
@@ -273,12 +289,19 @@ class ArrayLike(Box):
 
     # --- assignment ---
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __getitem__(self, key: Any) -> Any:
+        return indexing.index(self, with_places(key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
         tapes.forbid_assignment()
-        if index is not Ellipsis:
-            raise NotImplementedError
-        new = node_of(value) if not is_scalar(value) else constant(value, self.type.dtype, self.type.shape)
-        self._write(fitted(new, self.type))
+        now = lazy.context().read(self) if self.owner is None else node_of(self)
+        new = value if is_scalar(value) else node_of(value)
+        if key is Ellipsis:
+            self._write(fitted(new, self.type))
+        elif is_mask(key) and (is_scalar(new) or new.shape == ()):
+            self._write(logic.where(node_of(key), fitted(new, self.type), now))
+        else:
+            self._write(indexing.index_update(now, with_places(key), new))
 
     # --- methods, as NumPy's ---
 
@@ -338,12 +361,30 @@ class ArrayLike(Box):
         return self.copy()
 
 
-def fitted(node: Node, type: TensorType) -> Node:
+def is_mask(key: Any) -> bool:
+    """Whether an index is an array of bools."""
+    return isinstance(key, (ArrayLike, np.ndarray)) and key.dtype == dtypes.boolean and key.ndim > 0
+
+
+def with_places(key: Any) -> Any:
+    """An index in which each mask is replaced by the places where it is true: numbers must be known for that."""
+    items = key if isinstance(key, tuple) else (key,)
+    if not any(map(is_mask, items)):
+        return key
+    places: list[Any] = []
+    for item in items:
+        places.extend(np.nonzero(to_numpy(item)) if is_mask(item) else (item,))
+    return tuple(places)
+
+
+def fitted(value: Any, type: TensorType) -> Node:
     """A value to be assigned to a place of ``type``: cast to its dtype and broadcast to its shape."""
+    if is_scalar(value):
+        return apply.scalar_node(value, type.dtype, type.shape)
     try:
-        return broadcast_node(cast_node(node, type.dtype), type.shape)
+        return broadcast_node(cast_node(value, type.dtype), type.shape)
     except ShapeError:
-        raise ShapeError(f"a value of shape {node.shape} does not fit into an array of shape {type.shape}") from None
+        raise ShapeError(f"a value of shape {value.shape} does not fit into an array of shape {type.shape}") from None
 
 
 def shown(box: ArrayLike, prefix: str = "") -> str:

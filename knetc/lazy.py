@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 from weakref import ref
 
@@ -364,20 +364,30 @@ def realize(box: Box) -> None:
         if box.buffer is not None or box.node is None:
             return
         pending = box.node.payload.root()
-        boxes: dict[int, list[Box]] = {}
+        boxes: dict[int, dict[int, Box]] = {}  # by the node's serial; a handle may be listed twice
         nodes: dict[int, Node] = {}
         for reference in pending.handles:
             handle = reference()
             if handle is not None and handle.node is not None and isinstance(handle.node.payload, Pending):
-                boxes.setdefault(handle.node.serial, []).append(handle)
+                boxes.setdefault(handle.node.serial, {})[id(handle)] = handle
                 nodes[handle.node.serial] = handle.node
         outputs = [nodes[serial] for serial in sorted(nodes)]
         graph, arguments = cut(outputs)
         for node, buffer in zip(outputs, executor.run(graph, arguments)):
             node.payload = Storage(buffer)
-            for handle in boxes[node.serial]:
+            for handle in boxes[node.serial].values():
                 settle(handle)
         pending.handles, pending.count = [], 1
+
+
+def realize_all(boxes: Sequence[Box]) -> None:
+    """Compute several values, as one program where they are pending."""
+    with LOCK:
+        pending = [box for box in boxes if box.buffer is None and box.node is not None]
+        for first, second in pairwise(pending):
+            first.node.payload.union(second.node.payload)  # type: ignore[union-attr]
+        if pending:
+            realize(pending[0])
 
 
 def settle(box: Box) -> None:

@@ -73,6 +73,11 @@ class Optimizer:
                     "give each parameter its own optimizer (opt.clone())"
                 )
 
+    def boxes(self) -> list[Array]:
+        """The arrays of state that there are."""
+        held = (self.step, *(getattr(self, name) for name in self.arrays))
+        return [array for array in held if array is not None]
+
     def apply(self, w: ArrayLike, g: Any) -> None:
         """One step: writes ``w`` and the state."""
         step = None

@@ -1,0 +1,158 @@
+"""Arrays from nothing: filled, counted, and the settings that say of which dtype."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from knetc import lazy
+from knetc.arrays import Array, ArrayLike, array, of_node
+from knetc.ir.ambient import ambient, set_process
+from knetc.ir.types import Shape
+from knetc.ops.apply import cast_node, constant
+from knetc.ops.identities import iota
+from knetc.ops.logic import equal
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import DtypeError, UnsupportedError
+
+
+def as_shape(shape: tuple[Any, ...]) -> Shape:
+    """A shape given as several numbers or as one tuple."""
+    given = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    return tuple(int(n) for n in given)
+
+
+def _dtype(dtype: Any, otherwise: np.dtype[Any]) -> np.dtype[Any]:
+    wanted = otherwise if dtype is None else np.dtype(dtype)
+    lazy.check_dtype(wanted)
+    return wanted
+
+
+def full(shape: int | Sequence[int], value: Any, dtype: Any = None) -> Array:
+    """An array of ``shape`` with ``value`` everywhere; Python floats give the default dtype, ints int64.
+
+    >>> kn.full((2, 3), 0.5)
+    """
+    wide = as_shape((shape,))
+    if isinstance(value, (bool, int, float)):
+        kind = dtypes.boolean if isinstance(value, bool) else dtypes.i64 if isinstance(value, int) else ambient().dtype
+        return of_node(constant(value, _dtype(dtype, kind), wide))
+    from_array = array(value, dtype)
+    result = np.broadcast_shapes(from_array.shape, wide)
+    if result != wide:
+        raise ValueError(f"full: a value of shape {from_array.shape} does not fill shape {wide}")
+    return from_array + zeros(wide, from_array.dtype)  # type: ignore[no-any-return]
+
+
+def zeros(*shape: Any, dtype: Any = None) -> Array:
+    """Zeros of the default dtype: ``zeros(2, 3)`` or ``zeros((2, 3))``.
+
+    >>> kn.zeros(2, 3)
+    """
+    wide, dtype = _shape_and_dtype(shape, dtype)
+    return of_node(constant(0, _dtype(dtype, ambient().dtype), wide))
+
+
+def ones(*shape: Any, dtype: Any = None) -> Array:
+    """Ones of the default dtype: ``ones(2, 3)`` or ``ones((2, 3))``.
+
+    >>> kn.ones(2, 3)
+    """
+    wide, dtype = _shape_and_dtype(shape, dtype)
+    return of_node(constant(1, _dtype(dtype, ambient().dtype), wide))
+
+
+def _shape_and_dtype(shape: tuple[Any, ...], dtype: Any) -> tuple[Shape, Any]:
+    """NumPy's ``zeros(shape, dtype)`` as well as ``zeros(2, 3)``."""
+    if dtype is None and len(shape) == 2 and isinstance(shape[1], (type, str, np.dtype)):
+        return as_shape(shape[:1]), shape[1]
+    return as_shape(shape), dtype
+
+
+def full_like(x: Any, value: Any, dtype: Any = None) -> Array:
+    """An array of the shape and dtype of ``x`` with ``value`` everywhere."""
+    like = x if isinstance(x, ArrayLike) else np.asarray(x)
+    return full(like.shape, value, _dtype(dtype, like.dtype))
+
+
+def zeros_like(x: Any, dtype: Any = None) -> Array:
+    """Zeros of the shape and dtype of ``x``."""
+    return full_like(x, 0, dtype)
+
+
+def ones_like(x: Any, dtype: Any = None) -> Array:
+    """Ones of the shape and dtype of ``x``."""
+    return full_like(x, 1, dtype)
+
+
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Array:
+    """Numbers from ``start`` (0 by default) up to, without, ``stop``: int64 for ints, else the default dtype.
+
+    >>> kn.arange(3)  # [0, 1, 2]
+    """
+    if stop is None:
+        start, stop = 0, start
+    if not step:
+        raise ValueError("arange: a step cannot be 0")
+    whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
+    wanted = _dtype(dtype, dtypes.i64 if whole else ambient().dtype)
+    count = max(0, math.ceil((stop - start) / step))
+    return of_node(iota(wanted, (count,), 0)) * step + start  # type: ignore[no-any-return]
+
+
+def linspace(start: float, stop: float, num: int = 50, dtype: Any = None, *, endpoint: bool = True) -> Array:
+    """``num`` numbers at equal distances from ``start`` to ``stop``, both included unless ``endpoint`` is False.
+
+    >>> kn.linspace(0, 1, 5)  # [0, 0.25, 0.5, 0.75, 1]
+    """
+    wanted = _dtype(dtype, ambient().dtype)
+    places = np.linspace(start, stop, num, endpoint=endpoint)  # in double precision, then rounded once
+    return array(places.astype(wanted))
+
+
+def eye(rows: int, columns: int | None = None, dtype: Any = None) -> Array:
+    """Ones on the diagonal, zeros elsewhere.
+
+    >>> kn.eye(2)  # [[1, 0], [0, 1]]
+    """
+    shape = (rows, rows if columns is None else columns)
+    same = equal(iota(dtypes.i64, shape, 0), iota(dtypes.i64, shape, 1))
+    return of_node(cast_node(same, _dtype(dtype, ambient().dtype)))
+
+
+def asarray(value: Any, dtype: Any = None) -> Array:
+    """``value`` as an Array: itself if it is one (of the dtype asked for), else ``kn.array(value, dtype)``."""
+    if isinstance(value, Array) and (dtype is None or value.dtype == np.dtype(dtype)):
+        return value
+    return array(value, dtype)
+
+
+def set_default(*, dtype: Any = None, device: str | None = None) -> None:
+    """Choose the floating dtype of Python floats, ``zeros``, ``rand`` and ``param``, and the device ("cpu").
+
+    Raises DtypeError for a dtype other than float32 and float64, UnsupportedError for another device.
+
+    >>> kn.set_default(dtype="float64")
+    """
+    changes: dict[str, Any] = {}
+    if dtype is not None:
+        wanted = np.dtype(dtype)
+        if wanted not in (dtypes.f32, dtypes.f64):
+            raise DtypeError(f"the default dtype is float32 or float64, not {wanted}")
+        changes["dtype"] = wanted
+    if device is not None:
+        if device != "cpu":
+            raise UnsupportedError(f"there is no device {device!r} here; there is 'cpu'")
+        changes["device"] = device
+    set_process(**changes)
+
+
+def atype(x: Any = None) -> Any:
+    """The default floating dtype; given ``x``, an Array of its numbers in that dtype.
+
+    >>> kn.atype(np.zeros(3)).dtype  # float32
+    """
+    return ambient().dtype if x is None else array(x, ambient().dtype)
