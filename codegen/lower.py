@@ -205,7 +205,7 @@ class _Lowering:
             place = places[node["axis"]]
             return instance("index", place=place, axes=frozenset(a for a, _ in place.terms))
         if node not in self.domain.axes:
-            if node.op.name == "input" and node["scalar"]:
+            if is_number(node):
                 return instance("scalar")
             return self._load(node, flat(places, node.shape), conditions, instance)
         name, sources = node.op.name, node.sources
@@ -224,14 +224,16 @@ class _Lowering:
             return instance("fold", operand)
         if name == "gather":
             return self._gather(node, places, conditions, instance)
-        if name == "reshape" and not is_inlined(sources[0]) and sources[0] not in self.domain.axes:
+        in_memory = name == "reshape" and not is_inlined(sources[0]) and sources[0] not in self.domain.axes
+        if in_memory and not is_number(sources[0]):
             return self._load(sources[0], flat(places, node.shape), conditions, instance)
         if name == "pad":
             moved, when = pad_places(node, places)
-            return instance("select", self.at(sources[0], moved, (*conditions, *when)))
+            return instance("select", self.at(sources[0], moved, (*conditions, *when)), axes=_axes_of(when))
         if name == "concat":
             parts = concat_places(node, places)
-            return instance("select", *[self.at(s, p, (*conditions, *c)) for s, (p, c) in zip(sources, parts)])
+            choices = [self.at(s, p, (*conditions, *c)) for s, (p, c) in zip(sources, parts)]
+            return instance("select", *choices, axes=frozenset().union(*(_axes_of(c) for _, c in parts)))
         moves = {
             "broadcast": broadcast_places,
             "permute": permute_places,
@@ -597,3 +599,13 @@ def _bottom(node: Node) -> Node:
     while node.op.kind is Kind.MOVEMENT and node.op.name in ("permute", "reshape", "broadcast", "slice"):
         node = node.sources[0]
     return node
+
+
+def is_number(node: Node) -> bool:
+    """Whether a value is an input that kernels are given by value."""
+    return node.op.name == "input" and bool(node["scalar"])
+
+
+def _axes_of(conditions: Conditions) -> frozenset[int]:
+    """The axes on which conditions depend."""
+    return frozenset(axis for place, _, _ in conditions for axis, _ in place.terms)
