@@ -2,7 +2,7 @@
 
 A rule keeps every bit of the result, NaN, infinities and signed zeros included (that is why ``x * 0``, ``x - x`` and
 ``x + 0`` of floats stay), but for three kinds, which round otherwise, as any order of adding up does: powers with small
-exponents, sums of equal elements, and sums of sums. The rules about movements are in ``movement_rules``.
+exponents, sums of equal elements, and folds taken in another order. ``movement_rules`` has those about movements.
 """
 
 from __future__ import annotations
