@@ -6,10 +6,43 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from knetc import lazy
+from knetc.compiler.captures import walk
+from knetc.compiler.function import compile as compile_function
+from knetc.compiler.function import python_function
 from knetc.params import Param, params
 from knetc.train.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, Nesterov, Optimizer, Rmsprop
 from knetc.train.update import clip_together, step
 from knetc.transforms import diff, grad
+
+
+class Step:
+    """One step of training: calls the function, and moves what it used by its gradients."""
+
+    def __init__(
+        self, function: Callable[..., Any], optimizer: Optimizer, chosen: list[Param] | None, global_clip: float
+    ) -> None:
+        self.function = function
+        self.optimizer = optimizer
+        self.chosen = chosen
+        self.global_clip = global_clip
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The loss before the update; a function without Params gives its value."""
+        tape = diff(self.function, *arguments)
+        moved = params(tape) if self.chosen is None else self.chosen
+        gradients = [grad(tape, p) for p in moved]
+        loss = tape.value
+        del tape
+        if self.global_clip:
+            gradients = clip_together(gradients, lazy.context().scalar(self, "global_clip"))
+        moves = []
+        for p, g in zip(moved, gradients):
+            if g is not None:
+                if p.opt is None:
+                    p.opt = self.optimizer.clone()
+                moves.append((p, g, p.opt))
+        step(moves)
+        return loss
 
 
 class Minimize:
@@ -23,21 +56,21 @@ class Minimize:
         chosen: Iterable[Param] | None,
         explicit: dict[str, Any],
         global_clip: float,
-        compile: bool,
+        compiled: bool,
     ) -> None:
-        self.function = function
         self.data = data
         self.optimizer = optimizer
-        self.params = None if chosen is None else list(chosen)
         self.explicit = explicit
-        self.global_clip = global_clip
-        self.step = self._step
+        self.moved = None if chosen is None else list(chosen)
+        self.function = function
+        step = Step(function, optimizer, self.moved, global_clip)
+        self.step = compile_function(step) if compiled else step
 
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
-        for p in params(self.function) if self.params is None else self.params:
+        for p in reachable(self.function) if self.moved is None else self.moved:
             self.prepare(p)
         for item in self.data:
             yield self.step(*item) if isinstance(item, (tuple, list)) else self.step(item)
@@ -50,23 +83,11 @@ class Minimize:
             p.opt.adopt(**self.explicit)
             p.opt.prepare(p.type)
 
-    def _step(self, *arguments: Any) -> Any:
-        """One step: the loss before the update; a function without Params gives its value."""
-        tape = diff(self.function, *arguments)
-        chosen = params(tape) if self.params is None else self.params
-        gradients = [grad(tape, p) for p in chosen]
-        loss = tape.value
-        del tape
-        if self.global_clip:
-            gradients = clip_together(gradients, lazy.context().scalar(self, "global_clip"))
-        moves = []
-        for p, g in zip(chosen, gradients):
-            if g is not None:
-                if p.opt is None:
-                    self.prepare(p)
-                moves.append((p, g, p.opt))
-        step(moves)
-        return loss
+
+def reachable(function: Callable[..., Any]) -> list[Param]:
+    """The Params that a function can use: of its closure, globals and attributes."""
+    python, roots = python_function(function)
+    return [place.value for place in walk(python, {}, roots).places.values() if isinstance(place.value, Param)]
 
 
 def minimize(

@@ -35,11 +35,13 @@ class Optimizer:
     weight_decay: float
     step: Array | None
 
+    #: names of the hyper-parameters
+    hyper: ClassVar[tuple[str, ...]] = ("lr", "gclip", "weight_decay")
+
     def __init__(self, lr: Any, gclip: float, weight_decay: float, **others: float) -> None:
         self.lr = lr
         self.gclip = gclip
         self.weight_decay = weight_decay
-        self.hyper = ("lr", "gclip", "weight_decay", *others)
         for name, value in others.items():
             setattr(self, name, value)
         self.step = None
@@ -138,6 +140,7 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """Momentum: ``v = gamma * v - lr * g``, then ``w += v``."""
 
+    hyper = (*Optimizer.hyper, "gamma")
     arrays = ("velocity",)
 
     def __init__(self, *, lr: Any = 0.05, gclip: float = 0, gamma: float = 0.95, weight_decay: float = 0) -> None:
@@ -150,6 +153,7 @@ class Momentum(Optimizer):
 class Nesterov(Optimizer):
     """Nesterov's accelerated gradient: ``v = gamma * v``, ``w -= v``, ``v -= lr * g``, ``w += (1 + gamma) * v``."""
 
+    hyper = (*Optimizer.hyper, "gamma")
     arrays = ("velocity",)
 
     def __init__(self, *, lr: Any = 0.05, gclip: float = 0, gamma: float = 0.95, weight_decay: float = 0) -> None:
@@ -164,6 +168,7 @@ class Nesterov(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad: ``G += g * g``, then ``w -= lr * g / sqrt(G + eps)``."""
 
+    hyper = (*Optimizer.hyper, "eps")
     arrays = ("G",)
 
     def __init__(self, *, lr: Any = 0.05, gclip: float = 0, eps: float = 1e-6, weight_decay: float = 0) -> None:
@@ -177,6 +182,7 @@ class Adagrad(Optimizer):
 class Rmsprop(Optimizer):
     """RMSprop: ``G = rho * G + (1 - rho) * g * g``, then ``w -= lr * g / sqrt(G + eps)``."""
 
+    hyper = (*Optimizer.hyper, "rho", "eps")
     arrays = ("G",)
 
     def __init__(
@@ -193,6 +199,7 @@ class Rmsprop(Optimizer):
 class Adadelta(Optimizer):
     """Adadelta: steps scaled by the running size of earlier steps, over that of the gradients."""
 
+    hyper = (*Optimizer.hyper, "rho", "eps")
     arrays = ("G", "delta")
 
     def __init__(
@@ -212,6 +219,7 @@ class Adadelta(Optimizer):
 class Adam(Optimizer):
     """Adam: moments ``m``, ``v`` of the gradient, corrected for their start, then ``w -= lr * m / (sqrt(v) + eps)``."""
 
+    hyper = (*Optimizer.hyper, "beta1", "beta2", "eps")
     arrays = ("fstm", "scndm")
     counts = True
 
