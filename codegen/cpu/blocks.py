@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from knetc.codegen.cpu.emitter import memory_type
@@ -11,7 +12,7 @@ from knetc.codegen.cpu.walk import Walk
 from knetc.codegen.loopnest import Load, Reduce, Stage
 from knetc.runtime.base import dtypes
 
-LANES = 64
+LANES = 128
 """How many points along the lane axis a block has."""
 
 
@@ -51,7 +52,14 @@ class Blocks(Walk):
                 self._transpose(s, arrays[id(s)], (first, count), (start, height))
             with frame.loop("0", height) as across:
                 scope.axes[plan.across] = frame.add(start, across)
-                with frame.loop("0", count, parallel=True) as index:
+                streamed = self.streams.of(list(self.loops.statements), lane) if self.streams else []
+                with ExitStack() as around:
+                    at = None
+                    if streamed and self.streams:
+                        at = around.enter_context(self.streams.piece(streamed, lane, first, count))
+                    index = around.enter_context(frame.loop("0", count, parallel=True))
+                    if at is not None:
+                        at(index)
                     scope.axes[lane] = frame.add(first, index)
                     place = frame.add(frame.mul(across, str(LANES)), index)
                     scope.staged = {key: (array, place) for key, array in arrays.items()}

@@ -23,6 +23,7 @@ from knetc.codegen.cpu.stream import finish as finish_streams
 from knetc.codegen.cpu.walk import Lanes, Rows, Walk
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import LoopNest, Offset, Store
+from knetc.runtime.base.errors import CompileError
 from knetc.runtime.program import ALIGNMENT, Launch, Slot
 
 CHUNKS = 64
@@ -34,28 +35,46 @@ PIECE_NS = 5_000.0
 SERIAL_NS = 20_000.0
 """Loops of less work than this run on the calling thread."""
 
+MAX_SCRATCH_BYTES = 1 << 20
+"""Most that the scratch rows of one point may take: they lie on the threads' stacks."""
+
 EXCHANGE = 1 << 14
 """Column sums over so many columns are not cut into chunks of rows: there are columns enough for all threads."""
 
 
-def lower(nest: LoopNest, target: Target, streaming: frozenset[int] = frozenset()) -> Kernel:
+STREAM_BYTES = 1 << 24
+"""Results of so many bytes go past the caches by default: they would not stay there until they are read."""
+
+
+def lower(nest: LoopNest, target: Target, streaming: frozenset[int] | None = None) -> Kernel:
     """Functions and launches that compute a loop nest.
 
     The step's argument k is the k-th argument of the nest that is not scratch. ``streaming`` lists arguments (by their
-    place in ``nest.arguments``) that are only written and so large that they should not pass through the caches.
-    The extent of the first outer axis does not occur in the functions: it and all that follows from it are values in
-    the launches' slots.
+    place in ``nest.arguments``) that are only written and should not pass through the caches; by default these are
+    the outputs of at least STREAM_BYTES. Otherwise the extent of the first outer axis does not occur in the
+    functions: it and all that follows from it are values in the launches' slots.
+
+    Raises CompileError for an operation without code for the CPU and for scratch rows that no cache would hold.
 
     >>> kernel = lower(nest, target())  # doctest: +SKIP
     >>> kernel.launches[0].count  # doctest: +SKIP
     4096
     """
+    scratch = sum(a.size * a.dtype.itemsize for a in nest.arguments if a.kind == "scratch")
+    if scratch > MAX_SCRATCH_BYTES:
+        raise CompileError(
+            f"the nest {nest.name} keeps {scratch} bytes of scratch rows on the stack, more than {MAX_SCRATCH_BYTES}: "
+            "such rows must be computed twice, or stored by a kernel of their own"
+        )
+    if streaming is None:
+        large = (k for k, a in enumerate(nest.arguments) if a.size * a.dtype.itemsize >= STREAM_BYTES)
+        streaming = frozenset(k for k in large if nest.arguments[k].kind == "output")
+    if "x86_64" not in target.triple:  # the fence is this family's, and so are the gains that were measured
+        streaming = frozenset()
     lowering = _Lowering(target)
     places = [k for k, a in enumerate(nest.arguments) if a.kind != "scratch"]
     sources = {k: Slot("argument", place) for place, k in enumerate(places)}
-    lowering.nest(
-        Loops(nest, 0 if nest.outer else -1), sources, streaming if "x86_64" in target.triple else frozenset()
-    )
+    lowering.nest(Loops(nest, 0 if nest.outer else -1), sources, streaming)
     return Kernel(lowering.functions, tuple(lowering.launches), lowering.workspace, tuple(lowering.notes))
 
 

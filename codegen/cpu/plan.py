@@ -20,6 +20,9 @@ _TILE_BYTES = 24 * 1024
 _SCRATCH_BYTES = 1 << 20
 """Scratch memory of a tile of lanes should lie in the second-level cache."""
 
+_BLOCK_BYTES = 512
+"""How far blocks of transposes reach along the other axis: far enough that it pays to have visited each page."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -112,7 +115,7 @@ def _in_blocks(loops: Loops, order: tuple[int, ...]) -> Plan | None:
     across = max(votes, key=lambda axis: (len(votes[axis]), axis))
     if any(axis != loops.dynamic and loops.extent(axis) < 8 for axis in (lane, across)):
         return None
-    block = max(64 // loops.nest.arguments[s.argument].dtype.itemsize for s in votes[across])
+    block = min(_BLOCK_BYTES // loops.nest.arguments[s.argument].dtype.itemsize for s in votes[across])
     slow = tuple(axis for axis in order[:-1] if axis != across)
     transposed = frozenset(id(s) for s in votes[across])
     return Plan(loops, (*slow, lane), lanes=True, across=across, block=block, transposed=transposed)

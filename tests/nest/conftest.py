@@ -141,7 +141,7 @@ class Builder:
         return LoopNest("nest", outer, inner, tuple(self.arguments), tuple(self.stages))
 
     def run(
-        self, *values: Any, pieces: int = 1, level: str | None = None, streaming: frozenset[int] = frozenset()
+        self, *values: Any, pieces: int = 1, level: str | None = None, streaming: frozenset[int] | None = None
     ) -> Kernel:
         """Run on arrays and numbers for the arguments that are not scratch."""
         kernel = lower(self.nest, target(level), streaming)

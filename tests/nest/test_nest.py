@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from knetc.codegen.cpu.native import target
 from knetc.codegen.cpu.nest import lower
+from knetc.runtime.base.errors import CompileError
 
 rng = np.random.default_rng(7)
 
@@ -332,7 +333,7 @@ def test_iota(build: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "?"])
 @pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0)])
-@pytest.mark.parametrize("shape", [(20, 33, 70), (1, 130, 64), (3, 5, 2)])
+@pytest.mark.parametrize("shape", [(20, 33, 70), (1, 300, 64), (3, 5, 2)])
 def test_transposes(build: Any, shape: tuple[int, int, int], order: tuple[int, ...], dtype: str) -> None:
     data = rng.standard_normal(shape) > 0 if dtype == "?" else rng.standard_normal(shape).astype(dtype)
     expected = np.ascontiguousarray(data.transpose(order))
@@ -342,9 +343,10 @@ def test_transposes(build: Any, shape: tuple[int, int, int], order: tuple[int, .
     with b.stage("row"):
         v = b.load(x, into)
         b.store(y, v, {k: stride // data.itemsize for k, stride in enumerate(expected.strides)})
-    out = np.empty_like(expected)
-    b.run(data, out, pieces=3)
-    np.testing.assert_array_equal(out, expected)
+    for streaming in (frozenset[int](), frozenset({1})):
+        out = np.empty_like(expected)
+        b.run(data, out, pieces=3, streaming=streaming)
+        np.testing.assert_array_equal(out, expected)
 
 
 def test_several_inner_axes(build: Any) -> None:
@@ -402,7 +404,17 @@ def test_long_sums_are_as_exact_as_numpys(build: Any) -> None:
 def test_batch_is_no_part_of_the_code(build: Any) -> None:
     for make in (softmax, layernorm_backward):
         for c in (10, 300):
-            assert len({tuple(lower(make(build, n, c).nest, target()).functions) for n in (1, 32, 777, 50_000)}) == 1
+            assert len({tuple(lower(make(build, n, c).nest, target()).functions) for n in (1, 32, 777, 10_000)}) == 1
+
+
+def test_large_results_pass_the_caches(build: Any) -> None:
+    texts = [" ".join(lower(softmax(build, n, 1000).nest, target()).functions.values()) for n in (100, 10_000)]
+    assert [" !nontemporal" in text for text in texts] == [False, True]
+
+
+def test_scratch_that_fits_no_cache_is_refused(build: Any) -> None:
+    with pytest.raises(CompileError, match="2000000 bytes of scratch rows"):
+        lower(softmax(build, 3, 500_000).nest, target())
 
 
 @pytest.mark.parametrize("shape", [(300, 256), (1000, 10)])
