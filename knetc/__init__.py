@@ -1,7 +1,7 @@
 """knetc: Python functions over arrays and parameters, differentiated, fused and run as a few native kernels."""
 
 from knetc import numpy_protocol as _protocol  # noqa: F401 (NumPy functions on arrays)
-from knetc.arrays import Array, array
+from knetc.arrays import Array, array, from_dlpack
 from knetc.compiler import realize as _realize  # noqa: F401 (how pending arrays are computed)
 from knetc.compiler.function import compile
 from knetc.creation import (
@@ -248,6 +248,7 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "from_dlpack",
     "full",
     "full_like",
     "gaussian",

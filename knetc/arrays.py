@@ -16,7 +16,7 @@ from knetc.ops import apply, arithmetic, indexed, indexing, linear, logic, movem
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, TraceError
-from knetc.runtime.buffers import allocate
+from knetc.runtime.buffers import Buffer, allocate
 
 # --- conversions -----------------------------------------------------------------------------------------------------
 
@@ -155,6 +155,18 @@ class ArrayLike(Box):
         current = lazy.context()
         return (self.owner or current).concrete(self, what)
 
+    # --- other libraries ---
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The memory for another library, not copied; while it is held there, assignments here take fresh memory."""
+        return lazy.numpy_view(self._storage("an export"), self.type, writeable=True).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return self.numpy().data
+
     # --- type ---
 
     @property
@@ -212,7 +224,8 @@ class ArrayLike(Box):
 
     def item(self) -> bool | int | float:
         """The number in an array of one element, as a Python bool, int or float."""
-        return self._number("item()")
+        number: bool | int | float = self._number("item()")
+        return number
 
     def _number(self, what: str) -> Any:
         if self.type.size != 1:
@@ -436,6 +449,19 @@ def array(value: Any, dtype: Any = None) -> Array:
         lazy.check_dtype(wanted)
         node = cast_node(node, wanted)
     return of_node(node)
+
+
+def from_dlpack(x: Any) -> Array:
+    """An Array on the memory of another library's array, without a copy if it is dense.
+
+    It must not be written there while the Array is used. Raises DtypeError for dtypes that are not supported.
+
+    >>> kn.from_dlpack(torch.ones(3))
+    """
+    found = np.from_dlpack(x)
+    lazy.check_dtype(found.dtype)
+    dense = np.ascontiguousarray(found).reshape(found.shape)  # NumPy makes a vector of a number
+    return of_buffer(TensorType(found.dtype, found.shape), Buffer.from_numpy(dense))
 
 
 def zeros_in_memory(type: TensorType) -> Array:

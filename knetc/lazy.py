@@ -210,7 +210,7 @@ class LazyRecorder(Context):
     _local = threading.local()
 
     @property
-    def lines(self) -> tuple[Line, ...]:  # type: ignore[override]
+    def lines(self) -> tuple[Line, ...]:
         return getattr(self._local, "lines", ())
 
     @lines.setter
@@ -218,7 +218,7 @@ class LazyRecorder(Context):
         self._local.lines = lines
 
     def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
-        type = op.infer(*[s.type for s in sources], **attributes)
+        type: Any = op.infer(*[s.type for s in sources], **attributes)
         if op.kind is Kind.LEAF:
             return Node(op, sources, attributes, type, self.note())
         storage = dense_view(op, sources, attributes)
@@ -456,7 +456,7 @@ def numpy_view(storage: Storage, type: TensorType, *, writeable: bool = False) -
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise DtypeError for an element type that there is no code for."""
     if dtype not in dtypes.SUPPORTED:
-        names = ", ".join(sorted(d.name for d in dtypes.SUPPORTED))
+        names = ", ".join(sorted(str(d) for d in dtypes.SUPPORTED))
         raise DtypeError(f"arrays of dtype {dtype} are not supported; convert them (astype) to one of {names}")
 
 

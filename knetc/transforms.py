@@ -58,7 +58,7 @@ class Tape:
             return map_leaves(self.gradient, x) if isinstance(x, (tuple, list, dict)) else None
         if self._loss is None or isinstance(x, Param):
             return None
-        places = [place for place in (x.node, x.origin and x.origin()) if place is not None]
+        places = [place for place in (x.node, x.origin() if x.origin is not None else None) if place is not None]
         for result in gradients(self._loss, places):
             if result is not None:
                 return of_node(result)

@@ -17,10 +17,11 @@ from knetc.runtime.base.errors import DifferentiationError, DtypeError, ShapeErr
 from knetc.runtime.buffers import Buffer
 
 from knetc import lazy
-from knetc.arrays import Array, array, node_of
+from knetc.arrays import Array, array, from_dlpack, node_of
 from knetc.ir.node import Graph
 from knetc.ir.record import recording
 from knetc.lazy import Argument, Context, Storage
+from knetc.ops import apply
 from knetc.ops.arithmetic import maximum
 from knetc.ops.reduction import sum as total
 from knetc.ops.transcendental import exp, sin, sqrt
@@ -494,3 +495,29 @@ def test_slices_are_values() -> None:
     assert v.tolist() == [9, 4] and x.tolist() == [1, 2, 3, 4]
     x[3] = 7
     assert v.tolist() == [9, 4] and x.tolist() == [1, 2, 3, 7]
+
+
+# --- other libraries, and notices
+
+
+def test_promotion_to_float64_is_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "_promotion_noted", False)
+    x = array([1.0])
+    assert (x * np.ones(1)).dtype == np.float64
+    x + np.ones(1)
+    assert len(caplog.records) == 1 and "test_arrays.py:" in caplog.records[0].getMessage()
+
+
+def test_memory_is_shared_by_dlpack_and_the_buffer_protocol() -> None:
+    x = array([1.0, 2.0])
+    seen = np.from_dlpack(x)
+    assert np.shares_memory(seen, np.asarray(x))
+    x[0] = 5
+    assert seen.tolist() == [1, 2]
+    data = np.arange(6, dtype=np.float32).reshape(2, 3)
+    y = from_dlpack(data)
+    assert np.shares_memory(data, np.asarray(y)) and (y + 1).tolist() == (data + 1).tolist()
+    y[0, 0] = 9
+    assert data[0, 0] == 0
+    assert from_dlpack(data.T).tolist() == data.T.tolist() and from_dlpack(np.array(3)).shape == ()
+    assert x.__buffer__(0).tolist() == [5, 2]

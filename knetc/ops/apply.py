@@ -6,6 +6,7 @@ return a node; given arrays they return an array. Scalars are weak: they take th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from functools import wraps
 from inspect import signature
@@ -16,11 +17,13 @@ import numpy as np
 from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.ir.op import OPS, Domain, Kind, Op, register
-from knetc.ir.record import record
+from knetc.ir.record import record, user_line
 from knetc.ir.types import Shape, TensorType
 from knetc.ops.define import case, check_kind
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError
+
+log = logging.getLogger("knetc")
 
 Operand = Any
 """A Node, an Array, a Param, a NumPy array or scalar, or a Python scalar."""
@@ -136,13 +139,32 @@ def common_dtype(*operands: Operand) -> np.dtype:
             scalars.append(operand)
             continue
         own: np.dtype = operand.dtype if hasattr(operand, "dtype") else to_node(operand).dtype
-        dtype = own if dtype is None else dtypes.promote(dtype, own)
+        if dtype is None or dtype == own:
+            dtype = own
+            continue
+        if {dtype, own} == {dtypes.f32, dtypes.f64}:
+            _note_promotion()
+        dtype = dtypes.promote(dtype, own)
     if dtype is None:
         kinds = {s.__class__ for s in scalars}
         return ambient().dtype if float in kinds else dtypes.i64 if int in kinds else dtypes.boolean
     for scalar in scalars:
         dtype = dtypes.promote_weak(dtype, scalar, ambient().dtype)
     return dtype
+
+
+_promotion_noted = False
+
+
+def _note_promotion() -> None:
+    """Tell once that float32 meets float64: the work from there on takes twice the memory, seldom on purpose."""
+    global _promotion_noted
+    if not _promotion_noted:
+        _promotion_noted = True
+        log.warning(
+            "%s: float32 meets float64, and the result is float64; convert one with astype to choose (told once)",
+            user_line(),
+        )
 
 
 def common_kind(*operands: Operand) -> str:

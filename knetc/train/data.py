@@ -25,7 +25,7 @@ class Data:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.partial = partial
-        self.length = arrays[0].length
+        self.length: int = arrays[0].length
 
     def __len__(self) -> int:
         return -(-self.length // self.batch_size) if self.partial else self.length // self.batch_size
@@ -63,7 +63,7 @@ class _Source:
         wanted = (
             np.dtype(dtype) if dtype is not None else ambient().dtype if dtypes.is_float(found.dtype) else found.dtype
         )
-        self.length = found.shape[0]
+        self.length: int = found.shape[0]
         self.item = found.shape[1:] if shape is None else tuple(shape)[1:]
         if shape is not None and np.prod(self.item, dtype=int) * self.length != found.size:
             raise ShapeError(f"minibatch: instances of shape {found.shape[1:]} do not fit into {self.item}")

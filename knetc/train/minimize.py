@@ -118,7 +118,7 @@ def minimize_(*args: Any, **kwargs: Any) -> None:
         pass
 
 
-def _training(kind: type[Optimizer], name: str) -> tuple[Callable[..., Minimize], Callable[..., None]]:
+def _training(kind: type[Any], name: str) -> tuple[Callable[..., Minimize], Callable[..., None]]:
     """``sgd`` and ``sgd_`` for ``SGD``, and their kin."""
     defaults = ", ".join(f"{k}={getattr(kind(), k)}" for k in kind().hyper)
 
@@ -146,7 +146,7 @@ def _training(kind: type[Optimizer], name: str) -> tuple[Callable[..., Minimize]
     """
     consumer.__doc__ = f"""Iterate ``{name}(...)`` to its end."""
     for function, suffix in ((iterator, ""), (consumer, "_")):
-        function.__name__ = function.__qualname__ = name + suffix  # type: ignore[attr-defined]
+        function.__name__ = function.__qualname__ = name + suffix
     return iterator, consumer
 
 
