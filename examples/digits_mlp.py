@@ -58,7 +58,7 @@ def main() -> None:
         accuracies.append(kn.accuracy(model, test))
         print(f"run {run}: test accuracy {accuracies[-1]:.2%} after {options.epochs} epochs in {seconds:.2f} s")
     print(f"mean test accuracy over {options.runs} initialisations: {np.mean(accuracies):.2%}")
-    kn.debug.summary()
+
 
 
 if __name__ == "__main__":
