@@ -60,6 +60,5 @@ def main() -> None:
     print(f"mean test accuracy over {options.runs} initialisations: {np.mean(accuracies):.2%}")
 
 
-
 if __name__ == "__main__":
     main()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,6 @@ from knetc.ir import canonical
 from knetc.ir.ambient import ambient
 from knetc.ir.check import check
 from knetc.ir.node import Graph
-from knetc.passes.simplify import simplify
 from knetc.runtime import cache as disk
 from knetc.runtime.base.config import config
 from knetc.runtime.cpu.host import target_key
@@ -28,19 +28,28 @@ log = logging.getLogger("knetc")
 
 @dataclass(frozen=True)
 class Pass:
-    """A step of the pipeline that makes a graph of a graph."""
+    """A step of the pipeline that makes a graph of a graph: ``function`` names it as ``module:function``."""
 
     name: str
-    run: Callable[[Graph], Graph]
+    function: str
     why: str
+
+    def run(self, graph: Graph) -> Graph:
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)(graph)  # type: ignore[no-any-return]
 
 
 PASSES = (
-    Pass("simplify", simplify, "first, so that fusion sees no work that need not be done"),
+    Pass("simplify", "knetc.passes.simplify:simplify", "first, so that fusion sees no work that need not be done"),
     # Fusion, scheduling and memory planning follow in knetc.codegen.assemble: they are the target's too.
 )
+"""The passes over graphs, imported when something must really be compiled."""
+
+KEPT = 1024
+"""Programs that stay loaded although nothing but this module holds them."""
 
 _executables: dict[str, Executable] = {}
+_objects: dict[str, tuple[str, bytes]] = {}
 _lock = threading.RLock()
 
 
@@ -52,6 +61,8 @@ def build(graph: Graph) -> Executable:
         with _lock:
             found = _executables.get(key)
             if found is None:
+                if len(_executables) >= KEPT:
+                    del _executables[next(iter(_executables))]
                 found = _executables[key] = _load(key, graph)
     return found
 
@@ -69,15 +80,19 @@ def program_key(graph: Graph) -> str:
 
 @cache
 def source_digest() -> str:
-    """A digest of this package's source files (their sizes and times of change): another version, another key."""
-    roots = [Path(importlib.import_module(name).__file__ or "").parent for name in ("knetc", "knetc.runtime")]
-    codegen = importlib.util.find_spec("knetc.codegen")
-    if codegen is not None and codegen.origin is not None:
-        roots.append(Path(codegen.origin).parent)
+    """A digest of this package's source text: another version, another key."""
+    package = Path(__file__).resolve().parents[1]
+    roots = {package}
+    for name in ("knetc.runtime", "knetc.codegen"):  # parts of the package that may be mapped from other folders
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            roots.add(Path(spec.origin).parent)
     state = hashlib.blake2b(digest_size=16)
-    for file in sorted({f for root in roots for f in root.rglob("*.py")}):
-        status = file.stat()
-        state.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for root in sorted(roots):
+        for file in sorted(root.rglob("*.py")):
+            text = file.read_bytes()
+            state.update(b"%d %s\n" % (len(text), file.relative_to(root).as_posix().encode()))
+            state.update(text)
     return state.hexdigest()
 
 
@@ -125,15 +140,20 @@ def target() -> Any:
 
 
 def compile_function(name: str, text: str) -> tuple[str, bytes]:
-    """The object for a function's text, and its digest: from the disk cache if it has been compiled before."""
+    """The object for a function's text, and its digest: from memory or disk if it has been compiled before."""
     level = 1 if name == "driver" else 2
     key = hashlib.blake2b(f"{native().VERSION}\n{target().key}\nO{level}\n{text}".encode(), digest_size=16).hexdigest()
-    code = disk.load_object(key) if config.cache else None
-    if code is None:
-        code = native().compile_ir(text, target(), level)
-        if config.cache:
-            disk.store_object(key, code)
-    return hashlib.blake2b(code, digest_size=16).hexdigest(), code
+    found = _objects.get(key)
+    if found is None:
+        code = disk.load_object(key) if config.cache else None
+        if code is None:
+            code = native().compile_ir(text, target(), level)
+            if config.cache:
+                disk.store_object(key, code)
+        found = hashlib.blake2b(code, digest_size=16).hexdigest(), code
+        if name != "driver":
+            _objects[key] = found
+    return found
 
 
 # --- looking inside --------------------------------------------------------------------------------------------------
