@@ -212,6 +212,11 @@ class Cell:
         """A cell of registers."""
         return cls(scope, reduce, tuple(scope.frame.variable(d) for d in state_dtypes(reduce)))
 
+    @classmethod
+    def array(cls, scope: Scope, reduce: Reduce, count: int) -> Self:
+        """``count`` cells on the stack."""
+        return cls(scope, reduce, tuple(scope.frame.array(d, count) for d in state_dtypes(reduce)))
+
     def read(self, index: str = "0") -> State:
         e = self.scope.frame.emitter
         return tuple(e.load(p, index, d) for p, d in zip(self.pointers, state_dtypes(self.reduce), strict=True))
@@ -225,6 +230,16 @@ class Cell:
 
     def merge(self, state: State, index: str = "0") -> None:
         self.write(self.scope.merge(self.reduce, self.read(index), state), index)
+
+    def merge_unordered(self, state: State) -> None:
+        """Merge a state of elements that may come before: where both could win, the smaller index does."""
+        here, e = self.read(), self.scope.frame.emitter
+        one = self.scope.merge(self.reduce, here, state)
+        if len(one) > 1:
+            other = self.scope.merge(self.reduce, state, here)
+            first = e.compare("le", one[1], other[1])
+            one = tuple(e.select(first, a, b) for a, b in zip(one, other))
+        self.write(one)
 
 
 class Total(Cell):

@@ -10,9 +10,12 @@ from itertools import product
 import numpy as np
 from knetc.codegen.cpu.axes import Loops, independent, results, used_values, value_dtypes
 from knetc.codegen.cpu.plan import Plan, ordered
-from knetc.codegen.cpu.scope import Cell, Scope, State, Total, identity
+from knetc.codegen.cpu.scope import Cell, Scope, State, Total, combine_of, identity
 from knetc.codegen.cpu.stream import PIECE, Streams
 from knetc.codegen.loopnest import Load, Offset, Reduce, Stage, Statement, Store
+
+STRIP = 64
+"""How many folds with an index (argmax) run side by side along a long row."""
 
 BLOCK = 4096
 """Elements after which a sum begins anew; the sums of blocks are then added, so that errors stay small."""
@@ -131,7 +134,9 @@ class Rows(Walk):
                 self._nested(stage, axes[1:], totals)
             return
         streamed = self.streams.of(stage.body, axis) if self.streams else []
-        if streamed:
+        if self._in_strips(stage, axis, totals):
+            self._strips(stage, axis, extent, totals)
+        elif streamed:
             self._streamed(stage, axis, (start, extent), totals, streamed)
         elif not any(isinstance(total, Total) for total in totals.values()):
             self._block(stage, axis, start, extent, totals)
@@ -155,6 +160,39 @@ class Rows(Walk):
             high = frame.add(low, count)
             with self.streams.piece(stores, axis, low, count) as at:
                 self._block(stage, axis, low, high, totals, lambda index: at(frame.sub(index, low)))
+
+    def _in_strips(self, stage: Stage, axis: int, totals: Mapping[int, Cell]) -> bool:
+        """Whether a long loop has folds that must see their elements in order, but tell by an index what order was."""
+        ranked = [cell.reduce for cell in totals.values() if ordered(cell.reduce)]
+        long = axis != self.loops.dynamic and self.loops.extent(axis) >= 4 * STRIP
+        free = axis not in self.bounds and not collides(stage.body, axis)
+        return bool(ranked) and long and free and all(combine_of(reduce).with_index for reduce in ranked)
+
+    def _strips(self, stage: Stage, axis: int, extent: str, totals: Mapping[int, Cell]) -> None:
+        """STRIP folds side by side, each of every STRIP-th element, and then the fold of these."""
+        scope, frame = self.scope, self.scope.frame
+        cells = {key: Cell.array(scope, total.reduce, STRIP) for key, total in totals.items()}
+        with frame.loop("0", str(STRIP), parallel=True) as lane:
+            for cell in cells.values():
+                cell.clear(lane)
+        whole = frame.mul(frame.div(extent, str(STRIP)), str(STRIP))
+        shared = dict(scope.values)
+        with frame.loop("0", frame.div(extent, str(STRIP))) as strip:
+            with frame.loop("0", str(STRIP), parallel=True) as lane:
+                scope.axes[axis] = frame.add(frame.mul(strip, str(STRIP)), lane)
+
+                def fold(reduce: Reduce, state: State) -> None:
+                    if reduce.over == "outer":
+                        self.folds[id(reduce)].merge(state, self.column())
+                    else:
+                        cells[id(reduce)].merge(state, lane)
+
+                scope.emit(stage.body, fold)
+            scope.values = shared
+        with frame.loop("0", str(STRIP)) as lane:
+            for key, cell in cells.items():
+                totals[key].merge_unordered(cell.read(lane))
+        self._innermost(stage, axis, whole, extent, totals)
 
     def _in_blocks(self, folds: Sequence[Reduce], axes: Sequence[int]) -> bool:
         """Whether folds are made of the folds of blocks: in long rows, where order is free."""

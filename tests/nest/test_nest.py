@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
-from knetc.codegen.cpu.native import target
+from knetc.codegen.cpu.native import optimized_ir, target
 from knetc.codegen.cpu.nest import lower
 from knetc.runtime.base.errors import CompileError
 
@@ -432,3 +433,58 @@ def test_threads_do_not_change_bits(build: Any, shape: tuple[int, int]) -> None:
 def test_columns_of_any_number_share_the_combination(build: Any) -> None:
     second = {tuple(lower(layernorm_backward(build, 300, c).nest, target()).functions)[1] for c in (50, 70, 1000)}
     assert len(second) == 1
+
+
+@pytest.mark.parametrize("columns", [256, 1001])
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_places_in_long_rows(build: Any, name: str, columns: int) -> None:
+    """The first of equal elements wins, and the first NaN above all."""
+    b = build((6,), (columns,))
+    x, y, t = b.argument("input", 6 * columns), b.argument("output", 6, "i8"), b.argument("output", 6)
+    with b.stage("element"):
+        v = b.load(x, {0: columns, 1: 1})
+        place, total = b.fold(name, v, b.index({1: 1})), b.fold("sum", v)
+    with b.stage("row"):
+        b.store(y, place, {0: 1})
+        b.store(t, total, {0: 1})
+    data = normal(6, columns).round(0)
+    data[1, 200:203] = np.nan
+    data[2, -1] = np.nan
+    data[3] = 0.0
+    data[4] = np.inf
+    data[5] = -np.inf
+    out, sums = np.zeros(6, "i8"), np.zeros(6, "f4")
+    b.run(data, out, sums)
+    np.testing.assert_array_equal(out, getattr(data, name)(1))
+    np.testing.assert_allclose(sums, data.sum(1), rtol=1e-5)
+
+
+def gelu(build: Any, n: int, c: int) -> Any:
+    b = build((n, c))
+    x, bias, y = b.argument("input", n * c), b.argument("input", c), b.argument("output", n * c)
+    with b.stage("row"):
+        v = b.do("add", b.load(x, {0: c, 1: 1}), b.load(bias, {1: 1}))
+        half = b.do("multiply", v, b.constant(0.5))
+        scaled = b.do("erf", b.do("multiply", v, b.constant(0.5**0.5)))
+        b.store(y, b.do("multiply", half, b.do("add", scaled, b.constant(1.0))), {0: c, 1: 1})
+    return b
+
+
+@pytest.mark.parametrize(("level", "vector"), [("avx512", "<16 x float>"), ("avx2", "<8 x float>")])
+@pytest.mark.parametrize("make", [softmax, layernorm_backward, gelu])
+def test_hot_loops_are_widened(build: Any, make: Any, level: str, vector: str) -> None:
+    """Every loop over elements loads or stores whole vectors, also those that store and fold at once."""
+    texts = lower(make(build, 64, 1000).nest, target(level)).functions
+    ir = optimized_ir(next(iter(texts.values())), target(level))
+    assert len(re.findall(f"load {vector}", ir)) >= {softmax: 3, layernorm_backward: 8, gelu: 1}[make]
+    assert re.search(f"store {vector}", ir)
+    assert "vector.memcheck" not in ir  # no test at run time whether arrays overlap
+
+
+def test_padding_reads_vectors(build: Any) -> None:
+    b = build((30, 102))
+    x, y = b.argument("input", 3000), b.argument("output", 3060)
+    with b.stage("row"):
+        b.store(y, b.load(x, {0: 100, 1: 1}, -1, where=(b.range({1: 1}, 1, 101),)), {0: 102, 1: 1})
+    (text,) = lower(b.nest, target("avx512")).functions.values()
+    assert "llvm.masked.load" in optimized_ir(text, target("avx512"))
