@@ -107,15 +107,26 @@ def cases(op: Op) -> Iterator[Case]:
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def check(case: Case, executor: Executor, graph: Graph | None = None) -> None:
-    """Run a case and compare with the reference; raises AssertionError that tells the case and the worst element.
+def check(tried: Sequence[Case], executor: Executor) -> None:
+    """Run cases, all in one graph, and compare with the reference; the AssertionError tells case and first element."""
+    inputs = [case.inputs() for case in tried]
+
+    def everything(*nodes: Node) -> list[Node]:
+        rest = iter(nodes)
+        return [case.apply(*[next(rest) for _ in case.types]) for case in tried]
+
+    graph = trace_function(everything, *(t for case in tried for t in case.types))
+    results = executor(graph, [a for arrays in inputs for a in arrays])
+    for case, arrays, result in zip(tried, inputs, results, strict=True):
+        compare(case, arrays, np.asarray(result))
+
+
+def compare(case: Case, inputs: Sequence[np.ndarray], result: np.ndarray) -> None:
+    """Raise AssertionError unless a result is the reference's.
 
     Integers and bools are equal. Floats are within ``op.ulp`` units of the last place of the largest intermediate, or
     four times the error that NumPy itself makes in this dtype, whichever is more.
     """
-    inputs = case.inputs()
-    [result] = executor(case.graph() if graph is None else graph, inputs)
-    result = np.asarray(result)
     expected = case.reference(inputs)
     assert result.dtype == expected.dtype, f"{case}: {result.dtype} instead of {expected.dtype}"
     assert result.shape == expected.shape, f"{case}: shape {result.shape} instead of {expected.shape}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
+import compiled
 import numpy as np
 import pytest
 from optable import bad_cases, cases, check, check_gradient, gradient_cases
@@ -37,14 +38,18 @@ def emitted(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("op", _OPS, ids=lambda op: op.name)
 def test_the_reference_agrees_with_the_type_rule(op: Op) -> None:
-    for case in cases(op):
-        check(case, interpret)
+    check(list(cases(op)), interpret)
 
 
 @pytest.mark.parametrize("op", _ELEMENTWISE, ids=lambda op: op.name)
 def test_emitted_code_agrees_with_the_reference(op: Op) -> None:
     for case in cases(op):
-        check(case, emitted)
+        check([case], emitted)
+
+
+@pytest.mark.parametrize("op", _OPS, ids=lambda op: op.name)
+def test_compiled_programs_agree_with_the_reference(op: Op) -> None:
+    check(list(cases(op)), compiled.run)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -98,7 +103,7 @@ def test_wrong_code_is_caught() -> None:
     op = replace(OPS["maximum"], emit=lambda e, a, b: e.select(e.compare("gt", a, b), a, b))  # a NaN in a is lost
     with pytest.raises(AssertionError, match="elements are wrong"):
         for case in cases(op):
-            check(case, emitted)
+            check([case], emitted)
 
 
 def test_a_result_off_by_few_units_is_caught() -> None:
@@ -108,5 +113,4 @@ def test_a_result_off_by_few_units_is_caught() -> None:
         return [np.asarray(y * y.dtype.type(1 + 1e-6)) if y.dtype.kind == "f" else y for y in interpret(graph, inputs)]
 
     with pytest.raises(AssertionError, match="elements are wrong"):
-        for case in cases(op):
-            check(case, inexact)
+        check(list(cases(op)), inexact)

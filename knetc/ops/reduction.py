@@ -125,10 +125,10 @@ def _others(x: Node, axis: int) -> Node:
 
     before, after, step = shifted(x, 1), shifted(x, -1), 1
     while step < x.shape[axis]:
-        before = multiply(before, shifted(before, step))
-        after = multiply(after, shifted(after, -step))
+        before = before * shifted(before, step)
+        after = after * shifted(after, -step)
         step *= 2
-    return multiply(before, after)
+    return before * after
 
 
 def _prod_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:

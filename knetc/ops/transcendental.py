@@ -47,16 +47,16 @@ def _function(
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype)
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)
 
 
 def _erfc(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erfc, otypes=[np.float64])(x).astype(x.dtype)
+    return np.asarray(np.vectorize(math.erfc, otypes=[np.float64])(x), x.dtype)
 
 
 def _sigmoid_reference(x: np.ndarray) -> np.ndarray:
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
+    return np.asarray(np.where(x >= 0, 1, small) / (1 + small), x.dtype)
 
 
 # --- roots -----------------------------------------------------------------------------------------------------------
