@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from knetc.codegen.instances import Instance, Instances
 from knetc.codegen.loopnest import (
     Argument,
     Axis,
@@ -25,24 +26,18 @@ from knetc.codegen.loopnest import (
 from knetc.codegen.places import (
     Conditions,
     Place,
-    Places,
     aligned_places,
-    broadcast_places,
     concat_places,
     flat,
     offset_of,
     pad_places,
-    permute_places,
     ranges,
-    reduced_places,
-    reshape_places,
-    slice_places,
 )
 from knetc.runtime.base import dtypes
 
 from knetc.ir.node import Node
 from knetc.ir.op import OPS, Kind
-from knetc.passes.domain import Split, is_inlined
+from knetc.passes.domain import Split
 from knetc.passes.fuse import Unit
 
 EXPENSIVE = 8
@@ -63,22 +58,6 @@ class Lowered:
     """New value -> the value whose memory it takes, of those that were asked for and are possible."""
     operations: int = 0
     """Scalar operations over the whole nest, an addition being 1."""
-
-
-@dataclass(eq=False)
-class Instance:
-    """A value at a place: what is emitted once for each stage that needs it."""
-
-    node: Node
-    places: Places
-    conditions: Conditions
-    kind: Literal["load", "constant", "index", "compute", "fold", "select", "scalar", "accumulator"]
-    operands: tuple[Instance, ...] = ()
-    place: Place = field(default_factory=Place)
-    indirect: tuple[tuple[Instance, int], ...] = ()
-    axes: frozenset[int] = frozenset()
-    depth: int = 0
-    """How many folds lie behind it: it can be computed from stage pair ``depth`` on."""
 
 
 def lower_unit(
@@ -141,9 +120,8 @@ class _Lowering:
         self.unit, self.domain, self.split, self.memory, self.name = unit, unit.domain, split, memory, name
         self.wanted = wanted_in_place
         self.keep_rows = keep_rows
-        self.instances: dict[Any, Instance] = {}
-        self.extents = list(unit.domain.extents)
-        self.outer, self.inner = self._ordered_axes()
+        self.instances = Instances(unit, split, memory)
+        self.extents, self.outer, self.inner = self.instances.extents, self.instances.outer, self.instances.inner
         self.position = {axis: k for k, axis in enumerate((*self.outer, *self.inner))}
         self.arguments: list[Argument] = []
         self.owners: list[Node] = []
@@ -153,114 +131,6 @@ class _Lowering:
         self.kept: set[Instance] = set()
         """Those of ``scratch`` whose stage has passed."""
         self.row_values: dict[Instance, int] = {}
-        self.loads: dict[Node, set[tuple[Place, bool]]] = {}
-
-    def _ordered_axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Outer and inner axes in the order of memory: of what is stored, else of what is folded, else as they came."""
-        if self.unit.special is not None:  # a matmul's epilogue: every dimension has its axis, the last one is inner
-            wide_axes = iter(self.domain.axes[self.unit.special] or ())
-            every = []
-            for extent in self.unit.special.shape:
-                if extent == 1:
-                    self.extents.append(1)
-                every.append(len(self.extents) - 1 if extent == 1 else next(wide_axes))
-            return tuple(every[:-1]), tuple(every[-1:])
-        everything = self.domain.all_axes
-        orders = [self.domain.axes[n] for n in self.unit.stored]
-        for node, folded in self.domain.reduced.items():
-            kept, rest = iter(self.domain.axes[node] or ()), iter(folded)
-            source = node.sources[0].shape
-            orders.append(tuple(next(rest if k in node["axes"] else kept) for k, n in enumerate(source) if n != 1))
-        orders += list(self.domain.axes.values())
-        order = next((o for o in orders if o is not None and set(o) == everything), tuple(sorted(everything)))
-        return tuple(a for a in order if a in self.split.outer), tuple(a for a in order if a in self.split.inner)
-
-    # --- instances ----------------------------------------------------------------------------------------------------
-
-    def at(self, node: Node, places: Places, conditions: Conditions = ()) -> Instance:
-        """The instance of a value at a place; units are bounded, so this may recurse."""
-        key = (node, places, conditions)
-        found = self.instances.get(key)
-        if found is None:
-            found = self.instances[key] = self._make(node, places, conditions)
-            reach = set(found.axes)
-            for operand in (*found.operands, *(i for i, _ in found.indirect)):
-                reach |= operand.axes
-                found.depth = max(found.depth, operand.depth)
-            if found.kind == "fold":
-                reach -= self.split.inner
-                found.depth += 1
-            found.axes = frozenset(reach)
-        return found
-
-    def _make(self, node: Node, places: Places, conditions: Conditions) -> Instance:
-        def instance(kind: Any, *operands: Instance, **more: Any) -> Instance:
-            return Instance(node, places, conditions, kind, operands, **more)
-
-        if node is self.unit.special:
-            return instance("accumulator", axes=frozenset((*self.outer, *self.inner)))
-        if is_inlined(node) and node not in self.domain.axes:
-            if node.op.name == "constant":
-                return instance("constant")
-            place = places[node["axis"]]
-            return instance("index", place=place, axes=frozenset(a for a, _ in place.terms))
-        if node not in self.domain.axes:
-            if is_number(node):
-                return instance("scalar")
-            return self._load(node, flat(places, node.shape), conditions, instance)
-        name, sources = node.op.name, node.sources
-        if node.op.kind is Kind.LEAF:  # an index ramp or a constant that must lie in memory
-            place = places[node["axis"]] if name == "iota" else Place()
-            return instance(
-                "index" if name == "iota" else "constant", place=place, axes=frozenset(a for a, _ in place.terms)
-            )
-        if node.op.kind is Kind.REDUCTION:
-            reduced = self.domain.reduced[node]
-            operand = self.at(sources[0], reduced_places(node, places, reduced), conditions)
-            if not reduced:
-                if node.op.combine is not None and node.op.combine.with_index:
-                    return Instance(node, places, conditions, "constant")
-                return operand
-            return instance("fold", operand)
-        if name == "gather":
-            return self._gather(node, places, conditions, instance)
-        in_memory = name == "reshape" and not is_inlined(sources[0]) and sources[0] not in self.domain.axes
-        if in_memory and not is_number(sources[0]):
-            return self._load(sources[0], flat(places, node.shape), conditions, instance)
-        if name == "pad":
-            moved, when = pad_places(node, places)
-            return instance("select", self.at(sources[0], moved, (*conditions, *when)), axes=_axes_of(when))
-        if name == "concat":
-            parts = concat_places(node, places)
-            choices = [self.at(s, p, (*conditions, *c)) for s, (p, c) in zip(sources, parts)]
-            return instance("select", *choices, axes=frozenset().union(*(_axes_of(c) for _, c in parts)))
-        moves = {
-            "broadcast": broadcast_places,
-            "permute": permute_places,
-            "slice": slice_places,
-            "reshape": reshape_places,
-        }
-        if name in moves:
-            return self.at(sources[0], moves[name](node, places), conditions)
-        return instance("compute", *[self.at(s, places, conditions) for s in sources])
-
-    def _load(self, node: Node, place: Place, conditions: Conditions, instance: Callable[..., Instance]) -> Instance:
-        self.loads.setdefault(self.memory(node), set()).add((place, bool(conditions)))
-        axes = {a for a, _ in place.terms} | {a for p, _, _ in conditions for a, _ in p.terms}
-        return instance("load", place=place, axes=frozenset(axes))
-
-    def _gather(
-        self, node: Node, places: Places, conditions: Conditions, instance: Callable[..., Instance]
-    ) -> Instance:
-        source, indexes = node.sources[0], node.sources[1:]
-        lead = indexes[0].ndim
-        rows = [self.at(i, places[:lead], conditions) for i in indexes]
-        dense = [math.prod(source.shape[k + 1 :]) for k in range(source.ndim)]
-        rest = places[lead:]
-        place = flat((*(Place() for _ in indexes), *rest), source.shape)
-        self.loads.setdefault(self.memory(source), set()).add((place, True))
-        axes = {a for a, _ in place.terms} | {a for p, _, _ in conditions for a, _ in p.terms}
-        return instance("load", place=place, indirect=tuple(zip(rows, dense)), axes=frozenset(axes))
 
     # --- arguments ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +156,7 @@ class _Lowering:
             axes = self.domain.axes[node]
             assert axes is not None, node
             places = aligned_places(node.shape, axes)
-            targets.append((node, self.at(node, places), flat(places, node.shape)))
+            targets.append((node, self.instances.at(node, places), flat(places, node.shape)))
         in_place = self._in_place({node: place for node, _, place in targets})
         self.replaced = {old: new for new, old in in_place.items()}
         if self.unit.special is not None:
@@ -325,7 +195,7 @@ class _Lowering:
             }
         good = {}
         for new, old in self.wanted.items():
-            reads = self.loads.get(self.memory(old), set())
+            reads = self.instances.loads.get(self.memory(old), set())
             if new in stores and old not in matmul_reads and reads <= {(stores[new], False)}:
                 good[new] = self.memory(old)
         return good
@@ -599,13 +469,3 @@ def _bottom(node: Node) -> Node:
     while node.op.kind is Kind.MOVEMENT and node.op.name in ("permute", "reshape", "broadcast", "slice"):
         node = node.sources[0]
     return node
-
-
-def is_number(node: Node) -> bool:
-    """Whether a value is an input that kernels are given by value."""
-    return node.op.name == "input" and bool(node["scalar"])
-
-
-def _axes_of(conditions: Conditions) -> frozenset[int]:
-    """The axes on which conditions depend."""
-    return frozenset(axis for place, _, _ in conditions for axis, _ in place.terms)
