@@ -179,6 +179,65 @@ def bias_relu(dtype: np.dtype, m: int, n: int, residual: bool = False) -> LoopNe
     return LoopNest("linear", (Axis("m", m),), (Axis("n", n),), tuple(arguments), (stage,))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(5, 1, 133), (1, 37, 133), (70, 1, 1000), (1, 1, 64)], ids=str)
+def test_vectors(level: str, dtype: np.dtype, shape: tuple[int, int, int]) -> None:
+    m, n, k = shape
+    rng = np.random.default_rng(0)
+    for a_order, b_order in [((0, 1), (0, 1)), ((1, 0), (0, 1)), ((0, 1), (1, 0))]:
+        a, b = Guarded(sample(rng, (m, k), dtype), a_order), Guarded(sample(rng, (k, n), dtype), b_order)
+        plain, bias, c = (Guarded(np.zeros(x, dtype), range(len(x))) for x in ((m, n), (n,), (m, n)))
+        spec = MatmulSpec(dtype, (), m, n, k, a.strides, b.strides, (n, 1))
+        run(lower_matmul(spec, native.target(level)), [a.address, b.address, plain.address], level)
+        check(plain.array, a.array, b.array)
+        spec = replace(spec, epilogue=bias_relu(dtype, m, n))
+        run(lower_matmul(spec, native.target(level)), [a.address, b.address, bias.address, c.address], level)
+        np.testing.assert_array_equal(c.array, np.maximum(plain.array, 0))
+        assert plain.intact() and c.intact()
+
+
+@pytest.mark.parametrize("k", [5000, 8192])
+@pytest.mark.parametrize("with_epilogue", [False, True])
+def test_long_products_do_not_depend_on_how_they_are_shared_out(k: int, with_epilogue: bool) -> None:
+    rng = np.random.default_rng(0)
+    f64 = np.dtype("float64")
+    m, n = 20, 33
+    a, b = Guarded(sample(rng, (m, k), f64), (1, 0)), Guarded(sample(rng, (k, n), f64), (0, 1))
+    bias, c = Guarded(np.zeros(n), (0,)), Guarded(np.zeros((m, n)), (0, 1))
+    spec = MatmulSpec(f64, (), m, n, k, a.strides, b.strides, (n, 1))
+    if with_epilogue:
+        spec = replace(spec, epilogue=bias_relu(f64, m, n))
+    kernel = lower_matmul(spec, native.target())
+    assert any("parts" in note for note in kernel.notes)
+    addresses = [a.address, b.address, *([bias.address] if with_epilogue else []), c.address]
+    results = []
+    for pieces in ("whole", "forward", "backward"):
+        run(kernel, addresses, "native", pieces)
+        results.append(c.array.tobytes())
+        assert c.intact()
+    expected = a.array @ b.array
+    np.testing.assert_allclose(c.array, np.maximum(expected, 0) if with_epilogue else expected, atol=1e-10)
+    assert results[0] == results[1] == results[2]
+
+
+def test_rows_of_a_batch_are_rows_of_one_matrix() -> None:
+    f32 = np.dtype("float32")
+    rng = np.random.default_rng(0)
+    a, b, c = sample(rng, (2, 3, 7, 20), f32), sample(rng, (20, 9), f32), np.zeros((2, 3, 7, 9), f32)
+    strides = (0, 0, 9, 1), (189, 63, 9, 1)
+    place = Offset(0, dict(enumerate(strides[1])))
+    stage = Stage("element", (Load(0, 0, Offset()), Compute(1, ADD, f32, (0, 0)), Store(1, place, 1)))
+    arguments = (Argument("product", f32, "input"), Argument("c", f32, "output", c.size))
+    nest = LoopNest("twice", (Axis("b", 2), Axis("d", 3), Axis("m", 7)), (Axis("n", 9),), arguments, (stage,))
+    spec = MatmulSpec(f32, (2, 3), 7, 9, 20, (420, 140, 20, 1), strides[0], strides[1])
+    for factor, epilogue in ((1, None), (2, nest)):
+        kernel = lower_matmul(replace(spec, epilogue=epilogue), native.target())
+        assert kernel.launches[-1].count < 6
+        run(kernel, [a.ctypes.data, b.ctypes.data, c.ctypes.data], "native")
+        np.testing.assert_allclose(c, factor * (a @ b), rtol=1e-4, atol=1e-4)
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_epilogues(data: st.DataObject) -> None:

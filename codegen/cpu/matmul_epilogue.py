@@ -14,8 +14,9 @@ import numpy as np
 from knetc.codegen.cpu.axes import Loops
 from knetc.codegen.cpu.code import Code, Table
 from knetc.codegen.cpu.emitter import Scalar
+from knetc.codegen.cpu.matmul_spec import statement_offsets
 from knetc.codegen.cpu.scope import Scope, State
-from knetc.codegen.loopnest import Index, Inside, Load, LoopNest, Offset, Reduce, Statement, Store
+from knetc.codegen.loopnest import Load, LoopNest, Offset, Reduce, Statement
 from knetc.runtime.base.errors import CompileError
 
 _Key = tuple[int, tuple[tuple[int, int], ...]]
@@ -36,7 +37,7 @@ class Epilogue:
         self.offsets: dict[_Key, int] = {}
         """The offsets' numbers; equal ones have one."""
         for statement in self.statements:
-            for offset in _offsets(statement):
+            for offset in statement_offsets(statement):
                 self.offsets.setdefault(_key(offset), len(self.offsets))
 
     def numbers(self) -> dict[str, int]:
@@ -107,16 +108,6 @@ class _Point(Scope):
         if s.argument == 0:
             return self.frame.emitter.load(*self.product, self.epilogue.dtype)
         return super()._load(s)
-
-
-def _offsets(statement: Statement) -> list[Offset]:
-    """The offsets in a statement."""
-    offsets = []
-    if isinstance(statement, Load | Index | Store) and not (isinstance(statement, Load) and statement.argument == 0):
-        offsets.append(statement.offset)
-    if isinstance(statement, Load | Inside):
-        offsets += [condition.offset for condition in statement.where]
-    return offsets
 
 
 def _no_fold(reduce: Reduce, state: State) -> None:

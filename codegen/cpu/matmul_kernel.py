@@ -14,45 +14,17 @@ own, which all products of an element type share. Numbers measured in bytes are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from knetc.codegen.cpu.code import NO_UNROLL, Code, Table
+from knetc.codegen.cpu.code import Code, Table
 from knetc.codegen.cpu.matmul_epilogue import Epilogue, TilePlace
 from knetc.codegen.cpu.matmul_pack import ARGUMENTS as PACK_ARGUMENTS
 from knetc.codegen.cpu.matmul_pack import pack_code
+from knetc.codegen.cpu.matmul_tiles import Tile
 from knetc.codegen.cpu.native import Target, attributes_text
-from knetc.codegen.cpu.vectors import VectorType, prefetch
 
 BUFFER_BYTES = 96 * 1024
 """Room on the stack for a block of sums that an epilogue will take."""
-
-AHEAD = 16
-"""How many rows of B ahead of their use are fetched from the second-level cache."""
-
-TILE_ARGUMENTS = (
-    "ptr noalias %a, i64 %a_row, i64 %a_k, ptr noalias %b, i64 %b_k, ptr noalias %c, i64 %c_row, "
-    "i64 %count, i1 %first, i64 %last, i64 %valid"
-)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The shape of a register tile: ``rows`` times ``vectors`` vectors of ``lanes`` elements."""
-
-    rows: int
-    vectors: int
-    lanes: int
-    masked: bool
-    """Whether columns past the end are masked (cheap on AVX-512); else B is packed with padding wherever needed."""
-
-
-def tile_for(target: Target, dtype: np.dtype) -> Tile:
-    """The tile that suits a target's registers: 32 wide ones with AVX-512, else 16."""
-    lanes = target.vector_bytes // dtype.itemsize
-    if target.vector_bytes >= 64:
-        return Tile(8, 3, lanes, masked=True)
-    return Tile(6 if target.vector_bytes == 32 else 4, 2, lanes, masked=False)
 
 
 @dataclass(frozen=True)
@@ -62,64 +34,6 @@ class Function:
     symbol: str
     slots: tuple[str, ...]
     texts: dict[str, str]
-
-
-@cache
-def tile_function(rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: Target) -> tuple[str, str]:
-    """Symbol and text of the function for a tile: c = a @ b over ``count`` of k if ``first``, else c += a @ b.
-
-    Strides are in bytes; ``last`` is the number of the last row that exists, ``valid`` how many lanes of the last
-    vector do.
-    """
-    code = Code()
-    unit = VectorType(dtype, tile.lanes)
-    width = tile.lanes * unit.size
-    grid = [(r, v) for r in range(rows) for v in range(vectors)]
-    mask = unit.mask(code, "%valid") if tile.masked else ""
-    masks = [""] * (vectors - 1) + [mask]
-    row_numbers = ["0", *(code.min(str(r), "%last") for r in range(1, rows))]
-    a_rows = [code.at("%a", code.mul(r, "%a_row")) for r in row_numbers]
-    c_rows = [code.at("%c", code.mul(r, "%c_row")) for r in row_numbers]
-    places = {(r, v): code.at(c_rows[r], str(v * width)) for r, v in grid}
-    ahead = code.name(f"mul nsw i64 %b_k, {AHEAD}")
-    for place in places.values():  # the result's lines come while the products are summed
-        prefetch(code, place, write=True)
-    code.branch(code.test("sgt", "%count", "0"), "loop", "write")
-
-    code.begin("loop")
-    phis = len(code.emitter.lines)  # they need the names of what the body computes
-    b_vectors = [unit.load(code, code.at("%bp", str(v * width)), masks[v]) for v in range(vectors)]
-    sums = {}
-    for r in range(rows):
-        factor = unit.broadcast(code, code.at(a_rows[r], "%ao"))
-        for v in range(vectors):
-            sums[r, v] = unit.multiply_add(code, factor, b_vectors[v], f"%s{r}_{v}")
-    b_ahead = code.at("%bp", ahead)
-    for v in range(vectors):
-        prefetch(code, code.at(b_ahead, str(v * width)))
-    a_next, b_next = code.name("add i64 %ao, %a_k"), code.at("%bp", "%b_k")
-    k_next = code.name("add nsw i64 %k, -1")
-    more = code.test("sgt", k_next, "0")
-    code.line(f"br i1 {more}, label %loop, label %write, !llvm.loop {code.loop_metadata(NO_UNROLL)}")
-    zero = f"{unit.vector} [ zeroinitializer, %start ]"
-    code.emitter.lines[phis:phis] = [
-        *(f"  %s{r}_{v} = phi {zero}, [ {sums[r, v]}, %loop ]" for r, v in grid),
-        f"  %k = phi i64 [ %count, %start ], [ {k_next}, %loop ]",
-        f"  %ao = phi i64 [ 0, %start ], [ {a_next}, %loop ]",
-        f"  %bp = phi ptr [ %b, %start ], [ {b_next}, %loop ]",
-    ]
-
-    code.begin("write")
-    result = {place: code.name(f"phi {zero}, [ {sums[place]}, %loop ]") for place in grid}
-    code.branch("%first", "store", "accumulate")
-    code.begin("accumulate")
-    total = {(r, v): unit.add(code, unit.load(code, places[r, v], masks[v]), result[r, v]) for r, v in grid}
-    code.jump("store")
-    code.begin("store")
-    final = {p: code.name(f"phi {unit.vector} [ {result[p]}, %write ], [ {total[p]}, %accumulate ]") for p in grid}
-    for r, v in grid:
-        unit.store(code, final[r, v], places[r, v], masks[v])
-    return code.finish(attributes_text(target), TILE_ARGUMENTS, level=0)
 
 
 def main_function(
@@ -137,7 +51,7 @@ def main_function(
     code = Code()
     table = Table(code)
     size = dtype.itemsize
-    functions = {shape: tile_function(*shape, tile, dtype, target) for shape in tiles}
+    functions = {shape: tile.function(*shape, dtype, target) for shape in tiles}
     for symbol, _ in functions.values():
         code.declare(f"void @{symbol}(ptr, i64, i64, ptr, i64, ptr, i64, i64, i1, i64, i64)")
     a, b = table.array("a"), table.array("b")
@@ -201,6 +115,37 @@ def main_function(
                             epilogue.emit(code, table, batch, place, tile.lanes)
     symbol, text = code.finish(attributes_text(target), level=0 if epilogue is None else 2)
     return Function(symbol, tuple(table.names), {symbol: text, **dict(functions.values())})
+
+
+def combine_function(epilogue: Epilogue, batch_axes: int, lanes: int, target: Target) -> Function:
+    """The function that adds up the products of parts of K, in order, and applies the epilogue; its items are rows.
+
+    The parts are dense [part, batch…, M, N] in the workspace.
+    """
+    code = Code()
+    table = Table(code)
+    dtype, size = epilogue.dtype, epilogue.dtype.itemsize
+    parts, part_bytes, m, n = (table.number(name) for name in ("parts", "part_bytes", "m", "n"))
+    first = table.array("parts_at")
+    width = BUFFER_BYTES // 16 // size
+    buffer = code.array(dtype, width)
+    with code.loop("%lo", "%hi") as item:
+        row = code.name(f"urem i64 {item}, {m}")
+        batch = _batch_indices(code, table, code.div(item, m), batch_axes, "main")
+        row_at = code.at(first, code.mul(code.mul(item, n), str(size)))
+        with code.loop("0", n, step=str(width)) as column:
+            columns = code.min(str(width), code.sub(n, column))
+            source = code.at(row_at, code.mul(column, str(size)))
+            with code.loop("0", columns, parallel=True) as j:
+                code.emitter.store(code.emitter.load(source, j, dtype), buffer, j)
+            with code.loop("1", parts) as part:
+                this = code.at(source, code.mul(part, part_bytes))
+                with code.loop("0", columns, parallel=True) as j:
+                    total = code.emitter.add(code.emitter.load(buffer, j, dtype), code.emitter.load(this, j, dtype))
+                    code.emitter.store(total, buffer, j)
+            epilogue.emit(code, table, batch, TilePlace(row, column, "1", columns, buffer, "0"), lanes)
+    symbol, text = code.finish(attributes_text(target))
+    return Function(symbol, tuple(table.names), {symbol: text})
 
 
 def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, how: str, target: Target) -> Function:

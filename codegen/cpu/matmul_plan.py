@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, Tile, pack_function
+from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, pack_function
 from knetc.codegen.cpu.matmul_pack import packing
+from knetc.codegen.cpu.matmul_spec import MatmulSpec
+from knetc.codegen.cpu.matmul_tiles import Tile
 from knetc.codegen.cpu.native import Target
 from knetc.runtime.program import ALIGNMENT, Slot
 
@@ -20,6 +22,9 @@ PIECE = 512
 
 BLOCK_ROWS, BLOCK_PANELS = 64, 4
 """Largest block of the result: with AVX-512 and float32, 64 rows by 192 columns."""
+
+PART_DEPTH, PARTS = 2048, 64
+"""Least of K that one part of a long product takes, and most parts."""
 
 THREADS = (1, 2, 8, 48)
 """Numbers of threads for which the cut should be good; it is the same for all."""
@@ -182,6 +187,42 @@ def cut(batches: int, m: int, k: int, panels: Panels, tile: Tile, size: int, buf
     rows, columns = min(candidates, key=lambda c: (cost(*c), -c[0] * c[1]))
     piece = max(1, -(-k // pieces))
     return Cut(rows * tile.rows, columns, -(-height // rows), -(-panels.count // columns), piece)
+
+
+def packs_b(spec: MatmulSpec, tile: Tile, ragged: bool) -> bool:
+    """Whether B is copied into panels first: where its columns are apart, or it is read often enough."""
+    if spec.k == 0 or tile.dot:
+        return False
+    if ragged or (spec.b_strides[-1] != 1 and spec.n > 1):
+        return True
+    row_bytes = spec.b_strides[-2] * spec.dtype.itemsize
+    return spec.m >= 16 * tile.rows and row_bytes >= 1024 and spec.k >= 64
+
+
+def packs_a(spec: MatmulSpec, tile: Tile) -> bool:
+    """Whether A is copied first: where k is not contiguous and each element is read for many columns."""
+    row_bytes = spec.a_strides[-1] * spec.dtype.itemsize
+    return spec.a_strides[-2] == 1 and row_bytes >= 1024 and spec.n >= 4 * tile.vectors * tile.lanes and spec.k >= 64
+
+
+def is_dot(spec: MatmulSpec, tile: Tile) -> bool:
+    """Whether the product has one column and k is contiguous, so that vectors along k are better."""
+    return spec.n == 1 and spec.k >= 2 * tile.lanes and spec.a_strides[-1] == 1 and spec.b_strides[-2] == 1
+
+
+def part_depth(spec: MatmulSpec) -> int:
+    """How much of K a part takes, of small products of long rows, whose parts are computed side by side; else 0."""
+    blocks = prod(spec.batch) * -(-spec.m // BLOCK_ROWS) * -(-spec.n // BLOCK_ROWS)
+    parts = min(PARTS // blocks, spec.k // PART_DEPTH)
+    return -(-spec.k // parts) if parts > 1 else 0
+
+
+def tile_shapes(m: int, columns: Panels, tile: Tile) -> tuple[tuple[int, int], ...]:
+    """The (rows, vectors) of the tiles that are needed: few kinds, so that most shapes share a function."""
+    widths = {*columns.widths, *((tile.vectors,) if columns.wide_count else ())}
+    half = tile.rows // 2
+    heights = (tile.rows, half) if m > half else (half,) if m > 1 else (1,)
+    return tuple((rows, vectors) for rows in heights for vectors in sorted(widths))
 
 
 def by_axis(name: str, numbers: Sequence[int]) -> dict[str, int]:

@@ -48,7 +48,7 @@ class VectorType:
 
     def broadcast(self, code: Code, pointer: str) -> str:
         one = code.name(f"load {self.scalar}, ptr {pointer}, align {self.size}")
-        first = code.name(f"insertelement {self.vector} poison, {self.scalar} {one}, i32 0")
+        first = self.single(code, one)
         return code.name(
             f"shufflevector {self.vector} {first}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer"
         )
@@ -61,6 +61,20 @@ class VectorType:
         splat = code.name(f"shufflevector {kind} {first}, {kind} poison, {kind} zeroinitializer")
         numbers = ", ".join(f"i32 {lane}" for lane in range(lanes))
         return code.name(f"icmp ult {kind} <{numbers}>, {splat}")
+
+    def single(self, code: Code, value: str) -> str:
+        """A vector whose first lane is a value; the others are undefined."""
+        return code.name(f"insertelement {self.vector} poison, {self.scalar} {value}, i32 0")
+
+    def sum(self, code: Code, start: str, vector: str) -> str:
+        """``start`` and all lanes added up, in an order that is fixed for a target."""
+        if not self.is_float:
+            code.declare(f"{self.scalar} @llvm.vector.reduce.add.{self.suffix}({self.vector})")
+            lanes = code.name(f"call {self.scalar} @llvm.vector.reduce.add.{self.suffix}({self.vector} {vector})")
+            return code.name(f"add {self.scalar} {start}, {lanes}")
+        function = f"{self.scalar} @llvm.vector.reduce.fadd.{self.suffix}"
+        code.declare(f"{function}({self.scalar}, {self.vector})")
+        return code.name(f"call reassoc {function}({self.scalar} {start}, {self.vector} {vector})")
 
     def shuffle(self, code: Code, a: str, b: str, places: list[int]) -> str:
         """A vector of chosen elements: place i of ``a`` is number i, of ``b`` number ``lanes`` + i."""
