@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import math
+import struct
 import weakref
 
 import pytest
@@ -163,6 +164,39 @@ def test_other_processors() -> None:
     data[18] = 183  # aarch64
     with pytest.raises(CacheError, match="x86-64"):
         parse(bytes(data))
+
+
+def patched(section_kind: int, offset: int, value: int) -> bytes:
+    """An object with eight bytes changed in the last entry of its first section of a kind."""
+    data = bytearray(compiled(CALLER))
+    (table,) = struct.unpack_from("<Q", data, 40)
+    (count,) = struct.unpack_from("<H", data, 60)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", data, table + 64 * k) for k in range(count)]
+    begin, size = next((h[4], h[5]) for h in headers if h[1] == section_kind)
+    struct.pack_into("<Q", data, begin + size - 24 + offset, value)
+    return bytes(data)
+
+
+SYMBOLS, RELOCATIONS = 2, 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (SYMBOLS, 8, 1 << 40),
+        (RELOCATIONS, 0, 1 << 20),
+        (RELOCATIONS, 0, (1 << 64) - 1),
+        (RELOCATIONS, 8, 1 << 60 | 2),
+    ],
+)
+def test_references_stay_inside_their_section(change: tuple[int, int, int]) -> None:
+    with pytest.raises(CacheError, match="outside its section"):
+        parse(patched(*change))
+
+
+def test_unknown_relocations() -> None:
+    with pytest.raises(CacheError, match="relocation of kind 99"):
+        Module([patched(RELOCATIONS, 8, 3 << 32 | 99), compiled(CALLEE)])
 
 
 def load_without_running(data: bytes) -> None:

@@ -207,6 +207,37 @@ def test_many_python_threads(operations: int) -> None:
     assert not failures
 
 
+def test_the_caller_waits_for_pieces_that_others_run() -> None:
+    executable = load(visits_program(400_000, 200_000), COUNT_VISITS)
+    for _ in range(10):
+        check_pieces(executable, 400_000, 200_000)
+
+
+def test_one_program_runs_at_a_time() -> None:
+    executable = load(visits_program(100_000, 1000), COUNT_VISITS)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(20):
+                check_pieces(executable, 100_000, 1000)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def limit_child() -> None:
+    """Ends a hanging child; what handles alarms in the parent cannot run while native code waits."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(10)
+
+
 def test_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= thread_count() <= len(os.sched_getaffinity(0))
     monkeypatch.setattr(config, "threads", 7)
@@ -221,7 +252,7 @@ def test_fork_starts_new_workers() -> None:
         child = os.fork()
         if not child:
             try:
-                signal.alarm(20)
+                limit_child()
                 assert machine.device._pool is not None
                 assert not machine.device._pool.started
                 for _ in range(50):
@@ -250,7 +281,7 @@ def test_fork_while_another_thread_runs() -> None:
             child = os.fork()
             if not child:
                 try:
-                    signal.alarm(20)
+                    limit_child()
                     check_pieces(executable, 50_000, 10)
                     os._exit(0)
                 except BaseException:
