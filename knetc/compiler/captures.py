@@ -12,7 +12,6 @@ flags are compared, or an unrelated counter on a model would cause traces.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import sysconfig
 import types
@@ -133,7 +132,10 @@ def walk(function: types.FunctionType, arguments: Mapping[str, Any], roots: dict
 
 
 def mentioned(code: types.CodeType) -> Iterator[str]:
-    """Every name that code, or code defined in it, mentions: globals, attributes, and strings that could be either."""
+    """Every name that code, or code defined in it, mentions: globals, attributes, and strings in quotes.
+
+    A string may be an attribute's name (``getattr(self, "w")``).
+    """
     stack = [code]
     while stack:
         code = stack.pop()
@@ -142,7 +144,7 @@ def mentioned(code: types.CodeType) -> Iterator[str]:
             if isinstance(constant, types.CodeType):
                 stack.append(constant)
             elif isinstance(constant, str) and constant.isidentifier():
-                yield constant
+                yield f"'{constant}'"
 
 
 @functools.cache
@@ -208,9 +210,11 @@ class _Walker:
             if edge.named:
                 self.walk.atoms.append(Atom(value, edge, given))
             return
-        place = self.walk.places.get(id(value))
+        # tuples are values: that two are one object means nothing, and Python shares equal ones at will
+        key = id(value) if not isinstance(value, tuple) else -1 - len(self.walk.places)
+        place = self.walk.places.get(key)
         if place is None:
-            place = self.walk.places[id(value)] = Place(value, kind_of(value), given=given)
+            place = self.walk.places[key] = Place(value, kind_of(value), given=given)
             self.queue.append(place)
         place.edges.append(edge)
 
@@ -247,7 +251,7 @@ class _Walker:
                 self.expand_object(place)
             case "module" | "class":
                 own = place.kind == "module" and value.__name__ == "knetc"
-                for name in [n for n in self.names if n in vars(value)]:
+                for name in [n for n in self.names if n in vars(value) and not n.startswith("__")]:
                     member = vars(value)[name]
                     if own and not (isinstance(member, types.FunctionType) and _is_walked_code(member)):
                         continue
@@ -275,31 +279,31 @@ class _Walker:
 
     def expand_object(self, place: Place) -> None:
         value = place.value
-        cls = type(value)
-        for base in cls.__mro__:
-            if not _is_user_module(base.__module__):
-                continue
-            for name, member in vars(base).items():
-                function = member
-                if isinstance(member, property):
-                    function = member.fget
-                elif isinstance(member, (staticmethod, classmethod)):
-                    function = member.__func__
-                if isinstance(function, types.FunctionType):
-                    if name in self.names or (name.startswith("__") and name not in _NOT_CALLED):
-                        self.enter(function)
-                elif (
-                    not base.__module__.startswith("knetc.")
-                    and name in self.names
-                    and not inspect.isdatadescriptor(member)
-                    and not hasattr(member, "__get__")
-                ):
-                    self.reach(member, Edge(place, Step("attribute", name), True))
+        own = dict(attributes(value))
+        for base in type(value).__mro__:
+            if _is_user_module(base.__module__):
+                for name, member in vars(base).items():
+                    self.expand_member(place, base, name, member, own)
         given = place.given and is_record(value)
-        for name, member in attributes(value):
+        for name, member in own.items():
             # an attribute _x is what a property x shows
-            named = name in self.names or name.removeprefix("_") in self.names
+            named = not self.names.isdisjoint((name, f"'{name}'", name.removeprefix("_")))
             self.reach(member, Edge(place, Step("attribute", name), named), given=given)
+
+    def expand_member(self, place: Place, base: type, name: str, member: Any, own: Mapping[str, Any]) -> None:
+        """What a class gives its objects: the methods that the code calls, and values that they share."""
+        function = member
+        if isinstance(member, property):
+            function = member.fget
+        elif isinstance(member, (staticmethod, classmethod)):
+            function = member.__func__
+        if isinstance(function, types.FunctionType):
+            if name in self.names or (name.startswith("__") and name not in _NOT_CALLED):
+                self.enter(function)
+        elif base.__module__.startswith("knetc."):
+            pass  # what knetc's own classes share does not change
+        elif name in self.names and name not in own and not hasattr(member, "__get__"):
+            self.reach(member, Edge(place, Step("attribute", name), True))
 
 
 def is_record(value: object) -> bool:
@@ -309,7 +313,8 @@ def is_record(value: object) -> bool:
 
 def attributes(value: object) -> Iterator[tuple[str, Any]]:
     """The attributes that an object holds itself, in its dictionary or its slots."""
-    yield from list(getattr(value, "__dict__", {}).items())
+    if type(value).__dictoffset__:
+        yield from list(vars(value).items())
     for base in type(value).__mro__:
         if base is Box or base is object:
             break

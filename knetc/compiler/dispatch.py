@@ -88,6 +88,13 @@ def memory(box: Box) -> Buffer:
     return buffer
 
 
+def copy(buffer: Buffer, offset: int, size_bytes: int) -> Buffer:
+    """A buffer of its own for a value that is going to be updated, while others hold the memory that it lies in."""
+    result = allocate(size_bytes)
+    ctypes.memmove(result.address, buffer.address + offset, size_bytes)
+    return result
+
+
 def dense(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """An array's elements as generated code reads them: C-contiguous, aligned, in native byte order."""
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
@@ -133,6 +140,7 @@ class Writer:
         self.space: dict[str, Any] = {}
         self.names: dict[int, str] = {}
         self.conditions: list[str] = []
+        self.ways: list[str] = []
         self.lines: list[str] = []
         self.variables: dict[int, str] = {}
         self.atoms: dict[int, str] = {}
@@ -189,6 +197,16 @@ class Writer:
 
     # --- checks
 
+    def require(self, condition: str, way: str) -> None:
+        """Add a condition on what ``way`` leads to."""
+        self.conditions.append(condition)
+        self.ways.append(way)
+
+    def probe(self) -> str:
+        """The body of a function that returns the number of the first condition that fails."""
+        tests = "".join(f"        _k = {k}\n        if not ({c}): return _k\n" for k, c in enumerate(self.conditions))
+        return f"    _k = 0\n    try:\n{tests}        pass\n    except _READING:\n        return _k\n    return -1\n"
+
     def check(self) -> None:
         chosen = relevant(self.walk, self.traced)
         for place, edge in chosen.items():
@@ -203,14 +221,15 @@ class Writer:
         for place, way in chosen.items():
             for edge in place.edges:
                 if edge is not way and edge.named and (edge.parent is None or edge.parent in chosen):
-                    self.conditions.append(f"{self.way(edge)} is {self.variables[id(place)]}")
+                    self.require(f"{self.way(edge)} is {self.variables[id(place)]}", edge.text)
         for atom in self.walk.atoms:
             if atom.edge.parent is None or atom.edge.parent in chosen:
                 self.check_atom(atom)
         if self.traced.written:
             boxes = [p for p in chosen if p.kind == "box" and (p.given or p in self.touched)]
             if len(boxes) > 1:
-                self.conditions.append(f"len({{{', '.join(self.variables[id(p)] for p in boxes)}}}) == {len(boxes)}")
+                variables = ", ".join(self.variables[id(p)] for p in boxes)
+                self.require(f"len({{{variables}}}) == {len(boxes)}", "two arrays that were different ones")
 
     def check_place(self, place: Place, bound: str) -> None:
         """The conditions on one place; the first of them binds its variable."""
@@ -218,26 +237,26 @@ class Writer:
         match place.kind:
             case "box":
                 type_name = self.constant(value.type, "_S")
-                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
-                self.conditions.append(f"({variable}.type is {type_name} or _same({variable}, {type_name}))")
+                self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
+                self.require(f"({variable}.type is {type_name} or _same({variable}, {type_name}))", place.text)
             case "ndarray" if place.given or place in self.touched:
                 dtype = self.constant(value.dtype, "_D")
-                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
-                self.conditions.append(f"({variable}.dtype is {dtype} or {variable}.dtype == {dtype})")
-                self.conditions.append(f"{variable}.shape == {value.shape!r}")
+                self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
+                self.require(f"({variable}.dtype is {dtype} or {variable}.dtype == {dtype})", place.text)
+                self.require(f"{variable}.shape == {value.shape!r}", place.text)
             case "container":
-                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
-                self.conditions.append(f"len({variable}) == {len(value)}")
+                self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
+                self.require(f"len({variable}) == {len(value)}", place.text)
             case "object":
-                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+                self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
             case "function" if hasattr(value, "__self__") or hasattr(value, "func"):  # made anew at each look
-                self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+                self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
             case "opaque" if place.given:
-                self.conditions.append(f"_equal({bound}, {self.constant(value)})")
+                self.require(f"_equal({bound}, {self.constant(value)})", place.text)
             case "opaque" if isinstance(value, types.ModuleType):
                 pass  # libraries are not rebound
             case _:
-                self.conditions.append(f"{bound} is {self.constant(value)}")
+                self.require(f"{bound} is {self.constant(value)}", place.text)
 
     def check_atom(self, atom: Atom) -> None:
         """The condition on a number or flag; numbers that a run is given are only read."""
@@ -245,20 +264,20 @@ class Writer:
         leaf = self.leaf_of(atom)
         if leaf is not None or (atom.given and not self.statics.holds(atom)):
             variable = expression if atom.edge.step.kind == "argument" else f"_v{len(self.variables)}"
-            self.variables[id(atom if leaf is None or leaf.kind == "scalar" else leaf)] = variable
+            self.variables[id(leaf if leaf is not None and leaf.kind == "attribute" else atom)] = variable
             bound = variable if variable == expression else f"({variable} := {expression})"
-            self.conditions.append(f"type({bound}) is {self.constant(type(value), '_T')}")
+            self.require(f"type({bound}) is {self.constant(type(value), '_T')}", atom.edge.text)
             if leaf is not None and leaf.kind == "attribute":  # code may also ask whether it is zero
-                self.conditions.append(variable if value else f"not {variable}")
+                self.require(variable if value else f"not {variable}", atom.edge.text)
         elif value is None or isinstance(value, bool) or value is ...:
-            self.conditions.append(f"{expression} is {value!r}")
-        elif isinstance(value, float):
-            self.conditions.append(f"_bits({expression}, {self.constant(value)})")
+            self.require(f"{expression} is {value!r}", atom.edge.text)
+        elif type(value) is float:
+            self.require(f"_bits({expression}, {self.constant(value)})", atom.edge.text)
         else:
             variable = f"_v{len(self.variables)}"
             self.variables[id(atom)] = variable
-            self.conditions.append(f"type({variable} := {expression}) is {self.constant(type(value), '_T')}")
-            self.conditions.append(f"{variable} == {self.constant(value)}")
+            self.require(f"type({variable} := {expression}) is {self.constant(type(value), '_T')}", atom.edge.text)
+            self.require(f"{variable} == {self.constant(value)}", atom.edge.text)
 
     def leaf_of(self, atom: Atom) -> Leaf | None:
         """The input that reads an atom, if one does."""
@@ -273,6 +292,7 @@ class Writer:
         inputs: list[str] = []
         scalars: list[str] = []
         buffers: dict[int, str] = {}
+        positions: dict[int, int] = {}
         for index, leaf in enumerate(self.traced.leaves):
             match leaf.kind:
                 case "box":
@@ -283,6 +303,7 @@ class Writer:
                         f"{buffer} = {variable}.buffer",
                         f"if {buffer} is None: {buffer} = _memory({variable})",
                     ]
+                    positions[index] = len(inputs)
                     inputs.append(f"{buffer}.address + {variable}.offset")
                 case "ndarray":
                     assert leaf.place is not None
@@ -322,14 +343,15 @@ class Writer:
             assert leaf.place is not None
             box = self.variables[id(leaf.place)]
             if spec.update_of >= 0:
-                old = buffers[leaf.node["index"]]
+                index = leaf.node["index"]
+                buffer = buffers[index]
                 # the handle's attribute, the variable and the call make three references
-                sole = f"_references({old}) == 3 and not {box}.offset and type({old}.home) is list"
+                sole = f"_references({buffer}) == 3 and not {box}.offset and type({buffer}.home) is list"
                 self.lines += [
                     f"{box}.node = None",  # a cached leaf is no owner; one in a pending graph is still counted
-                    f"_in = {sole}",
-                    f"{buffer} = {old} if _in else _allocate({spec.size_bytes})",
+                    f"if not ({sole}): {buffer} = _copy({buffer}, {box}.offset, {spec.size_bytes})",
                 ]
+                inputs[positions[index]] = f"{buffer}.address"
             else:
                 self.new_buffer(buffer, spec.size_bytes)
             outputs.append(f"{buffer}.address")
@@ -427,6 +449,7 @@ BASE: dict[str, Any] = {
     "_UPDATES": UPDATES,
     "_allocate": allocate,
     "_bits": equal_bits,
+    "_copy": copy,
     "_dense": dense,
     "_equal": equal,
     "_memory": memory,

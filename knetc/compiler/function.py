@@ -7,23 +7,25 @@ when its checks fail.
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
+import itertools
 import logging
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, NoReturn, TypeVar, overload
 
 import numpy as np
 
 from knetc import tapes
 from knetc.arrays import of_node
 from knetc.compiler import pipeline
-from knetc.compiler.captures import Atom, Walk, is_record, walk
-from knetc.compiler.dispatch import BASE, MISS, Given, Output, Rebuilt, Writer
-from knetc.compiler.signature import Statics, describe, difference, is_number
+from knetc.compiler.captures import Place, Walk, is_record, walk
+from knetc.compiler.dispatch import BASE, MISS, Given, Output, Rebuilt, Writer, rebuild
+from knetc.compiler.signature import Statics, describe, difference
 from knetc.compiler.trace import Restart, Trace, Traced
 from knetc.ir import canonical
 from knetc.ir.ambient import Ambient, ambient, setting
@@ -106,6 +108,7 @@ class Variant:
     description: Mapping[str, str]
     traced: Traced
     executable: Any
+    writer: Writer
     body: str
     call: Callable[..., Any]
 
@@ -132,48 +135,47 @@ class Compiled:
         self.variants: list[Variant] = []
         self.lock = threading.RLock()
         self.misses = 0
+        self.numbers = itertools.count()
         self.space: dict[str, Any] = {**BASE, "_miss": self.miss, "_MISS": MISS}
-        self.public = self.define("_public", "")
+        self.public = self.define("")
         functools.update_wrapper(self.public, target if hasattr(target, "__name__") else self.python)
         self.public.__dict__.pop("__wrapped__", None)
         vars(self.public).update(__wrapped__=target, __knetc_original__=target, __knetc_compiled__=self)
 
     # --- the generated function
 
-    def define(self, name: str, body: str, otherwise: str = "") -> Any:
-        """A function with the user's parameters and a generated body."""
-        kinds = inspect.Parameter
+    def define(self, body: str) -> Any:
+        """The public function: the user's parameters, a variant's body, and what to do when it does not fit."""
         parts: list[str] = []
         starred = False
         for p, following in zip(self.parameters, [*self.parameters[1:], None]):
             default = "" if p.default is p.empty else "=None"
-            match p.kind:
-                case kinds.VAR_POSITIONAL:
-                    starred = True
-                    parts.append(f"*{p.name}")
-                case kinds.VAR_KEYWORD:
-                    parts.append(f"**{p.name}")
-                case kinds.KEYWORD_ONLY:
-                    parts += [p.name + default] if starred else ["*", p.name + default]
-                    starred = True
-                case _:
-                    parts.append(p.name + default)
-                    positional_only = p.kind is kinds.POSITIONAL_ONLY
-                    if positional_only and (following is None or following.kind is not kinds.POSITIONAL_ONLY):
-                        parts.append("/")
+            if p.kind is p.VAR_POSITIONAL:
+                parts.append(f"*{p.name}")
+            elif p.kind is p.VAR_KEYWORD:
+                parts.append(f"**{p.name}")
+            elif p.kind is p.KEYWORD_ONLY:
+                parts += [p.name + default] if starred else ["*", p.name + default]
+            else:
+                parts.append(p.name + default)
+            starred = starred or p.kind in (p.VAR_POSITIONAL, p.KEYWORD_ONLY)
+            if p.kind is p.POSITIONAL_ONLY and (following is None or following.kind is not p.POSITIONAL_ONLY):
+                parts.append("/")
         names = ", ".join(p.name for p in self.parameters)
-        last = otherwise or f"    return _miss({names})\n"
-        text = f"def {name}({', '.join(parts)}):\n{body}{last}"
-        exec(builtins_compile(text, f"<knetc {self.name}>", "exec"), self.space)
-        function = self.space.pop(name)
-        positional = [p.default for p in self.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        function.__defaults__ = tuple(d for d in positional if d is not kinds.empty) or None
-        keywords = {p.name: p.default for p in self.parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        text = f"def _public({', '.join(parts)}):\n{body}    return _miss({names})\n"
+        function = self.execute("_public", text)
+        defaults = {p.name: p.default for p in self.parameters if p.default is not p.empty}
+        keywords = {
+            p.name: defaults.pop(p.name) for p in self.parameters if p.kind is p.KEYWORD_ONLY and p.name in defaults
+        }
+        function.__defaults__ = tuple(defaults.values()) or None
         function.__kwdefaults__ = keywords or None
         return function
 
-    def positional(self) -> str:
-        return ", ".join(p.name for p in self.parameters)
+    def execute(self, name: str, text: str) -> Any:
+        """The function that ``text`` defines, with this function's names as its globals."""
+        exec(builtins.compile(text, f"<knetc {self.name}>", "exec"), self.space)
+        return self.space.pop(name)
 
     def install(self, variant: Variant) -> None:
         """Put a variant's body into the public function, for the settings that are the process's now."""
@@ -183,7 +185,7 @@ class Compiled:
         self.space[plain] = variant.settings
         inner = "".join(f"    {line}\n" for line in variant.body.splitlines())
         body = f"    if _ambient.plain is {plain}:\n{inner}"
-        self.public.__code__ = self.define("_public", body).__code__
+        self.public.__code__ = self.define(body).__code__
 
     # --- calls that the fast path does not know
 
@@ -200,11 +202,20 @@ class Compiled:
                     variant = self.add(values, settings)
                     result = variant.call(*values)
                     if result is MISS:
-                        raise TraceError(
-                            f"{self.name}: what the function reaches changed while it was traced, so that its own call "
-                            "does not fit its signature; do not rebind captured arrays or flags inside it"
-                        )
+                        self.changed(variant, values)
         return result
+
+    def changed(self, variant: Variant, values: tuple[Any, ...]) -> NoReturn:
+        """Raise, because a variant does not fit the call that it was made for."""
+        writer = variant.writer
+        names = ", ".join(p.name for p in self.parameters)
+        failing = self.execute("_probe", f"def _probe({names}):\n{writer.probe()}")(*values)
+        self.variants.remove(variant)
+        raise TraceError(
+            f"{self.name}: {writer.ways[failing] if failing >= 0 else 'what the function reaches'} changed while the "
+            "function was traced, so that the program would not fit its own call; do not rebind inside of a compiled "
+            "function what it reaches from outside: return new values, or assign with x[...] = value"
+        )
 
     def try_variants(self, values: tuple[Any, ...], settings: Ambient) -> Any:
         for variant in reversed(self.variants):
@@ -251,13 +262,14 @@ class Compiled:
         self.admit(values, settings, line)
         reached, traced = self.trace(values)
         executable = pipeline.build(traced.graph)
-        number = len(self.variants)
+        number = next(self.numbers)
         writer = Writer(number, reached, traced, self.statics, executable)
         body = writer.body()
         self.space.update(writer.space)
-        call = self.define("_variant", body, "    return _MISS\n")
+        names = ", ".join(p.name for p in self.parameters)
+        call = self.execute("_variant", f"def _variant({names}):\n{body}    return _MISS\n")
         description = describe(reached, self.statics, settings)
-        variant = Variant(number, settings, description, traced, executable, body, call)
+        variant = Variant(number, settings, description, traced, executable, writer, body, call)
         known = [v.description for v in self.variants]
         reason = (
             f"new signature: {difference(description, known)}" if known else f"first signature: {first(description)}"
@@ -330,13 +342,6 @@ class Compiled:
         )
 
 
-def builtins_compile(text: str, file: str, mode: str) -> types.CodeType:
-    """Python's own ``compile``, whose name this module takes."""
-    import builtins
-
-    return builtins.compile(text, file, mode)  # type: ignore[no-any-return]
-
-
 def python_function(target: Callable[..., Any]) -> tuple[types.FunctionType, dict[str, Any]]:
     """The Python function that a callable ends in, and the objects that come before it (a method's self …)."""
     roots: dict[str, Any] = {}
@@ -380,44 +385,44 @@ class Arguments:
     def __init__(self, trace: Trace, statics: Statics) -> None:
         self.trace = trace
         self.statics = statics
-        self.atoms: dict[tuple[int, Any], Atom] = {}
-        for atom in trace.walk.atoms:
-            if atom.given:
-                self.atoms[id(atom.edge.parent) if atom.edge.parent else 0, atom.edge.step.key] = atom
-        self.done: dict[int, Any] = {}
+        self.atoms = {(atom.edge.parent, atom.edge.step.key): atom for atom in trace.walk.atoms if atom.given}
+        self.places = {(e.parent, e.step.key): p for p in trace.walk.places.values() if p.given for e in p.edges}
+        self.done: dict[Place, Any] = {}
 
     def values(self, parameters: Sequence[inspect.Parameter], values: Sequence[Any]) -> list[Any]:
-        return [self.value(value, 0, p.name) for p, value in zip(parameters, values)]
+        return [self.value(value, None, p.name) for p, value in zip(parameters, values)]
 
-    def value(self, value: Any, parent: int, key: Any) -> Any:
+    def value(self, value: Any, parent: Place | None, key: Any) -> Any:
         """The replacement of what ``key`` leads to."""
         atom = self.atoms.get((parent, key))
-        if atom is not None and atom.value is value:
-            if isinstance(value, np.generic) and not self.statics.holds(atom):
+        if atom is not None:
+            if self.statics.holds(atom):
+                return value
+            if isinstance(value, np.generic):
                 return of_node(self.trace.generic(value, atom))
-            if is_number(value) and not self.statics.holds(atom):
-                return self.trace.argument(id(atom), value, atom)
+            return self.trace.argument(id(atom), value, atom)
+        place = self.places.get((parent, key))
+        if place is None:
             return value
-        place = self.trace.walk.find(value)
-        if place is None or not place.given:
-            return value
-        if id(place) in self.done:
-            return self.done[id(place)]
-        result = value
+        if place not in self.done:
+            self.done[place] = value  # in case it holds itself
+            self.done[place] = self.replacement(place, value)
+        return self.done[place]
+
+    def replacement(self, place: Place, value: Any) -> Any:
         if place.kind == "ndarray":
-            result = of_node(self.trace.data(value))
-        elif place.kind == "container":
+            return of_node(self.trace.data(value))
+        if place.kind == "container":
             keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-            items = [self.value(value[k], id(place), k) for k in keys]
-            if any(new is not value[k] for k, new in zip(keys, items)):
-                result = container_like(value, items)
-        elif place.kind == "object" and is_record(value):
+            items = [self.value(value[k], place, k) for k in keys]
+            return container_like(value, items) if any(n is not value[k] for k, n in zip(keys, items)) else value
+        if place.kind == "object" and is_record(value):
             names = list(value.__dataclass_fields__)
-            items = [self.value(getattr(value, n), id(place), n) for n in names]
-            if any(new is not getattr(value, n) for n, new in zip(names, items)):
-                result = BASE["_rebuild"](value, tuple(items))
-        self.done[id(place)] = result
-        return result
+            items = [self.value(getattr(value, n), place, n) for n in names]
+            return (
+                rebuild(value, tuple(items)) if any(n is not getattr(value, k) for k, n in zip(names, items)) else value
+            )
+        return value
 
 
 def container_like(container: Any, items: list[Any]) -> Any:

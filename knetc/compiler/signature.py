@@ -30,7 +30,7 @@ class Statics:
 
 def is_number(value: object) -> bool:
     """Whether a value in an argument is a run-time number."""
-    return type(value) in (int, float)
+    return type(value) in (int, float) or isinstance(value, np.generic)
 
 
 def root_name(edge: Edge) -> str:
@@ -131,7 +131,7 @@ def _describe(walk: Walk, statics: Statics, settings: Ambient) -> Iterator[tuple
 def difference(new: Mapping[str, str], known: list[Mapping[str, str]]) -> str:
     """What a new signature differs in from the most similar known one."""
     best: list[str] = []
-    for old in known:
+    for old in reversed(known):  # of equally similar ones the latest
         names = [name for name in (*new, *(n for n in old if n not in new)) if new.get(name) != old.get(name)]
         if not best or len(names) < len(best):
             best = [f"{name} was {old.get(name, 'not there')}, is {new.get(name, 'not there')}" for name in names]

@@ -154,8 +154,8 @@ class Trace(Context):
     def data(self, array: np.ndarray[Any, Any]) -> Node:
         leaf = self.data_leaves.get(id(array))
         if leaf is None:
-            check_dtype(array.dtype)
             type = TensorType(array.dtype.newbyteorder("="), array.shape)
+            check_dtype(type.dtype)
             place = self.walk.find(array)
             if place is not None:
                 leaf = self._leaf("ndarray", type, place=place, source=array)

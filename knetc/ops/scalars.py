@@ -155,6 +155,9 @@ class RuntimeScalar(WeakScalar):
         return self._static("round()")  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
+        return f"<{self._kind.__name__} that is known at run time>"  # for debuggers and tracebacks
+
+    def __str__(self) -> str:
         return self._static("printing")  # type: ignore[no-any-return]
 
     def __format__(self, spec: str) -> str:
