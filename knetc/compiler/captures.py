@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import sysconfig
 import types
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
@@ -149,34 +148,32 @@ def mentioned(code: types.CodeType) -> Iterator[str]:
 
 @functools.cache
 def _is_user_module(name: str) -> bool:
-    """Whether a module's classes and functions are walked: users' own, and knetc's layers and optimizers."""
+    """Whether a module's classes and functions are walked: users' own, and knetc's layers and optimizers.
+
+    Python's library, NumPy and installed packages that know nothing of knetc hold no arrays of ours.
+    """
     if name.startswith(("knetc.nn", "knetc.train")):
         return True
+    if name in sys.builtin_module_names or name.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+        return False
     module = sys.modules.get(name)
-    if name == "builtins" or name in sys.builtin_module_names:
-        return False
     file = getattr(module, "__file__", None)
-    return file is None or is_user_file(file)
-
-
-@functools.cache
-def is_user_file(file: str) -> bool:
-    """Whether code in ``file`` is the user's: not knetc's, NumPy's or Python's own."""
-    if file.startswith("<frozen"):
-        return False
-    if file.startswith("<"):
-        return not file.startswith("<knetc")
+    if module is None or file is None:  # typed in, or made by a program
+        return True
     if own_file(file):
         return False
-    path = Path(file)
-    standard = Path(sysconfig.get_paths()["stdlib"])
-    return not path.is_relative_to(standard) or "site-packages" in path.parts
+    installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+    return not installed or any(_is_ours(value) for value in list(vars(module).values()))
+
+
+def _is_ours(value: object) -> bool:
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    return isinstance(module, str) and (module == "knetc" or module.startswith("knetc."))
 
 
 def _is_walked_code(function: types.FunctionType) -> bool:
-    return (function.__module__ is not None and function.__module__.startswith(("knetc.nn", "knetc.train"))) or (
-        is_user_file(function.__code__.co_filename)
-    )
+    file = function.__code__.co_filename
+    return not file.startswith("<knetc") and _is_user_module(str(function.__module__))
 
 
 def original(function: types.FunctionType) -> types.FunctionType:
