@@ -138,7 +138,7 @@ class _Assembler:
         graph.add_nodes_from(range(len(units)))
         number = {unit: k for k, unit in enumerate(units)}
         producer = {node: k for k, unit in enumerate(units) for node in unit.stored}
-        writers = {self.memory(self.graph.outputs[o]) for o in self.order.in_place}
+        hazards: list[tuple[int, int, Node]] = []
         for k, unit in enumerate(units):
             for source in unit_reads(unit, self.fusion):
                 origin = producer.get(self.memory(source))
@@ -149,7 +149,9 @@ class _Assembler:
                 for written in self.order.overwritten_by(node):
                     late = producer.get(self.memory(written))
                     if late is not None and late != k:
-                        graph.add_edge(k, late)
+                        hazards.append((k, late, written))
+        self.order_hazards(graph, hazards)
+        writers = {self.memory(self.graph.outputs[o]) for o in self.order.in_place}
         checks = [number[u] for u in units if u.special is not None and u.special.op.kind is Kind.EFFECT]
         late_units = [k for k, unit in enumerate(units) if any(n in writers for n in unit.stored)]
         for check in checks:
@@ -158,6 +160,23 @@ class _Assembler:
                     graph.add_edge(check, late)
         ranks = {k: (k not in checks, unit.last) for k, unit in enumerate(units)}
         return [units[k] for k in nx.lexicographical_topological_sort(graph, key=lambda k: ranks[k])]
+
+    def order_hazards(self, graph: nx.DiGraph, hazards: list[tuple[int, int, Node]]) -> None:
+        """Let units that read an old value run before the unit that overwrites it.
+
+        A unit that works out again what another one has, from the old value, may also need the new value: the update
+        then gets memory of its own.
+        """
+        reads = set(graph.edges)
+        graph.add_edges_from((reader, writer) for reader, writer, _ in hazards)
+        if nx.is_directed_acyclic_graph(graph):
+            return
+        component = {k: number for number, group in enumerate(nx.strongly_connected_components(graph)) for k in group}
+        apart = {written for reader, writer, written in hazards if component[reader] == component[writer]}
+        data = {(reader, writer) for reader, writer, written in hazards if written not in apart}
+        graph.remove_edges_from({(reader, writer) for reader, writer, _ in hazards} - data - reads)
+        for output in [o for o in self.order.in_place if self.graph.outputs[o] in apart]:
+            del self.order.in_place[output]
 
     def last_uses(self, units: list[Unit]) -> dict[Node, int]:
         """For each value in memory, the last unit that reads it."""
