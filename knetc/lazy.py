@@ -10,6 +10,7 @@ holds is computed by one program, and becomes memory. What no handle holds is ne
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import count, pairwise
 from typing import Any
@@ -23,28 +24,16 @@ from knetc.ir.node import Graph, Line, Node, topological
 from knetc.ir.op import Kind, Op
 from knetc.ir.record import Recorder, recorder, recorders, set_default_recorder, user_line
 from knetc.ir.types import TensorType
+from knetc.memory import Storage, check_dtype, copy_in, numpy_view, overwritable
 from knetc.ops.apply import INPUT
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.config import config
-from knetc.runtime.base.errors import CompileError, DtypeError, TraceError
-from knetc.runtime.buffers import Buffer, allocate
+from knetc.runtime.base.errors import CompileError, TraceError
+from knetc.runtime.buffers import Buffer
+from knetc.stream import stream
 
 #: held while nodes are recorded and graphs realized, so that handles may be used from several threads
 LOCK = threading.RLock()
-
-
-class Storage:
-    """Memory that a value lies in, dense: a buffer and the place where it begins, in bytes."""
-
-    __slots__ = ("buffer", "offset")
-
-    def __init__(self, buffer: Buffer, offset: int = 0) -> None:
-        self.buffer = buffer
-        self.offset = offset
-
-    @property
-    def address(self) -> int:
-        return self.buffer.address + self.offset
 
 
 class Box:
@@ -136,12 +125,14 @@ def traced_message(box: Box, what: str) -> str:
 class Pending:
     """A connected pending graph: how many nodes it has and which handles hold values of it (a union-find tree)."""
 
-    __slots__ = ("count", "handles", "parent")
+    __slots__ = ("assigned", "count", "handles", "parent")
 
     def __init__(self) -> None:
         self.parent: Pending | None = None
         self.count = 1
         self.handles: list[ref[Box]] = []
+        self.assigned: list[tuple[ref[Box], Node]] = []
+        """Handles that were assigned to, with the leaf of the memory that they had."""
 
     def root(self) -> Pending:
         root = self
@@ -163,7 +154,8 @@ class Pending:
         b.parent = a
         a.count += b.count
         a.handles += b.handles
-        b.handles = []
+        a.assigned += b.assigned
+        b.handles, b.assigned = [], []
         return a
 
 
@@ -247,7 +239,11 @@ class LazyRecorder(Context):
     def write(self, box: Box, node: Node) -> None:
         if box.owner is not None:
             raise TraceError(stale_message(box))
-        self.adopt(box, node)
+        with LOCK:
+            before = box.node
+            self.adopt(box, node)
+            if before is not None and isinstance(before.payload, Storage) and isinstance(node.payload, Pending):
+                node.payload.root().assigned.append((ref(box), before))
 
     def data(self, array: np.ndarray[Any, Any]) -> Node:
         type, storage = copy_in(array)
@@ -316,32 +312,6 @@ class _Tapes:
 tapes = _Tapes()
 
 
-class Stream:
-    """The process's stream of random numbers: a 64-bit counter of which each drawing reserves a range."""
-
-    def __init__(self) -> None:
-        self.position = 0
-
-    def seed(self, value: int) -> None:
-        """Go to the place that belongs to a seed (a mix of its bits, so that near seeds lie far apart)."""
-        x = (value + 0x9E3779B97F4A7C15) & _WORD
-        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
-        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD
-        with LOCK:
-            self.position = x ^ (x >> 31)
-
-    def reserve(self, count: int) -> int:
-        """Take the next ``count`` numbers; returns the first one's place as a signed 64-bit integer."""
-        with LOCK:
-            first = self.position
-            self.position = (first + count) & _WORD
-        return first - (1 << 64) if first >> 63 else first
-
-
-_WORD = (1 << 64) - 1
-stream = Stream()
-
-
 # --- realizing -------------------------------------------------------------------------------------------------------
 
 Argument = Storage | bool | int | float
@@ -351,7 +321,11 @@ class _Executor:
     """The slot through which arrays ask the compiler to run a graph; ``knetc.compiler`` fills it when imported."""
 
     def run(self, graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
-        """Run ``graph`` on memory and numbers, one for each input; a fresh buffer for each output."""
+        """Run ``graph`` on memory and numbers, one for each input; a buffer for each output.
+
+        Outputs in ``graph.updates`` may be given the buffer of their input, which nobody else needs; all others are
+        fresh.
+        """
         raise CompileError("no compiler is loaded: import knetc, which brings one")
 
 
@@ -365,19 +339,17 @@ def realize(box: Box) -> None:
             return
         pending = box.node.payload.root()
         boxes: dict[int, dict[int, Box]] = {}  # by the node's serial; a handle may be listed twice
-        nodes: dict[int, Node] = {}
         for reference in pending.handles:
             handle = reference()
             if handle is not None and handle.node is not None and isinstance(handle.node.payload, Pending):
                 boxes.setdefault(handle.node.serial, {})[id(handle)] = handle
-                nodes[handle.node.serial] = handle.node
-        outputs = [nodes[serial] for serial in sorted(nodes)]
-        graph, arguments = cut(outputs)
+        outputs = [next(iter(boxes[serial].values())).node for serial in sorted(boxes)]
+        graph, arguments = cut(outputs, boxes, pending.assigned)
         for node, buffer in zip(outputs, executor.run(graph, arguments)):
             node.payload = Storage(buffer)
             for handle in boxes[node.serial].values():
                 settle(handle)
-        pending.handles, pending.count = [], 1
+        pending.handles, pending.assigned, pending.count = [], [], 1
 
 
 def realize_all(boxes: Sequence[Box]) -> None:
@@ -401,28 +373,68 @@ def settle(box: Box) -> None:
         box.origin, box.node = ref(box.node), None
 
 
-def cut(outputs: Sequence[Node]) -> tuple[Graph, list[Argument]]:
+def cut(
+    outputs: Sequence[Node], boxes: Mapping[int, Mapping[int, Box]], assigned: Sequence[tuple[ref[Box], Node]]
+) -> tuple[Graph, list[Argument]]:
     """The graph that computes pending values, and what to run it on.
 
-    Memory and numbers become inputs; so do ordinary constants, so that another learning rate is no other program.
+    Memory and numbers become inputs; so do ordinary constants, so that another learning rate is no other program. An
+    output that was assigned to a handle may take the memory that the handle had before, if nobody else needs it.
     """
+    walked = topological(outputs, _reach(outputs))
+    updates = {} if tapes.active else _updates(walked, outputs, boxes, assigned)
     arguments: list[Argument] = []
     inputs: list[Node] = []
     new: dict[Node, Node] = {}
     builder = Recorder()
-    for node in topological(outputs, _reach(outputs)):
-        payload = node.payload
-        if isinstance(payload, (Storage, bool, int, float)):
-            arguments.append(payload)
-            scalar = not isinstance(payload, Storage)
+    for node in walked:
+        if is_leaf(node):
+            arguments.append(node.payload)
+            scalar = not isinstance(node.payload, Storage)
             new[node] = input_node(builder, len(inputs), node.type, scalar=scalar)
             inputs.append(new[node])
         else:
             sources = tuple([new[source] for source in node.sources])
             new[node] = sources[0] if node.op.name == "variable" else copy_node(builder, node, sources)
-    effects = dict.fromkeys(node for node in new.values() if node.op.kind is Kind.EFFECT)
-    graph, numbers = lift_constants(Graph(tuple(inputs), tuple([new[node] for node in outputs]), tuple(effects)))
+    effects = tuple(dict.fromkeys(node for node in new.values() if node.op.kind is Kind.EFFECT))
+    positions = {place: new[leaf]["index"] for place, leaf in updates.items() if leaf in new}
+    whole = Graph(tuple(inputs), tuple([new[node] for node in outputs]), effects, positions)
+    graph, numbers = lift_constants(whole)
     return graph, [*arguments, *numbers]
+
+
+def _updates(
+    walked: Sequence[Node],
+    outputs: Sequence[Node],
+    boxes: Mapping[int, Mapping[int, Box]],
+    assigned: Sequence[tuple[ref[Box], Node]],
+) -> dict[int, Node]:
+    """For each output that may take the memory of a leaf, by place, that leaf."""
+    wishes = _wishes(outputs, assigned)
+    if not wishes:
+        return {}
+    known = Counter([leaf.serial for _, leaf in assigned])  # references that this graph itself has, by serial
+    known.update([leaf.serial for leaf in wishes.values()])
+    known.update({node.serial: len(boxes[node.serial]) + 1 for node in outputs})
+    free = overwritable(walked, known, wishes.values())
+    return {place: leaf for place, leaf in wishes.items() if leaf.serial in free}
+
+
+def _wishes(outputs: Sequence[Node], assigned: Sequence[tuple[ref[Box], Node]]) -> dict[int, Node]:
+    """For each output that was assigned to a handle, by place, the leaf of the memory that the handle had."""
+    places = {node.serial: place for place, node in enumerate(outputs)}
+    wishes: dict[int, Node] = {}
+    for reference, leaf in assigned:
+        node = getattr(reference(), "node", None)
+        place = -1 if node is None else places.get(node.serial, -1)
+        if place >= 0 and place not in wishes and leaf.type == outputs[place].type and leaf not in wishes.values():
+            wishes[place] = leaf
+    return wishes
+
+
+def is_leaf(node: Node) -> bool:
+    """Whether a value is memory or a number, where a walk through what is pending ends."""
+    return isinstance(node.payload, (Storage, bool, int, float))
 
 
 def _reach(outputs: Sequence[Node]) -> list[Node]:
@@ -442,32 +454,7 @@ def _reach(outputs: Sequence[Node]) -> list[Node]:
     return stops
 
 
-# --- memory and NumPy ------------------------------------------------------------------------------------------------
-
-
-def numpy_view(storage: Storage, type: TensorType, *, writeable: bool = False) -> np.ndarray[Any, Any]:
-    """The memory as a NumPy array that shares it and keeps it alive; read-only unless asked otherwise."""
-    view = storage.buffer.as_numpy(type.dtype, type.shape, storage.offset)
-    if not writeable:
-        view.flags.writeable = False
-    return view
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Raise DtypeError for an element type that there is no code for."""
-    if dtype not in dtypes.SUPPORTED:
-        names = ", ".join(sorted(str(d) for d in dtypes.SUPPORTED))
-        raise DtypeError(f"arrays of dtype {dtype} are not supported; convert them (astype) to one of {names}")
-
-
-def copy_in(array: np.ndarray[Any, Any]) -> tuple[TensorType, Storage]:
-    """A NumPy array's type, and fresh memory with a copy of its elements, dense in C order."""
-    check_dtype(array.dtype)
-    type = TensorType(array.dtype.newbyteorder("="), array.shape)
-    storage = Storage(allocate(type.size_bytes))
-    if type.size:
-        np.copyto(numpy_view(storage, type, writeable=True), array)
-    return type, storage
+# --- what is in force ------------------------------------------------------------------------------------------------
 
 
 def context() -> Context:
@@ -484,3 +471,26 @@ def tracing() -> bool:
 
 
 set_default_recorder(LazyRecorder())
+
+__all__ = [
+    "LOCK",
+    "Argument",
+    "Box",
+    "Context",
+    "LazyRecorder",
+    "Pending",
+    "Storage",
+    "check_dtype",
+    "context",
+    "copy_in",
+    "executor",
+    "numpy_view",
+    "realize",
+    "realize_all",
+    "settle",
+    "stale_message",
+    "stream",
+    "tapes",
+    "traced_message",
+    "tracing",
+]

@@ -290,3 +290,37 @@ def test_progress_passes_items_and_draws() -> None:
     assert len([line for line in lines if line]) == 4 and "100.00%, 5/5" in lines[3] and "\r" not in output.getvalue()
     assert list(kn.progress(lambda p: Progress.stop if p.curriter == 3 else "", range(9), steps=1, io=output)) == [0, 1]
     kn.progress_([], io=output)
+
+
+def test_updates_take_the_memory_that_nobody_else_holds() -> None:
+    w, g = kn.Param(np.ones(1000), kn.Adam()), kn.array(np.ones(1000))
+    addresses = [w.buffer.address, w.opt.fstm.buffer.address, w.opt.scndm.buffer.address]
+    for k in range(3):
+        kn.update(w, g * k)
+    assert [w.buffer.address, w.opt.fstm.buffer.address, w.opt.scndm.buffer.address] == addresses
+    held = w.value
+    kn.update(w, g)
+    assert w.buffer.address != addresses[0] and held.buffer.address == addresses[0]
+    before = held.tolist()
+    address = w.buffer.address
+    pending = w * 2  # what is still to be computed from the old value owns it too
+    kn.update(w, g)
+    assert w.buffer.address != address
+    view = np.asarray(w)
+    address = w.buffer.address
+    kn.update(w, g)
+    assert w.buffer.address != address and not np.shares_memory(view, np.asarray(w))
+    tape = kn.diff(lambda: kn.sum(w * w))
+    gradient = kn.grad(tape, w)
+    address = w.buffer.address
+    kn.update(w, gradient)
+    assert w.buffer.address != address  # the tape may still be asked
+    assert held.tolist() == before and pending.tolist() is not None
+
+
+def test_lazy_training_needs_no_fresh_memory() -> None:
+    w = kn.Param(np.ones(1000))
+    address = w.buffer.address
+    kn.sgd_(lambda: kn.sum(w * w), [()] * 3, lr=0.1, compile=False)
+    assert w.buffer.address == address
+    np.testing.assert_allclose(w, np.full(1000, 0.8**3))

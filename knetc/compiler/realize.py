@@ -12,15 +12,19 @@ from knetc.runtime.buffers import Buffer, allocate
 
 
 def run(graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
-    """Run a pending graph on memory and numbers, one for each input; a fresh buffer for each output.
+    """Run a pending graph on memory and numbers, one for each input; a buffer for each output.
 
-    Graphs that compute the same share a program (``pipeline.build`` keeps them by what they compute).
+    An output that updates an input has the input's buffer, all others fresh ones. Graphs that compute the same share a
+    program (``pipeline.build`` keeps them by what they compute).
     """
     executable = pipeline.build(graph)
-    addresses = [argument.address for argument in arguments if isinstance(argument, Storage)]
+    storages = [argument for argument in arguments if isinstance(argument, Storage)]
     scalars = [argument for argument in arguments if not isinstance(argument, Storage)]
-    outputs = [allocate(spec.size_bytes) for spec in executable.program.outputs]
-    executable.run(addresses, [buffer.address for buffer in outputs], scalars)
+    outputs = [
+        allocate(spec.size_bytes) if spec.update_of < 0 else storages[spec.update_of].buffer
+        for spec in executable.program.outputs
+    ]
+    executable.run([storage.address for storage in storages], [buffer.address for buffer in outputs], scalars)
     return outputs
 
 

@@ -1,0 +1,87 @@
+"""Memory behind values: where a value lies, NumPy's view of it, and whether it may be written."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from knetc.ir.node import Node
+from knetc.ir.types import TensorType
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import DtypeError
+from knetc.runtime.buffers import Buffer, allocate
+
+
+class Storage:
+    """Memory that a value lies in, dense: a buffer and the place where it begins, in bytes."""
+
+    __slots__ = ("buffer", "offset")
+
+    def __init__(self, buffer: Buffer, offset: int = 0) -> None:
+        self.buffer = buffer
+        self.offset = offset
+
+    @property
+    def address(self) -> int:
+        return self.buffer.address + self.offset
+
+
+def numpy_view(storage: Storage, type: TensorType, *, writeable: bool = False) -> np.ndarray[Any, Any]:
+    """The memory as a NumPy array that shares it and keeps it alive; read-only unless asked otherwise."""
+    view = storage.buffer.as_numpy(type.dtype, type.shape, storage.offset)
+    if not writeable:
+        view.flags.writeable = False
+    return view
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise DtypeError for an element type that there is no code for."""
+    if dtype not in dtypes.SUPPORTED:
+        names = ", ".join(sorted(str(d) for d in dtypes.SUPPORTED))
+        raise DtypeError(f"arrays of dtype {dtype} are not supported; convert them (astype) to one of {names}")
+
+
+def copy_in(array: np.ndarray[Any, Any]) -> tuple[TensorType, Storage]:
+    """A NumPy array's type, and fresh memory with a copy of its elements, dense in C order."""
+    check_dtype(array.dtype)
+    type = TensorType(array.dtype.newbyteorder("="), array.shape)
+    storage = Storage(allocate(type.size_bytes))
+    if type.size:
+        np.copyto(numpy_view(storage, type, writeable=True), array)
+    return type, storage
+
+
+# --- ownership -------------------------------------------------------------------------------------------------------
+
+#: what counting references to an object adds: the variable and the argument of the call
+_CALL = sys.getrefcount(object()) + 1
+
+
+def overwritable(walked: Sequence[Node], known: Mapping[int, int], leaves: Iterable[Node]) -> set[int]:
+    """The serials of those of ``leaves`` whose memory nobody will look at once ``walked`` has been computed.
+
+    ``walked`` are the nodes of a pending graph, sources first; ``known`` says by serial how many references to a node
+    the caller knows of, which will be gone (handles that will hold the result, its own lists). Whatever else refers to
+    a node keeps all that the node is made from; whatever else refers to a leaf, or to its buffer, owns the memory too.
+    """
+    uses = Counter(source.serial for node in walked for source in node.sources)
+    pinned: set[int] = set()
+    for node in reversed(walked):
+        if node.serial not in pinned:
+            held = sys.getrefcount(node) - _CALL - 1 - uses[node.serial] - known.get(node.serial, 0)  # 1: ``walked``
+            if held <= 0:
+                continue
+        pinned.add(node.serial)
+        pinned.update(source.serial for source in node.sources)
+    return {leaf.serial for leaf in leaves if leaf.serial not in pinned and _is_own(leaf.payload)}
+
+
+def _is_own(storage: Storage) -> bool:
+    """Whether this is the only record of a whole buffer of our own memory."""
+    buffer = storage.buffer
+    sole = sys.getrefcount(storage) <= _CALL + 1 and sys.getrefcount(buffer) <= _CALL + 1
+    return sole and buffer.owner is None and not storage.offset
