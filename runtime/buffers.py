@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -144,7 +145,7 @@ def address_of(array: np.ndarray[Any, Any]) -> int:
 
 
 _address = ctypes.addressof
-_first_byte = ctypes.c_char.from_buffer
+_first_byte: Callable[[Any], ctypes.c_char] = ctypes.c_char.from_buffer
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,9 @@ class MemoryStats:
     peak_bytes: int
     """The most that was ever held."""
 
+
+reclaimers: list[Callable[[], None]] = []
+"""Called before memory is given back: those who hold buffers for later use let go what they can."""
 
 _lock = threading.RLock()
 """Guards everything below but taking from and adding to the free lists, which the interpreter does in one piece."""
@@ -251,6 +255,8 @@ def gc() -> int:
     True
     """
     global _held_bytes
+    for reclaim in reclaimers:
+        reclaim()
     with _lock:
         addresses = sorted(_regions)
         # blocks are taken one by one: buffers may die (and add theirs), and other threads may take some, meanwhile

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from knetc.codegen.cpu import driver
+from knetc.runtime import buffers
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CacheError, LabelError
 from knetc.runtime.cpu import machine
@@ -340,3 +341,26 @@ def test_a_larger_arena_replaces_the_smaller() -> None:
     executable = load(program((), (step,), arena_bytes=needed), FILL)
     executable.run([], [])
     assert machine.device._arena.size_bytes >= needed
+
+
+def test_the_arena_shrinks_when_its_program_is_gone() -> None:
+    needed = 32 << 20
+    step = Step("fill", (), (Launch("k_fill", 4, 100, (Slot("workspace", 0), Slot("value", 1))),), 64, needed - 64)
+    small = Step("fill", (), (Launch("k_fill", 4, 100, (Slot("workspace", 0), Slot("value", 2))),), 64, 0)
+    large_program = load(program((), (step,), arena_bytes=needed), FILL)
+    small_program = load(program((), (small,), arena_bytes=64), FILL)
+    gc.collect()
+    buffers.gc()
+    assert buffers.stats().in_use_bytes >= needed
+    large_program.run([], [])
+    entry = large_program.entry
+    del large_program
+    buffers.gc()
+    entry()
+    assert buffers.stats().in_use_bytes >= needed, "the builtin alone keeps the program"
+    before = buffers.stats().held_bytes
+    del entry
+    assert buffers.gc() >= needed
+    assert buffers.stats().held_bytes < before - needed // 2
+    small_program.run([], [])
+    assert machine.device._arena.as_numpy(np.int64, (4,)).tolist() == [2] * 4

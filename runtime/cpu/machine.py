@@ -10,13 +10,15 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
+from weakref import WeakSet
 
 from knetc.runtime import buffers
 from knetc.runtime.base import errors
-from knetc.runtime.base.errors import CacheError, KnetcError
+from knetc.runtime.base.errors import CacheError, KnetcError, OutOfMemoryError
 from knetc.runtime.cpu.host import runs_here
 from knetc.runtime.cpu.loader import Module
 from knetc.runtime.cpu.pool import Pool, thread_count
@@ -34,6 +36,24 @@ LOCK = 64
 CONTEXT_BYTES = 128
 
 
+class _MethodDef(ctypes.Structure):
+    """CPython's description of a builtin function."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("code", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
+
+
+_FASTCALL = 0x80
+
+
+class _Code:
+    """What a builtin must keep alive: its code and its description. It is the builtin's ``__self__``."""
+
+    def __init__(self, module: Module, arena_bytes: int) -> None:
+        self.module = module
+        self.arena_bytes = arena_bytes
+        self.definition = _MethodDef(b"call", module["call"], _FASTCALL, None)
+
+
 class Device:
     """What all CPU programs of this process share."""
 
@@ -45,12 +65,19 @@ class Device:
         self._word(ARENA).value = self._arena.address
         self._pool: Pool | None = None
         self._code: Module | None = None
+        self._loaded: WeakSet[_Code] = WeakSet()
+        self._changing = threading.Lock()
 
-    def prepare(self, module: Module, arena_bytes: int) -> None:
-        """Makes room for a program's intermediate values, and has the pool's workers run the code in ``module``.
+    def prepare(self, code: _Code) -> None:
+        """Makes room for a program's intermediate values, and has the pool's workers run its copy of the pool's code.
 
         Raises OutOfMemoryError when there is no room.
         """
+        with self._changing:
+            self._prepare(code.module, code.arena_bytes)
+            self._loaded.add(code)
+
+    def _prepare(self, module: Module, arena_bytes: int) -> None:
         if self._pool is None:
             # Stays loaded until the process ends: workers run it.
             self._code = module
@@ -60,11 +87,25 @@ class Device:
             self._word(POOL).value = pool.address
             self._pool = pool
         if arena_bytes > self._arena.size_bytes:
-            larger = buffers.allocate(arena_bytes)
-            with self.locked():
-                if arena_bytes > self._arena.size_bytes:
-                    self._arena, larger = larger, self._arena
-                    self._word(ARENA).value = self._arena.address
+            self._replace_arena(arena_bytes)
+
+    def trim(self) -> None:
+        """Lets go what no loaded program needs of the arena."""
+        # Not while it is being changed; that may even be what asks for memory, further up on this thread.
+        if self._code is not None and self._changing.acquire(blocking=False):
+            try:
+                needed = max((code.arena_bytes for code in self._loaded), default=0)
+                if buffers.class_bytes(needed) < buffers.class_bytes(self._arena.size_bytes):
+                    with suppress(OutOfMemoryError):
+                        self._replace_arena(needed)
+            finally:
+                self._changing.release()
+
+    def _replace_arena(self, size_bytes: int) -> None:
+        arena = buffers.allocate(size_bytes)
+        with self.locked():
+            self._arena, arena = arena, self._arena
+            self._word(ARENA).value = self._arena.address
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -87,6 +128,7 @@ class Device:
     def after_fork(self) -> None:
         """In a child: there are no workers, and whoever held the lock is not here."""
         ctypes.c_int32.from_address(self.address + LOCK).value = 0
+        self._changing = threading.Lock()
         if self._pool is not None and self._code is not None:
             self._pool.reset()
             self._pool.set_worker(self._code["kn_worker"])
@@ -99,24 +141,8 @@ device = Device()
 """The CPU of this process."""
 
 atexit.register(device.stop)
+buffers.reclaimers.append(device.trim)
 os.register_at_fork(after_in_child=device.after_fork)
-
-
-class _MethodDef(ctypes.Structure):
-    """CPython's description of a builtin function."""
-
-    _fields_ = (("name", ctypes.c_char_p), ("code", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
-
-
-_FASTCALL = 0x80
-
-
-class _Code:
-    """What a builtin must keep alive: its code and its description. It is the builtin's ``__self__``."""
-
-    def __init__(self, module: Module) -> None:
-        self.module = module
-        self.definition = _MethodDef(b"call", module["call"], _FASTCALL, None)
 
 
 class Executable:
@@ -148,8 +174,9 @@ class Executable:
             raise CacheError(f"the program's native objects {', '.join(missing)} are missing")
         self.program = program
         self.module = Module([objects[d] for d in dict.fromkeys(program.objects)], {"kn_context": device.address})
-        device.prepare(self.module, program.arena_bytes)
-        self.entry = _builtin(_Code(self.module))
+        code = _Code(self.module, program.arena_bytes)
+        device.prepare(code)
+        self.entry = _builtin(code)
 
     def run(
         self,
