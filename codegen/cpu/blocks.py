@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from knetc.codegen.cpu.emitter import memory_type
 from knetc.codegen.cpu.frame import PLAIN
-from knetc.codegen.cpu.scope import State
+from knetc.codegen.cpu.scope import Cell
 from knetc.codegen.cpu.walk import Walk
-from knetc.codegen.loopnest import Load, Reduce, Stage
+from knetc.codegen.loopnest import Load, Reduce
 from knetc.runtime.base import dtypes
 
 LANES = 128
@@ -52,27 +53,33 @@ class Blocks(Walk):
                 self._transpose(s, arrays[id(s)], (first, count), (start, height))
             with frame.loop("0", height) as across:
                 scope.axes[plan.across] = frame.add(start, across)
-                streamed = self.streams.of(list(self.loops.statements), lane) if self.streams else []
-                with ExitStack() as around:
-                    at = None
-                    if streamed and self.streams:
-                        at = around.enter_context(self.streams.piece(streamed, lane, first, count))
-                    index = around.enter_context(frame.loop("0", count, parallel=True))
-                    if at is not None:
-                        at(index)
-                    scope.axes[lane] = frame.add(first, index)
-                    place = frame.add(frame.mul(across, str(LANES)), index)
-                    scope.staged = {key: (array, place) for key, array in arrays.items()}
-                    for stage in self.loops.nest.stages:
-                        self._stage(stage)
+                self._lanes(across, first, count, arrays)
             scope.values = shared
             scope.axes.clear()
 
-    def _stage(self, stage: Stage) -> None:
-        def fold(reduce: Reduce, state: State) -> None:
-            self.scope.values.update(zip(reduce.results, state))
-
-        self.scope.emit(stage.body, fold)
+    def _lanes(self, across: str, first: str, count: str, arrays: Mapping[int, str]) -> None:
+        """One row of a block: ``count`` points from ``first`` along the lane axis."""
+        scope, frame, lane = self.scope, self.scope.frame, self.plan.order[-1]
+        body = list(self.loops.statements)
+        parts = {id(s): Cell.variable(scope, s) for s in body if isinstance(s, Reduce)}
+        for part in parts.values():
+            part.clear()
+        streamed = self.streams.of(body, lane) if self.streams else []
+        shared = dict(scope.values)
+        with ExitStack() as around:
+            at = None
+            if streamed and self.streams:
+                at = around.enter_context(self.streams.piece(streamed, lane, first, count))
+            index = around.enter_context(frame.loop("0", count, parallel=True))
+            if at is not None:
+                at(index)
+            scope.axes[lane] = frame.add(first, index)
+            place = frame.add(frame.mul(across, str(LANES)), index)
+            scope.staged = {key: (array, place) for key, array in arrays.items()}
+            scope.emit(body, lambda reduce, state: parts[id(reduce)].merge(state))
+        scope.values = shared
+        for key, part in parts.items():
+            self.folds[key].merge(part.read())
 
     def _transpose(self, s: Load, array: str, lanes: tuple[str, str], across: tuple[str, str]) -> None:
         """Read a block of an argument, contiguous along ``across``, into ``array``, contiguous along the lanes."""

@@ -104,11 +104,10 @@ class _Lowering:
             return
         plan = make_plan(loops, PIECE if streaming else 1)
         function = _Function(loops, plan, sources, self.target.vector_bytes, streaming)
-        cost = point_cost(loops)
+        cost = point_cost(loops) * max(plan.block, 1)
         self.notes.append(_describe(plan))
         if not loops.reductions("outer", "all"):
             function.points(function.begin(), "%lo", "%hi")
-            cost *= max(plan.block, 1)
             self._launch(function, plan.points, _grain(plan, plan.points, cost))
             return
         self._chunks(function, cost)
@@ -123,10 +122,11 @@ class _Lowering:
     def _chunks(self, function: _Function, cost: float) -> None:
         """Chunks of points with partial states, and the combination of these."""
         loops, frame = function.loops, function.frame
-        size = max(-(-loops.rows // CHUNKS), math.ceil(PIECE_NS / cost), 1)
+        points = function.plan.points
+        size = max(-(-points // CHUNKS), math.ceil(PIECE_NS / cost), 1)
         if size > 4096:
             size = -(-size // 4096) * 4096
-        chunks = max(-(-loops.rows // size), 1)
+        chunks = max(-(-points // size), 1)
         partials: dict[int, list[Slot]] = {}
         numbers: dict[int, list[int]] = {}
         reductions = loops.reductions("outer", "all")
@@ -159,7 +159,7 @@ class _Lowering:
                 if reduce.over == "all":
                     whole = Cell(walk.scope, reduce, tuple(frame.slot(n, "ptr") for n in numbers[id(reduce)]))
                     whole.write(cells[id(reduce)].read(), chunk)
-        self._launch(function, chunks, 1 if cost * loops.rows > SERIAL_NS else chunks)
+        self._launch(function, chunks, 1 if cost * points > SERIAL_NS else chunks)
         for over in ("outer", "all"):
             same = [r for r in reductions if r.over == over]
             if same:
@@ -214,8 +214,8 @@ class _Function:
         return self.add(Slot("value", number))
 
     def rows(self) -> str:
-        """The number of outer points, from a slot of its own."""
-        return self.frame.slot(self.value(self.loops.rows), "i64")
+        """The number of points that pieces are cut from, in a slot of its own."""
+        return self.frame.slot(self.value(self.plan.points), "i64")
 
     def begin(self) -> Walk:
         """The walk over the nest's points; what is the same for all of them is computed here."""

@@ -101,7 +101,7 @@ def make_plan(loops: Loops, piece: int = 1) -> Plan:
 
 def _in_blocks(loops: Loops, order: tuple[int, ...]) -> Plan | None:
     """A plan for an elementwise nest in which some loads lie along another axis than the lanes; None if none do."""
-    if loops.reductions("inner", "outer", "all"):
+    if loops.reductions("inner", "outer") or any(ordered(r) for r in loops.reductions("all")):
         return None
     lane = order[-1]
     votes: dict[int, list[Load]] = {}
@@ -180,10 +180,10 @@ def point_cost(loops: Loops) -> float:
         each = 0.0
         for s in stage.body:
             if isinstance(s, Compute):
-                each += 0.03 * s.op.cost
+                each += 0.02 * s.op.cost
             elif isinstance(s, (Load, Store)):
-                each += 0.02 * loops.nest.arguments[s.argument].dtype.itemsize
+                each += 0.012 * loops.nest.arguments[s.argument].dtype.itemsize
             elif isinstance(s, Reduce):
-                each += 0.05
+                each += 0.03
         total += each * times
     return max(total, 0.01)

@@ -350,6 +350,20 @@ def test_transposes(build: Any, shape: tuple[int, int, int], order: tuple[int, .
         np.testing.assert_array_equal(out, expected)
 
 
+def test_transposed_operands_of_a_total(build: Any) -> None:
+    n, c = 150, 333
+    b = build((n, c))
+    x, z, y, t = (b.argument(k, n * c) for k in ("input", "input", "output", "output"))
+    with b.stage("row"):
+        v = b.do("multiply", b.load(x, {0: 1, 1: n}), b.load(z, {0: c, 1: 1}))
+        b.store(y, v, {0: c, 1: 1})
+        b.fold_into("sum", v, "all", t)
+    data, other, out, total = normal(c, n), normal(n, c), np.empty((n, c), "f4"), np.empty((), "f4")
+    b.run(data, other, out, total, pieces=3)
+    np.testing.assert_array_equal(out, data.T * other)
+    np.testing.assert_allclose(total, (data.T * other).sum(dtype="f8"), rtol=1e-4, atol=1e-3)
+
+
 def test_several_inner_axes(build: Any) -> None:
     """Mean over the first and last of three axes, from a stage with two inner axes, then a stage that uses it."""
     n, h, c = 12, 9, 40
