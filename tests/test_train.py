@@ -155,7 +155,7 @@ def test_what_somebody_holds_is_not_overwritten() -> None:
 # --- minimize
 
 
-@pytest.mark.parametrize("compile", [False])
+@pytest.mark.parametrize("compile", [False, True])
 def test_minimize_gives_losses_before_the_updates(compile: bool) -> None:
     w = kn.Param(np.array([1.0, 2.0, 3.0]))
     losses = kn.sgd(lambda x: kn.sum(w * w), [(0.0,)] * 5, compile=compile)

@@ -219,6 +219,8 @@ class Writer:
             self.variables[id(place)] = variable
             self.check_place(place, bound)
         for place, way in chosen.items():
+            if place.kind == "opaque" and isinstance(place.value, types.ModuleType):
+                continue  # libraries are not rebound
             for edge in place.edges:
                 if edge is not way and edge.named and (edge.parent is None or edge.parent in chosen):
                     self.require(f"{self.way(edge)} is {self.variables[id(place)]}", edge.text)
