@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from knetc.runtime.base import dtypes
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
@@ -169,20 +170,38 @@ def abs2(x: Operand) -> Any:
 def _emit_floor_division(e: Any, a: Any, b: Any) -> tuple[Any, Any]:
     """The quotient rounded down and the remainder that has the divisor's sign.
 
-    The remainder of floats is one fma, exact where the quotient is; a quotient that was rounded up to an integer
-    shows as a remainder of the wrong sign, and is stepped back.
+    The remainder of floats is exact where the quotient is; a quotient that was rounded up to an integer shows as a
+    remainder of the wrong sign, and is stepped back.
     """
     zero = e.constant(0, a.dtype)
     if a.dtype.kind == "f":
         quotient = e.floor(e.div(a, b))
         infinite = e.compare("eq", e.abs(b), e.constant(INFINITY, b.dtype))
-        rest = e.select(infinite, a, e.fma(e.neg(quotient), b, a))
+        rest = e.select(infinite, a, _rest(e, a, b, quotient))
     else:
         quotient, rest = e.div(a, b), e.rem(a, b)
     signs_differ = e.xor(e.compare("lt", rest, zero), e.compare("lt", b, zero))
     step = e.and_(e.compare("ne", rest, zero), signs_differ)
     one = e.constant(1, a.dtype)
     return e.select(step, e.sub(quotient, one), quotient), e.select(step, e.add(rest, b), rest)
+
+
+def _rest(e: Any, a: Any, b: Any, quotient: Any) -> Any:
+    """``a - quotient * b`` without error on any processor (an fma is rounded twice where there is no instruction).
+
+    float32 goes through float64; float64 through halves of the factors, exact for quotients below 2**26.
+    """
+    if a.dtype == dtypes.f32:
+        a, b, quotient = (e.convert(x, dtypes.f64) for x in (a, b, quotient))
+        return e.convert(e.sub(a, e.mul(quotient, b)), dtypes.f32)
+
+    def upper(x: Any) -> Any:
+        return e.bitcast(e.and_(e.bitcast(x, dtypes.i64), e.constant(-1 << 27, dtypes.i64)), x.dtype)
+
+    for x in (upper(quotient), e.sub(quotient, upper(quotient))):
+        for y in (upper(b), e.sub(b, upper(b))):
+            a = e.sub(a, e.mul(x, y))
+    return a
 
 
 _DIVISION_DOMAINS = (Domain(-20.0, 20.0, special=(0.0, 1.0)), Domain(0.5, 3.0, special=(0.1, -2.0, INFINITY)))
