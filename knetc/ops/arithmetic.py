@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from knetc.runtime.base import dtypes
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ops import define
 from knetc.ops.apply import Operand, common_kind, elementwise, to_nodes, wrap_like
 from knetc.ops.logic import bitwise_and, bitwise_or, equal, greater, less, where
+from knetc.runtime.base import dtypes
 
 INFINITY = float("inf")
 NAN = float("nan")

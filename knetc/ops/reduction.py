@@ -59,8 +59,9 @@ def _samples(accepts: str, *, empty: bool) -> list[Sample]:
         define.case("f32[0,3]", axes=(1,)),
         define.case("i32[4,3]", axes=(1,)),
         define.case("i64[4,3]", axes=(0, 1)),
-        define.case("f32[2,9]", axes=(1,), domains=(Domain(-3.0, -1.0),)),  # shows folds that begin with a zero
-        define.case("f32[2,9]", axes=(1,), domains=(Domain(1.0, 3.0),)),
+        # long, and all of one sign: shows folds that begin with a zero
+        define.case("f32[2,300]", axes=(1,), domains=(Domain(-1.5, -0.7),)),
+        define.case("f32[300,2]", axes=(0,), domains=(Domain(0.7, 1.5),)),
     ]
     return cases + ([define.case("f32[3,0]", axes=(1,))] if empty else [])
 
