@@ -86,6 +86,17 @@ NEGATIVE = define.elementwise(
 )
 
 
+SQUARE = define.elementwise(
+    "square",
+    reference=np.square,
+    gradient=lambda node, dy: (dy * 2 * node.sources[0],),
+    emit=lambda e, x: e.mul(x, x),
+    triton="{0} * {0}",
+    accepts="fi",
+    domains=(Domain(special=(0.0, -0.0, INFINITY, NAN)),),
+)
+
+
 def add(a: Operand, b: Operand) -> Any:
     """Sum, element by element; ``or`` of bools.
 
@@ -153,7 +164,7 @@ def square(x: Operand) -> Any:
 
     >>> square(kn.array([2.0, -3.0]))  # [4, 9]
     """
-    return multiply(x, x)
+    return multiply(x, x) if common_kind(x) == "b" else elementwise(SQUARE, x)
 
 
 def abs2(x: Operand) -> Any:
@@ -161,7 +172,7 @@ def abs2(x: Operand) -> Any:
 
     >>> abs2(kn.array([2.0, -3.0]))  # [4, 9]
     """
-    return multiply(x, x)
+    return square(x)
 
 
 # --- quotients rounded down, and what they leave ---------------------------------------------------------------------
