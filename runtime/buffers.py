@@ -157,7 +157,7 @@ class MemoryStats:
     in_use_bytes: int
     """Of living buffers, rounded up to their size classes."""
     peak_bytes: int
-    """The most that was ever held."""
+    """The most that was held, ever or since ``reset_peak``."""
 
 
 reclaimers: list[Callable[[], None]] = []
@@ -177,12 +177,15 @@ _peak_bytes = 0
 
 
 def class_bytes(size_bytes: int) -> int:
-    """The size of the block that holds ``size_bytes``: multiples of 64, four to a doubling, so at most a quarter more.
+    """The size of the block that holds ``size_bytes``: a multiple of 64, and little more than what is asked for.
 
-    >>> class_bytes(1), class_bytes(600), class_bytes(1 << 20)
-    (64, 640, 1048576)
+    There are four sizes to a doubling, so at most a quarter is wasted; above 1 MiB sixteen.
+
+    >>> class_bytes(1), class_bytes(600), class_bytes(1 << 20), class_bytes(20 << 20)
+    (64, 640, 1048576, 20971520)
     """
-    step = max(ALIGNMENT, 1 << max(0, (size_bytes - 1).bit_length() - 3))
+    bits = (size_bytes - 1).bit_length()
+    step = max(ALIGNMENT, 1 << max(0, bits - (3 if bits <= 20 else 5)))
     return max(ALIGNMENT, -(-size_bytes // step) * step)
 
 
@@ -246,6 +249,18 @@ def stats() -> MemoryStats:
     """
     with _lock:
         return MemoryStats(_held_bytes, _held_bytes - _free_bytes(), _peak_bytes)
+
+
+def reset_peak() -> None:
+    """Gives unused memory back and counts the peak from here: then it is what the work that follows really takes.
+
+    >>> reset_peak(); stats().peak_bytes == stats().held_bytes
+    True
+    """
+    global _peak_bytes
+    with _lock:
+        gc()
+        _peak_bytes = _held_bytes
 
 
 def gc() -> int:

@@ -17,8 +17,8 @@ import itertools
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -156,9 +156,12 @@ def verify() -> list[Entry]:
 
 def clear() -> int:
     """Removes all entries; returns how many there were."""
-    count = len(entries())
+    count = 0
     for kind in _KINDS:
-        shutil.rmtree(path() / f"{kind}s", ignore_errors=True)
+        for file in (path() / f"{kind}s").glob("*/*"):  # with what killed writers left
+            with suppress(OSError):
+                file.unlink()
+                count += not file.name.startswith(".")
     return count
 
 

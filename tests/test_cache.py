@@ -120,7 +120,9 @@ def test_entries_verify_and_clear(folder: Path) -> None:
     assert [e.key for e in cache.verify()] == ["cd34", program.objects[1]]
     assert len(cache.entries()) == 3
     assert cache.verify() == []
+    (broken.parent / ".left.by.a.killed.writer").write_bytes(b"")
     assert cache.clear() == 3
+    assert [f for f in folder.rglob("*") if f.is_file()] == []
     assert cache.entries() == []
     assert cache.path() == folder
 
