@@ -134,7 +134,31 @@ def simplified(loops: Loops) -> Loops:
                         dynamic = axis
                     continue
             kept.append(axis)
-    return rebuild(Loops(loops.nest, dynamic), outer, inner, extents)
+    return _narrowed(rebuild(Loops(loops.nest, dynamic), outer, inner, extents))
+
+
+NARROW = 12
+"""Elementwise nests whose last axis is at most so long are walked along another axis, the last one unrolled."""
+
+
+def _narrowed(loops: Loops) -> Loops:
+    """An elementwise nest of short rows that did not merge into one axis: the last axis becomes an inner one."""
+    nest = loops.nest
+    last = len(nest.outer) - 1
+    if nest.inner or last < 1 or last == loops.dynamic or nest.outer[last].extent > NARROW:
+        return loops
+    if any(not is_free(reduce) for reduce in loops.reductions("all")) or loops.reductions("inner", "outer"):
+        return loops
+    if any(isinstance(s, Store) and s.accumulate for s in loops.statements):
+        return loops
+    body = tuple(s for stage in nest.stages for s in stage.body)
+    narrow = replace(nest, outer=nest.outer[:-1], inner=nest.outer[-1:], stages=(Stage("element", body),))
+    return Loops(narrow, loops.dynamic)
+
+
+def is_free(reduce: Reduce) -> bool:
+    """Whether a fold may take its elements in any order."""
+    return reduce.op.combine is not None and bool(reduce.op.combine.reassociable)
 
 
 def independent(loops: Loops, statements: Iterable[Statement], axes: Container[int], known: Iterable[int]) -> set[int]:

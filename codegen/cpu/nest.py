@@ -20,7 +20,7 @@ from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
 from knetc.codegen.cpu.scope import Cell, Scope, Total, state_dtypes
 from knetc.codegen.cpu.stream import PIECE, Streams
 from knetc.codegen.cpu.stream import finish as finish_streams
-from knetc.codegen.cpu.walk import Lanes, Rows, Walk
+from knetc.codegen.cpu.walk import BLOCK, Lanes, Rows, Walk
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import LoopNest, Offset, Store
 from knetc.runtime.base.errors import CompileError
@@ -37,6 +37,9 @@ SERIAL_NS = 20_000.0
 
 MAX_SCRATCH_BYTES = 1 << 20
 """Most that the scratch rows of one point may take: they lie on the threads' stacks."""
+
+ROWS_PER_CHUNK = 16
+"""Rows that share a state of column sums at least: writing and reading the states must not cost like the rows."""
 
 EXCHANGE = 1 << 14
 """Column sums over so many columns are not cut into chunks of rows: there are columns enough for all threads."""
@@ -99,18 +102,18 @@ class _Lowering:
         loops = simplified(loops)
         if loops.columns >= EXCHANGE and (turned := exchanged(loops)) is not None:
             loops = simplified(turned)
-        if any(isinstance(s, Store) and s.accumulate for s in loops.statements):
-            self._scatter(loops, sources)
-            return
-        plan = make_plan(loops, PIECE if streaming else 1)
+        serial = any(isinstance(s, Store) and s.accumulate for s in loops.statements)
+        plan = Plan(loops, tuple(loops.outer), lanes=False) if serial else make_plan(loops, PIECE if streaming else 1)
         function = _Function(loops, plan, sources, self.target.vector_bytes, streaming)
         cost = point_cost(loops) * max(plan.block, 1)
         self.notes.append(_describe(plan))
-        if not loops.reductions("outer", "all"):
-            function.points(function.begin(), "%lo", "%hi")
+        if loops.reductions("outer", "all"):
+            self._chunks(function, cost, serial)
+        elif serial:
+            self._in_order(function, cost)
+        else:
+            function.begin().points("%lo", "%hi")
             self._launch(function, plan.points, _grain(plan, plan.points, cost))
-            return
-        self._chunks(function, cost)
 
     def _launch(self, function: _Function, count: int, grain: int) -> None:
         if function.streaming:
@@ -119,14 +122,15 @@ class _Lowering:
         self.functions[symbol] = text
         self.launches.append(Launch(symbol, count, max(grain, 1), tuple(function.slots)))
 
-    def _chunks(self, function: _Function, cost: float) -> None:
-        """Chunks of points with partial states, and the combination of these."""
+    def _chunks(self, function: _Function, cost: float, serial: bool) -> None:
+        """Chunks of points with partial states, and the combination of these; all in one chunk if ``serial``."""
         loops, frame = function.loops, function.frame
         points = function.plan.points
-        size = max(-(-points // CHUNKS), math.ceil(PIECE_NS / cost), 1)
-        if size > 4096:
-            size = -(-size // 4096) * 4096
-        chunks = max(-(-points // size), 1)
+        least = ROWS_PER_CHUNK if loops.reductions("outer") else 1
+        size = points if serial else max(-(-points // CHUNKS), math.ceil(PIECE_NS / cost), least)
+        if size > BLOCK:
+            size = -(-size // BLOCK) * BLOCK
+        chunks = max(-(-points // max(size, 1)), 1)
         partials: dict[int, list[Slot]] = {}
         numbers: dict[int, list[int]] = {}
         reductions = loops.reductions("outer", "all")
@@ -134,7 +138,7 @@ class _Lowering:
             each = loops.columns if reduce.over == "outer" else 1
             partials[id(reduce)] = [self.reserve(chunks * each * d.itemsize) for d in state_dtypes(reduce)]
             numbers[id(reduce)] = [function.add(slot) for slot in partials[id(reduce)]]
-        rows = function.rows()
+        rows = function.points()
         per_chunk = frame.slot(function.value(size), "i64")
         walk = function.begin()
         cells: dict[int, Cell] = {id(r): Total.variable(walk.scope, r) for r in reductions if r.over == "all"}
@@ -154,7 +158,7 @@ class _Lowering:
                 else:
                     cells[id(reduce)].clear()
             walk.folds = cells
-            function.points(walk, low, high)
+            walk.points(low, high)
             for reduce in reductions:
                 if reduce.over == "all":
                     whole = Cell(walk.scope, reduce, tuple(frame.slot(n, "ptr") for n in numbers[id(reduce)]))
@@ -165,24 +169,20 @@ class _Lowering:
             if same:
                 self.nest(*combination(loops, same, chunks, partials, function.sources))
 
-    def _scatter(self, loops: Loops, sources: Mapping[int, Slot]) -> None:
-        """Additions to places that data name: in the order of the points, so on one thread, or split by columns."""
-        plan = Plan(loops, tuple(loops.outer), lanes=False)
-        function = _Function(loops, plan, sources, self.target.vector_bytes)
-        walk = function.begin()
-        total = point_cost(loops) * loops.rows
+    def _in_order(self, function: _Function, cost: float) -> None:
+        """Additions to places that data name, in the order of the points: on one thread, or split by columns."""
+        loops, walk, points = function.loops, function.begin(), function.points()
         axis = _independent(loops)
-        rows = function.rows()
         if axis is None:
             with function.frame.loop("%lo", "%hi"):
-                function.points(walk, "0", rows)
+                walk.points("0", points)
             self._launch(function, 1, 1)
             return
         assert isinstance(walk, Rows)
         walk.bounds[axis] = ("%lo", "%hi")
-        function.points(walk, "0", rows)
+        walk.points("0", points)
         extent = loops.extent(axis)
-        grain = max(16, -(-extent // 8 // 16) * 16) if total > SERIAL_NS else extent
+        grain = max(16, -(-extent // 8 // 16) * 16) if cost * loops.rows > SERIAL_NS else extent
         self._launch(function, extent, grain)
 
 
@@ -213,7 +213,7 @@ class _Function:
         """A new slot that holds a number."""
         return self.add(Slot("value", number))
 
-    def rows(self) -> str:
+    def points(self) -> str:
         """The number of points that pieces are cut from, in a slot of its own."""
         return self.frame.slot(self.value(self.plan.points), "i64")
 
@@ -234,11 +234,6 @@ class _Function:
             walk.streams = Streams(scope, self.streaming, self.vector_bytes)
         walk.hoist()
         return walk
-
-    def points(self, walk: Walk, low: str, high: str) -> None:
-        """Code for the outer points ``low`` to ``high``."""
-        assert isinstance(walk, (Rows, Lanes, Blocks))
-        walk.points(low, high)
 
 
 def _grain(plan: Plan, count: int, cost: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from knetc.codegen.cpu.axes import Loops, results, value_dtypes
+from knetc.codegen.cpu.axes import Loops, is_free, results, value_dtypes
 from knetc.codegen.loopnest import Compute, Load, Offset, Reduce, Stage, Store
 
 UNROLLED = 16
@@ -55,7 +55,7 @@ class Plan:
     def inner_order(self, stage: Stage) -> tuple[int, ...]:
         """The order of loops over the inner axes in an element stage: the contiguous axis innermost where allowed."""
         inner = list(self.loops.inner)
-        if self.lanes or len(inner) < 2 or any(isinstance(s, Reduce) and ordered(s) for s in stage.body):
+        if self.lanes or len(inner) < 2 or any(isinstance(s, Reduce) and not is_free(s) for s in stage.body):
             return tuple(inner)
         votes = dict.fromkeys(inner, 0.0)
         for s in stage.body:
@@ -65,11 +65,6 @@ class Plan:
                         votes[axis] += _weight(self.loops, axis) * (1.5 if isinstance(s, Store) else 1.0)
         best = max(inner, key=lambda axis: (votes[axis], axis))
         return (*(axis for axis in inner if axis != best), best)
-
-
-def ordered(reduce: Reduce) -> bool:
-    """Whether a fold must see its elements in order."""
-    return reduce.op.combine is None or not reduce.op.combine.reassociable
 
 
 def unit_axes(offset: Offset) -> list[int]:
@@ -83,7 +78,7 @@ def make_plan(loops: Loops, piece: int = 1) -> Plan:
     if not outer:
         return Plan(loops, (), lanes=False)
     lane, lane_votes, row_votes = _votes(loops)
-    if any(ordered(r) for r in loops.reductions("outer", "all")):
+    if any(not is_free(r) for r in loops.reductions("outer", "all")):
         # such a fold must see its elements in order, so the lanes can only be the last axis
         lane_votes, lane = (lane_votes if lane == outer[-1] else 0.0), outer[-1]
     order = (*(axis for axis in outer if axis != lane), lane)
@@ -101,7 +96,7 @@ def make_plan(loops: Loops, piece: int = 1) -> Plan:
 
 def _in_blocks(loops: Loops, order: tuple[int, ...]) -> Plan | None:
     """A plan for an elementwise nest in which some loads lie along another axis than the lanes; None if none do."""
-    if loops.reductions("inner", "outer") or any(ordered(r) for r in loops.reductions("all")):
+    if loops.reductions("inner", "outer") or any(not is_free(r) for r in loops.reductions("all")):
         return None
     lane = order[-1]
     votes: dict[int, list[Load]] = {}
@@ -126,6 +121,15 @@ def _weight(loops: Loops, axis: int) -> float:
     return 1.0 if axis == loops.dynamic else min(loops.extent(axis), 64) / 64
 
 
+def _share(loops: Loops, offset: Offset) -> float:
+    """How much of the nest's points an access sees: what is the same along an axis is read once for all of it."""
+    share = 1.0
+    for axis in range(len(loops.nest.axes)):
+        if not offset.axes.get(axis):
+            share /= max(64 if axis == loops.dynamic else min(loops.extent(axis), 64), 1)
+    return share
+
+
 def _votes(loops: Loops) -> tuple[int, float, float]:
     """The best axis for lanes, how many accesses are contiguous along it, and how many along inner axes."""
     votes = dict.fromkeys(range(len(loops.nest.axes)), 0.0)
@@ -135,8 +139,9 @@ def _votes(loops: Loops) -> tuple[int, float, float]:
         for s in stage.body:
             if not isinstance(s, (Load, Store)) or loops.nest.arguments[s.argument].kind in ("scratch", "scalar"):
                 continue
+            share = _share(loops, s.offset) * (1.5 if isinstance(s, Store) else 1.0) * (1.0 if often else 0.01)
             for axis in unit_axes(s.offset):
-                votes[axis] += _weight(loops, axis) * (1.5 if isinstance(s, Store) else 1.0) * (1.0 if often else 0.01)
+                votes[axis] += _weight(loops, axis) * share
             for axis, stride in s.offset.axes.items():
                 if axis in nearness and stride:
                     nearness[axis] += 1 / abs(stride)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
-from knetc.codegen.cpu.axes import Loops, independent, results, used_values, value_dtypes
-from knetc.codegen.cpu.plan import Plan, ordered
+from knetc.codegen.cpu.axes import Loops, independent, is_free, results, used_values, value_dtypes
+from knetc.codegen.cpu.plan import Plan
 from knetc.codegen.cpu.scope import Cell, Scope, State, Total, combine_of, identity
 from knetc.codegen.cpu.stream import PIECE, Streams
 from knetc.codegen.loopnest import Load, Offset, Reduce, Stage, Statement, Store
@@ -22,7 +23,7 @@ BLOCK = 4096
 
 
 @dataclass
-class Walk:
+class Walk(ABC):
     """Code for all points of a piece of the outer axes. ``folds`` are the states that outlive a point."""
 
     scope: Scope
@@ -34,6 +35,10 @@ class Walk:
     @property
     def loops(self) -> Loops:
         return self.scope.loops
+
+    @abstractmethod
+    def points(self, low: str, high: str) -> None:
+        """Code for the points ``low`` to ``high`` of those that ``plan.points`` counts."""
 
     def decode(self, point: str, axes: Sequence[int]) -> None:
         """Set the indices of some axes from the number of their point."""
@@ -163,7 +168,7 @@ class Rows(Walk):
 
     def _in_strips(self, stage: Stage, axis: int, totals: Mapping[int, Cell]) -> bool:
         """Whether a long loop has folds that must see their elements in order, but tell by an index what order was."""
-        ranked = [cell.reduce for cell in totals.values() if ordered(cell.reduce)]
+        ranked = [cell.reduce for cell in totals.values() if not is_free(cell.reduce)]
         long = axis != self.loops.dynamic and self.loops.extent(axis) >= 4 * STRIP
         free = axis not in self.bounds and not collides(stage.body, axis)
         return bool(ranked) and long and free and all(combine_of(reduce).with_index for reduce in ranked)
@@ -196,7 +201,7 @@ class Rows(Walk):
 
     def _in_blocks(self, folds: Sequence[Reduce], axes: Sequence[int]) -> bool:
         """Whether folds are made of the folds of blocks: in long rows, where order is free."""
-        if any(ordered(reduce) for reduce in folds):
+        if not all(is_free(reduce) for reduce in folds):
             return False
         return self.loops.dynamic in axes or self.loops.columns > 2 * BLOCK
 

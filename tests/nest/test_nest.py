@@ -289,6 +289,22 @@ def test_scatter_add(build: Any, shape: tuple[int, int]) -> None:
         np.testing.assert_array_equal(out, expected)
 
 
+def test_scatter_add_beside_a_total(build: Any) -> None:
+    b = build((500,), (4,))
+    dy, i, y = b.argument("input", 2000), b.argument("input", 500, "i8"), b.argument("update", 40)
+    t = b.argument("output", 1)
+    with b.stage("element"):
+        v = b.load(dy, {0: 4, 1: 1})
+        b.store(y, v, {1: 1}, indirect={b.load(i, {0: 1}): 4}, accumulate=True)
+        b.fold_into("sum", v, "all", t)
+    data, places, out, total = normal(500, 4), rng.integers(0, 10, 500), np.zeros((10, 4), "f4"), np.zeros((), "f4")
+    expected = np.zeros((10, 4), "f4")
+    np.add.at(expected, places, data)
+    b.run(data, places, out, total, pieces=4)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_allclose(total, data.sum(), rtol=1e-4)
+
+
 def test_scatter_elements(build: Any) -> None:
     """Elements along one axis that add to the same places."""
     b = build((3000,))
