@@ -53,31 +53,27 @@ def _copy(dtype: np.dtype, lanes: int) -> Code:
 
 
 def _transpose(dtype: np.dtype, lanes: int) -> Code:
-    """For a source that is contiguous along k: squares of ``lanes`` turned in registers, edges singly."""
+    """For a source that is contiguous along k: squares of ``lanes`` turned in registers.
+
+    Columns past the end repeat the last one, in what will be zero; ``padded`` is a multiple of ``lanes``.
+    """
     code = Code()
     unit = VectorType(dtype, lanes)
     size = str(unit.size)
-    whole_k = code.sub("%count", code.name(f"urem i64 %count, {lanes}"))
-    whole_w = code.sub("%width", code.name(f"urem i64 %width, {lanes}"))
-
-    def singly(w: str, k_begin: str) -> None:
-        source = code.at("%from", code.mul(w, "%from_w"))
-        with code.loop(k_begin, "%count", hints=NO_UNROLL) as k:
-            _copy_one(code, unit, code.at(source, code.mul(k, size)), code.at("%to", code.mul(k, "%to_row")), w)
-
-    with code.loop("0", whole_w, step=str(lanes)) as w:
-        first = code.at("%from", code.mul(w, "%from_w"))
-        sources = [code.at(first, code.mul(str(row), "%from_w")) for row in range(lanes)]
+    last = code.sub("%width", "1")
+    with code.loop("0", "%width", step=str(lanes)) as w:
+        sources = []
+        for row in range(lanes):
+            sources.append(code.at("%from", code.mul(code.min(code.add(w, str(row)), last), "%from_w")))
         target = code.at("%to", code.mul(w, size))
-        with code.loop("0", whole_k, step=str(lanes)) as k:
-            offset = code.mul(k, size)
-            rows = [unit.load(code, code.at(source, offset)) for source in sources]
-            for row, vector in enumerate(_transposed(code, unit, rows)):
-                unit.store(code, vector, code.at(target, code.mul(code.add(k, str(row)), "%to_row")))
-        with code.loop("0", str(lanes), hints=NO_UNROLL) as row:
-            singly(code.add(w, row), whole_k)
-    with code.loop(whole_w, "%width", hints=NO_UNROLL) as w:
-        singly(w, "0")
+        with code.loop("0", "%count", step=str(lanes)) as k:
+            left = code.min(code.sub("%count", k), str(lanes))
+            mask = unit.mask(code, left)
+            squares = [unit.load(code, code.at(source, code.mul(k, size)), mask) for source in sources]
+            place = code.at(target, code.mul(k, "%to_row"))
+            for row, vector in enumerate(_transposed(code, unit, squares)):
+                with code.when(code.test("slt", str(row), left)):
+                    unit.store(code, vector, code.at(place, code.mul(str(row), "%to_row")))
     return _padded(code, unit)
 
 
