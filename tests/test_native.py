@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from knetc.codegen.cpu import native
+from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CompileError
 from knetc.runtime.cpu import host
 
@@ -47,6 +48,12 @@ def test_target_key_needs_no_compiler() -> None:
     assert host.runs_here(host.target_key("generic"))
     assert not host.runs_here("cpu:x86_64:native:0")
     assert not host.runs_here("cuda:sm_90")
+
+
+def test_the_configured_level_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for level in LEVELS:
+        monkeypatch.setattr(config, "cpu_level", level)
+        assert native.target() == native.target(level)
 
 
 def test_unknown_level() -> None:

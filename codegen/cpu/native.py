@@ -40,7 +40,6 @@ class Target:
     """Width of the vectors that code should use."""
 
 
-@cache
 def target(level: str | None = None) -> Target:
     """The target for an instruction-set level, by default the configured one (``KNETC_CPU_LEVEL``).
 
@@ -49,7 +48,11 @@ def target(level: str | None = None) -> Target:
     >>> target("avx2").vector_bytes
     32
     """
-    level = config.cpu_level if level is None else level
+    return _target(config.cpu_level if level is None else level)
+
+
+@cache
+def _target(level: str) -> Target:
     if level not in LEVELS:
         raise ValueError(f"cpu_level {level!r} is none of {', '.join(LEVELS)}")
     if architecture() != "x86_64" and level in ("avx512", "avx2"):
