@@ -66,14 +66,28 @@ class Edge(NamedTuple):
         edge: Edge | None = self
         while edge is not None:
             kind, key, _ = edge.step
-            if kind == "attribute":
-                steps.append(f".{key}")
+            above = edge.parent.edges[0] if edge.parent is not None else None
+            if above is not None and above.step.key in ("__defaults__", "__kwdefaults__"):
+                steps.append(_default_name(above, key))
+                break
+            if kind == "attribute":  # a Param keeps what its properties show under names with an underscore
+                hidden = edge.parent is not None and edge.parent.kind == "box"
+                steps.append(f".{str(key).removeprefix('_') if hidden else key}")
             elif kind == "item":
                 steps.append(f"[{key!r}]")
             else:
                 steps.append(str(key))
-            edge = edge.parent.edges[0] if edge.parent is not None and edge.parent.edges else None
+            edge = above
         return "".join(reversed(steps))
+
+
+def _default_name(edge: Edge, key: Any) -> str:
+    """The name of the parameter whose default is found under ``key`` at the end of a way."""
+    if isinstance(key, str) or edge.parent is None:
+        return str(key)
+    function = edge.parent.value
+    code = function.__code__
+    return str(code.co_varnames[code.co_argcount - len(function.__defaults__) + key])
 
 
 @dataclass(eq=False)
@@ -118,11 +132,15 @@ class Walk:
 def walk(function: types.FunctionType, arguments: Mapping[str, Any], roots: dict[str, Any]) -> Walk:
     """Walk everything that ``function`` reaches when it is called with ``arguments``.
 
-    ``roots`` are the objects that it is bound to: a method's ``self``.
+    ``roots`` are the objects that it is bound to: a method's ``self``. Arguments that are not given are the defaults.
 
     The names that the code mentions are found on the way, so the walk is repeated until it finds no new ones.
     """
     names: set[str] = set()
+    code = function.__code__
+    positional = code.co_varnames[: code.co_argcount]
+    defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ())))
+    arguments = {**defaults, **(function.__kwdefaults__ or {}), **arguments}
     while True:
         known = len(names)
         result = _Walker(names).run(function, arguments, roots)
@@ -144,6 +162,10 @@ def mentioned(code: types.CodeType) -> Iterator[str]:
                 stack.append(constant)
             elif isinstance(constant, str) and constant.isidentifier():
                 yield f"'{constant}'"
+
+
+def _is_user_code(name: str) -> bool:
+    return _is_user_module(name) and not name.startswith("knetc.")
 
 
 @functools.cache
@@ -171,6 +193,14 @@ def _is_ours(value: object) -> bool:
     return isinstance(module, str) and (module == "knetc" or module.startswith("knetc."))
 
 
+def _is_library(value: object, name: str) -> bool:
+    """Whether a global is a module of a package that is not walked, or a function or class imported from one."""
+    if isinstance(value, types.ModuleType):
+        return not _is_user_code(value.__name__)
+    module = getattr(value, "__module__", None)
+    return getattr(value, "__name__", None) == name and isinstance(module, str) and not _is_user_code(module)
+
+
 def _is_walked_code(function: types.FunctionType) -> bool:
     file = function.__code__.co_filename
     return not file.startswith("<knetc") and _is_user_module(str(function.__module__))
@@ -187,6 +217,7 @@ class _Walker:
         self.walk = Walk(names=names)
         self.queue: deque[Place] = deque()
         self.functions: set[int] = set()
+        self.edges: set[tuple[Hashable, ...]] = set()
 
     def run(self, function: types.FunctionType, arguments: Mapping[str, Any], roots: dict[str, Any]) -> Walk:
         for name, value in roots.items():
@@ -203,6 +234,10 @@ class _Walker:
 
     def reach(self, value: Any, edge: Edge, *, given: bool = False) -> None:
         """Note that ``edge`` leads to ``value``."""
+        seen = (id(edge.parent), edge.step.kind, edge.step.key, id(edge.step.base))
+        if seen in self.edges:
+            return
+        self.edges.add(seen)
         if isinstance(value, ATOMS):
             if edge.named:
                 self.walk.atoms.append(Atom(value, edge, given))
@@ -230,9 +265,24 @@ class _Walker:
                 continue
             self.reach(value, Edge(None, Step("cell", name, cell), True))
         space = function.__globals__
+        own = str(function.__module__).startswith("knetc.")
         for name in names:
-            if name in space:
-                self.reach(space[name], Edge(None, Step("global", name, space), True))
+            if name not in space:
+                continue
+            value = space[name]
+            if own or _is_library(value, name):
+                self.enter_library(value)
+            else:
+                self.reach(value, Edge(None, Step("global", name, space), True))
+
+    def enter_library(self, value: object) -> None:
+        """Walk the code of knetc's layers and optimizers; what is imported from libraries is not rebound."""
+        found = [value]
+        if isinstance(value, types.ModuleType) and value.__name__ == "knetc":
+            found = [vars(value)[name] for name in self.names if name in vars(value)]
+        for member in found:
+            if isinstance(member, types.FunctionType) and _is_walked_code(original(member)):
+                self.enter(member)
 
     def expand(self, place: Place) -> None:
         value = place.value
@@ -247,11 +297,8 @@ class _Walker:
             case "object" | "box":
                 self.expand_object(place)
             case "module" | "class":
-                own = place.kind == "module" and value.__name__ == "knetc"
                 for name in [n for n in self.names if n in vars(value) and not n.startswith("__")]:
                     member = vars(value)[name]
-                    if own and not (isinstance(member, types.FunctionType) and _is_walked_code(member)):
-                        continue
                     if place.kind == "class" and isinstance(
                         member, (types.FunctionType, property, staticmethod, classmethod)
                     ):
@@ -332,7 +379,7 @@ def kind_of(value: Any) -> PlaceKind:
     if isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
         return "function"
     if isinstance(value, types.ModuleType):
-        return "module" if value.__name__ == "knetc" or _is_user_module(value.__name__) else "opaque"
+        return "module" if _is_user_module(value.__name__) else "opaque"
     if isinstance(value, type):
         return "class" if _is_user_module(value.__module__) else "opaque"
     return "object" if _is_user_module(type(value).__module__) else "opaque"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from sys import getrefcount
@@ -255,8 +254,6 @@ class Writer:
                 self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
             case "opaque" if place.given:
                 self.require(f"_equal({bound}, {self.constant(value)})", place.text)
-            case "opaque" if isinstance(value, types.ModuleType):
-                pass  # libraries are not rebound
             case _:
                 self.require(f"{bound} is {self.constant(value)}", place.text)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from knetc.compiler import report
 from knetc.ir import canonical
 from knetc.ir.ambient import ambient
 from knetc.ir.check import check
@@ -22,8 +22,6 @@ from knetc.runtime import cache as disk
 from knetc.runtime.base.config import config
 from knetc.runtime.cpu.host import target_key
 from knetc.runtime.cpu.machine import Executable
-
-log = logging.getLogger("knetc")
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,8 @@ def _load(key: str, graph: Graph) -> Executable:
     if config.cache:
         stored = disk.load_program(key)
         if stored is not None:
+            if config.debug:
+                report.tell(stored[0], "in the cache", lambda: stages(graph), config.debug)
             return Executable(*stored)
     before = time.perf_counter()
     _assembly, program, objects = backend().build(
@@ -119,7 +119,8 @@ def _load(key: str, graph: Graph) -> Executable:
     if config.cache:
         disk.store_program(key, program, objects)
     if config.debug:
-        log.info("compiled %d kernels in %.0f ms", len(program.steps), 1e3 * (time.perf_counter() - before))
+        milliseconds = 1e3 * (time.perf_counter() - before)
+        report.tell(program, f"compiled in {milliseconds:.0f} ms", lambda: stages(graph), config.debug)
     return Executable(program, objects)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from knetc.ir import printer
@@ -137,13 +137,16 @@ def kernels_text(program: Program) -> str:
     )
 
 
-def tell(stages: Mapping[str, Any], level: int, milliseconds: float) -> None:
-    """Print to standard error what ``KNETC_DEBUG=level`` asks to see of a program that was compiled just now."""
-    program = stages["plan"]
-    parts = [f"knetc: compiled {len(program.steps)} kernels in {milliseconds:.0f} ms\n", kernels_text(program)]
+def tell(program: Program, how: str, stages: Callable[[], Mapping[str, Any]], level: int) -> None:
+    """Print to standard error what ``KNETC_DEBUG=level`` asks to see of a program that is about to be run first.
+
+    ``how`` says where it comes from; ``stages`` makes what levels above 1 show.
+    """
+    parts = [f"knetc: {len(program.steps)} kernels, {how}\n", kernels_text(program)]
+    found = stages() if level > 1 else {}
     for at, names in _LEVELS.items():
         if level >= at:
-            parts += [f"--- {name}\n{text_of(name, opened(stages[name]))}" for name in names]
+            parts += [f"--- {name}\n{text_of(name, opened(found[name]))}" for name in names]
     sys.stderr.write("".join(parts))
 
 
