@@ -110,7 +110,7 @@ def _parse_value(value: str, text: str) -> Any:
         shape = tuple(int(extent) for extent in array[2].split(",")) if array[2].strip() else ()
         return np.zeros(TensorType(dtype, shape).shape, dtype)
     except KeyError:
-        known = ", ".join(sorted(dtypes.short_name(d) for d in dtypes.SUPPORTED))
+        known = ", ".join(sorted(map(dtypes.short_name, dtypes.SUPPORTED)))
         raise UsageError(f"--input {text!r}: there is no dtype {array[1]!r}; there are {known}") from None
     except (KnetcError, ValueError) as error:
         raise UsageError(f"--input {text!r}: {error}") from None
@@ -142,8 +142,8 @@ def bind_inputs(function: Callable[..., Any], inputs: Sequence[str]) -> tuple[An
 def traced(function: Callable[..., Any], values: Sequence[Any]) -> Graph:
     """The graph of one call."""
     known = getattr(function, "__knetc_compiled__", None)
-    state = known if known is not None else Compiled(function, (), "compile", 1)
-    return state.trace(values)[1].graph  # type: ignore[no-any-return]
+    state: Compiled = known if known is not None else Compiled(function, (), "compile", 1)
+    return state.trace(values)[1].graph
 
 
 def with_gradients(function: Callable[..., Any], values: Sequence[Any]) -> Graph:

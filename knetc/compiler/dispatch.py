@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
+import types
 from collections.abc import Callable
-from dataclasses import dataclass
 from sys import getrefcount
 from typing import Any, NoReturn, Protocol
 
@@ -22,6 +22,7 @@ from knetc.arrays import Array
 from knetc.compiler.captures import Atom, Edge, Place, Walk
 from knetc.compiler.signature import Statics, relevant, touched_places
 from knetc.compiler.trace import Leaf, Traced
+from knetc.compiler.values import Given, Output, Rebuilt, rebuild
 from knetc.ir import ambient
 from knetc.ir.types import TensorType
 from knetc.lazy import Box
@@ -40,28 +41,6 @@ class Executable(Protocol):
     @property
     def program(self) -> Program: ...
     def fail(self, failure: Any) -> NoReturn: ...
-
-
-@dataclass(frozen=True)
-class Output:
-    """In a result: the array that is the program's output of this number."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class Given:
-    """In a result: something that the function was given or reached, returned as it is."""
-
-    place: Place
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """In a result: a container with arrays in it."""
-
-    template: Any
-    items: tuple[Any, ...]
 
 
 UPDATES = threading.RLock()
@@ -117,14 +96,6 @@ def slow_address(array: np.ndarray[Any, Any]) -> int:
 
 if address(_probe := np.zeros(3)) != slow_address(_probe):
     address = slow_address  # another Python or NumPy
-
-
-def rebuild(template: Any, items: tuple[Any, ...]) -> Any:
-    """A dataclass like ``template`` with other values in its fields."""
-    result = object.__new__(type(template))
-    for name, value in zip(template.__dataclass_fields__, items):
-        object.__setattr__(result, name, value)
-    return result
 
 
 class Writer:

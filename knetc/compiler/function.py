@@ -18,21 +18,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
-import numpy as np
-
 from knetc import tapes
-from knetc.arrays import of_node
 from knetc.compiler import pipeline
-from knetc.compiler.captures import Place, Walk, is_record, walk
-from knetc.compiler.dispatch import BASE, MISS, Given, Output, Rebuilt, Writer, rebuild
+from knetc.compiler.captures import Walk, walk
+from knetc.compiler.dispatch import BASE, MISS, Writer
 from knetc.compiler.signature import Statics, describe, difference
 from knetc.compiler.trace import Restart, Trace, Traced
+from knetc.compiler.values import Arguments, Results
 from knetc.ir import canonical
 from knetc.ir.ambient import Ambient, ambient, setting
-from knetc.ir.node import Line, Node
+from knetc.ir.node import Line
 from knetc.ir.record import recorders, recording, user_line
-from knetc.lazy import Box
-from knetc.ops.scalars import RuntimeScalar
 from knetc.runtime.base.errors import TraceError, UnsupportedError, VariantsError
 
 log = logging.getLogger("knetc")
@@ -95,8 +91,8 @@ def compile_function(
         raise ValueError(f"max_variants must be at least 1, not {max_variants}")
     if hasattr(target, "__knetc_original__"):
         target = target.__knetc_original__
-    state = Compiled(target, static, on_miss, max_variants)
-    return state.public
+    public: Callable[..., Any] = Compiled(target, static, on_miss, max_variants).public
+    return public
 
 
 @dataclass(eq=False)
@@ -377,93 +373,3 @@ def first(description: Mapping[str, str]) -> str:
         if text.startswith(("Array", "Param", "NumPy", "a run-time"))
     ]
     return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "") or "no arrays"
-
-
-class Arguments:
-    """What the Python function is given while it is traced: numbers and NumPy arrays are replaced by traced values."""
-
-    def __init__(self, trace: Trace, statics: Statics) -> None:
-        self.trace = trace
-        self.statics = statics
-        self.atoms = {(atom.edge.parent, atom.edge.step.key): atom for atom in trace.walk.atoms if atom.given}
-        self.places = {(e.parent, e.step.key): p for p in trace.walk.places.values() if p.given for e in p.edges}
-        self.done: dict[Place, Any] = {}
-
-    def values(self, parameters: Sequence[inspect.Parameter], values: Sequence[Any]) -> list[Any]:
-        return [self.value(value, None, p.name) for p, value in zip(parameters, values)]
-
-    def value(self, value: Any, parent: Place | None, key: Any) -> Any:
-        """The replacement of what ``key`` leads to."""
-        atom = self.atoms.get((parent, key))
-        if atom is not None:
-            if self.statics.holds(atom):
-                return value
-            if isinstance(value, np.generic):
-                return of_node(self.trace.generic(value, atom))
-            return self.trace.argument(id(atom), value, atom)
-        place = self.places.get((parent, key))
-        if place is None:
-            return value
-        if place not in self.done:
-            self.done[place] = value  # in case it holds itself
-            self.done[place] = self.replacement(place, value)
-        return self.done[place]
-
-    def replacement(self, place: Place, value: Any) -> Any:
-        if place.kind == "ndarray":
-            return of_node(self.trace.data(value))
-        if place.kind == "container":
-            keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-            items = [self.value(value[k], place, k) for k in keys]
-            return container_like(value, items) if any(n is not value[k] for k, n in zip(keys, items)) else value
-        if place.kind == "object" and is_record(value):
-            names = list(value.__dataclass_fields__)
-            items = [self.value(getattr(value, n), place, n) for n in names]
-            return (
-                rebuild(value, tuple(items)) if any(n is not getattr(value, k) for k, n in zip(names, items)) else value
-            )
-        return value
-
-
-def container_like(container: Any, items: list[Any]) -> Any:
-    """A tuple, named tuple, list or dict with other elements."""
-    if isinstance(container, dict):
-        return dict(zip(container, items))
-    return type(container)(*items) if hasattr(container, "_fields") else type(container)(items)
-
-
-class Results:
-    """What a traced function returned, as a template for the results of later calls."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.nodes: list[Node] = []
-        self.numbers: dict[Node, int] = {}
-
-    def output(self, node: Node) -> Output:
-        number = self.numbers.setdefault(node, len(self.nodes))
-        if number == len(self.nodes):
-            self.nodes.append(node)
-        return Output(number)
-
-    def template(self, value: Any) -> Any:
-        """``value`` with its arrays replaced by what they are in a later call."""
-        if isinstance(value, Box):
-            if value.owner is self.trace:
-                assert value.node is not None
-                return self.output(value.node)
-            place = self.trace.walk.find(value)
-            if place is None:
-                self.trace.read(value)  # raises, with the reason
-            return value if place is None else Given(place)
-        if isinstance(value, RuntimeScalar):
-            return self.output(value.node)
-        if type(value) in (list, tuple, dict) or hasattr(value, "_fields"):
-            items = list(value.values()) if isinstance(value, dict) else list(value)
-            return Rebuilt(value, tuple(self.template(item) for item in items))
-        if is_record(value) and not isinstance(value, type):
-            items = [self.template(getattr(value, name)) for name in value.__dataclass_fields__]
-            if any(type(item) in (Output, Rebuilt) for item in items):
-                return Rebuilt(value, tuple(items))
-        place = self.trace.walk.find(value)
-        return value if place is None else Given(place)
