@@ -8,6 +8,7 @@ kept for people to read. Groups that read the same memory over the same loops ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -21,6 +22,10 @@ MAX_GROUP = 192
 
 MAX_SIBLINGS = 32
 """How many of the readers of one value are tried against each other."""
+
+EPILOGUE_STREAMS = 3
+"""Arrays of the product's size that a matmul's epilogue may touch, the product not counted. An epilogue goes through
+them in blocks, which memory serves worse than whole rows; past this number storing the product costs less."""
 
 KERNEL_BYTES = 1 << 14
 """What one more kernel costs to compile and to launch, counted as memory traffic."""
@@ -200,12 +205,20 @@ class _Fuser:
             return None
         if not all(axes is not None and is_plain(n) for n, axes in domain.axes.items()):
             return None
+        if self.streams(unit) > EPILOGUE_STREAMS:
+            return None
         domain.axes[node] = links[0].axes
         unit.special = node
         self.note_member(node, unit)
         if node in self.must_store:
             self.store(node, unit, self.must_store[node])
         return unit
+
+    def streams(self, unit: Unit) -> int:
+        """How many arrays of its full size a unit reads or writes."""
+        size = math.prod(unit.domain.extents)
+        read = {s for n in unit.domain.axes for s in n.sources if s not in unit.domain.axes and not is_inlined(s)}
+        return sum(n.type.size == size for n in (*read, *unit.stored))
 
     def place(self, node: Node) -> None:
         """Put a fusible value where it costs least."""
