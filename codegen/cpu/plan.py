@@ -11,8 +11,8 @@ from knetc.codegen.loopnest import Compute, Load, Offset, Reduce, Stage, Store
 UNROLLED = 16
 """Rows of at most so many elements are unrolled, and rows are processed side by side."""
 
-_STATEMENTS = 400
-"""Unrolling makes at most so many statements."""
+_UNROLLED_WORK = 600
+"""Unrolling makes code for at most so much work, an addition being 1: it takes time to compile."""
 
 _TILE_BYTES = 24 * 1024
 """Stack arrays of a tile of lanes should lie in the first-level cache."""
@@ -155,8 +155,9 @@ def _votes(loops: Loops) -> tuple[int, float, float]:
 def _can_unroll(loops: Loops) -> bool:
     if loops.dynamic in loops.inner or loops.columns > UNROLLED:
         return False
-    size = sum(len(stage.body) for stage in loops.nest.stages if stage.level == "element")
-    return size * max(loops.columns, 1) <= _STATEMENTS
+    body = [s for stage in loops.nest.stages if stage.level == "element" for s in stage.body]
+    size = sum(max(s.op.cost, 1) if isinstance(s, Compute) else 1 for s in body)
+    return size * max(loops.columns, 1) <= _UNROLLED_WORK
 
 
 def _tile(loops: Loops, unroll: bool) -> int:
