@@ -32,6 +32,7 @@ from knetc.codegen.cpu.matmul_spec import (
     exchanged,
     flattened,
     identity,
+    is_columns_times_narrow,
     is_row_times_matrix,
     stored_by_columns,
 )
@@ -64,7 +65,7 @@ def lower_matmul(spec: MatmulSpec, target: Target) -> Kernel:
         return Kernel({}, ())
     spec = flattened(spec)
     arguments = Slot("argument", 0), Slot("argument", 1)
-    if stored_by_columns(spec) or is_row_times_matrix(spec):
+    if stored_by_columns(spec) or is_row_times_matrix(spec) or is_columns_times_narrow(spec):
         spec, arguments = exchanged(spec), arguments[::-1]
     lowering = _Lowering(target)
     if depth := part_depth(spec):

@@ -81,6 +81,14 @@ def is_row_times_matrix(spec: MatmulSpec) -> bool:
     return spec.m == 1 and spec.n > 1 and spec.b_strides[-2] == 1 and spec.a_strides[-1] == 1
 
 
+def is_columns_times_narrow(spec: MatmulSpec) -> bool:
+    """Whether A is long and stored by columns, and B narrow.
+
+    It is better the other way round, with vectors along A's columns, although C is then written with strides.
+    """
+    return spec.n <= 16 and spec.m >= 256 and spec.a_strides[-2] == 1 and spec.a_strides[-1] != 1
+
+
 def exchanged(spec: MatmulSpec) -> MatmulSpec:
     """The transposed product, B^T A^T."""
     row = len(spec.batch)

@@ -23,8 +23,8 @@ class VectorType:
     def multiply_add(self, code: Code, a: str, b: str, c: str) -> str:
         if self.is_float:
             args = ", ".join(f"{self.vector} {x}" for x in (a, b, c))
-            code.declare(f"{self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})")
-            return code.name(f"call {self.vector} @llvm.fma.{self.suffix}({args})")
+            code.declare(f"{self.vector} @llvm.fmuladd.{self.suffix}({self.vector}, {self.vector}, {self.vector})")
+            return code.name(f"call {self.vector} @llvm.fmuladd.{self.suffix}({args})")
         return code.name(f"add {self.vector} {c}, {code.name(f'mul {self.vector} {a}, {b}')}")
 
     def add(self, code: Code, a: str, b: str) -> str:
