@@ -214,7 +214,7 @@ def part_depth(spec: MatmulSpec) -> int:
     """How much of K a part takes, of small products of long rows, whose parts are computed side by side; else 0."""
     blocks = prod(spec.batch) * -(-spec.m // BLOCK_ROWS) * -(-spec.n // BLOCK_ROWS)
     parts = min(PARTS // blocks, spec.k // PART_DEPTH)
-    return -(-spec.k // parts) if parts > 1 else 0
+    return spec.k // parts if parts > 1 else 0  # what is left over, fewer than there are parts, is a small part more
 
 
 def tile_shapes(m: int, columns: Panels, tile: Tile) -> tuple[tuple[int, int], ...]:
