@@ -152,14 +152,17 @@ class _Assembler:
                         hazards.append((k, late, written))
         self.order_hazards(graph, hazards)
         writers = {self.memory(self.graph.outputs[o]) for o in self.order.in_place}
-        checks = [number[u] for u in units if u.special is not None and u.special.op.kind is Kind.EFFECT]
-        late_units = [k for k, unit in enumerate(units) if any(n in writers for n in unit.stored)]
-        for check in checks:
-            for late in late_units:
-                if not nx.has_path(graph, late, check):
-                    graph.add_edge(check, late)
+        checks = {number[u] for u in units if u.special is not None and u.special.op.kind is Kind.EFFECT}
+        gate = len(units)  # stands for: all checks are done
+        graph.add_node(gate)
+        graph.add_edges_from((check, gate) for check in checks)
+        needed = nx.ancestors(graph, gate)
+        graph.add_edges_from(
+            (gate, k) for k, unit in enumerate(units) if k not in needed and any(n in writers for n in unit.stored)
+        )
         ranks = {k: (k not in checks, unit.last) for k, unit in enumerate(units)}
-        return [units[k] for k in nx.lexicographical_topological_sort(graph, key=lambda k: ranks[k])]
+        ranks[gate] = (False, 0)
+        return [units[k] for k in nx.lexicographical_topological_sort(graph, key=lambda k: ranks[k]) if k != gate]
 
     def order_hazards(self, graph: nx.DiGraph, hazards: list[tuple[int, int, Node]]) -> None:
         """Let units that read an old value run before the unit that overwrites it.

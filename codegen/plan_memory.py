@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from knetc.runtime.program import ALIGNMENT
 
 
@@ -30,20 +31,17 @@ def place(lifetimes: Iterable[Lifetime]) -> tuple[list[int], int]:
     ([0, 64, 0], 128)
     """
     wanted = list(lifetimes)
+    order = sorted(range(len(wanted)), key=lambda k: (-wanted[k].size_bytes, wanted[k].first, k))
+    # of those placed already, in their order: NumPy compares with all of them at once
+    firsts, lasts, starts, ends = np.empty((4, len(wanted)), np.int64)
     offsets = [0] * len(wanted)
-    by_step: dict[int, list[int]] = {}
-    total = 0
-    for k in sorted(range(len(wanted)), key=lambda k: (-wanted[k].size_bytes, wanted[k].first, k)):
-        life = wanted[k]
-        size = aligned(life.size_bytes)
-        near = {j for step in range(life.first, life.last + 1) for j in by_step.get(step, ())}
-        start = 0
-        for j in sorted(near, key=lambda j: offsets[j]):
-            if offsets[j] - start >= size:
-                break
-            start = max(start, offsets[j] + aligned(wanted[j].size_bytes))
+    for placed, k in enumerate(order):
+        life, size = wanted[k], aligned(wanted[k].size_bytes)
+        near = np.flatnonzero((firsts[:placed] <= life.last) & (lasts[:placed] >= life.first))
+        near = near[np.argsort(starts[near], kind="stable")]
+        free_from = np.concatenate(([0], np.maximum.accumulate(ends[near])))
+        fits = starts[near] - free_from[:-1] >= size
+        start = int(free_from[fits.argmax() if fits.any() else -1])
         offsets[k] = start
-        total = max(total, start + size)
-        for step in range(life.first, life.last + 1):
-            by_step.setdefault(step, []).append(k)
-    return offsets, total
+        firsts[placed], lasts[placed], starts[placed], ends[placed] = life.first, life.last, start, start + size
+    return offsets, int(ends.max(initial=0))

@@ -20,6 +20,9 @@ _LONG_NANOSECONDS = 20_000
 """Programs that are estimated to take longer release the interpreter's lock, which costs some 30 ns."""
 _BYTES_PER_NANOSECOND, _OPERATIONS_PER_NANOSECOND, _NANOSECONDS_PER_LAUNCH = 10, 5, 50
 
+_MANY_STEPS = 100
+"""Drivers of so many steps are not worth optimising."""
+
 
 def is_long(program: Program) -> bool:
     """Whether other Python threads should run while the program does: it takes more than some 20 microseconds."""
@@ -36,11 +39,12 @@ def emit_driver(program: Program) -> str:
     """LLVM IR that defines ``run`` (or ``program.entry``) and ``call`` for a program.
 
     It refers to the kernels' functions, to the pool's (``kn_parfor``, ``kn_lock_wait``, ``kn_lock_wake``) and to the
-    symbol ``kn_context``, so it goes with their objects into one region. Compile it at level 0: it is straight-line
-    code, and a program may have thousands of steps.
+    symbol ``kn_context``, so it goes with their objects into one region. It is straight-line code, and a program may
+    have thousands of steps: a long one asks to be translated as it stands, which takes linear time.
     """
     functions = sorted({launch.function for step in program.steps for launch in step.launches})
     parts = [
+        "; level 0\n" if len(program.steps) > _MANY_STEPS else "",
         *(f"declare void @{name}(ptr, i64, i64, i32)\n" for name in functions),
         _DECLARATIONS,
         *_run(program),

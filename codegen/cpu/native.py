@@ -116,6 +116,8 @@ def _machine(target: Target, optimise: bool) -> Any:
 
 
 def _optimized(text: str, target: Target, level: int) -> tuple[Any, Any]:
+    if declared := re.match(r"; level (\d)\n", text):
+        level = min(level, int(declared.group(1)))
     machine = _machine(target, level > 0)
     try:
         # a context of its own for each module: types and constants of finished modules are not kept
@@ -127,8 +129,6 @@ def _optimized(text: str, target: Target, level: int) -> tuple[Any, Any]:
         raise CompileError(_explain(str(error), text)) from error
     if not level:
         return module, machine
-    if declared := re.match(r"; level (\d)\n", text):
-        level = min(level, int(declared.group(1)))
     options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = level >= 2
     builder = llvm.create_pass_builder(machine, options)

@@ -20,6 +20,9 @@ from knetc.passes.memory_order import MemoryOrder
 MAX_GROUP = 192
 """Values in one kernel; keeps the compile time of long elementwise chains linear."""
 
+MAX_FOLDS = 16
+"""Folds in units that are joined because they read the same memory: more do not fit into registers."""
+
 MAX_SIBLINGS = 32
 """How many of the readers of one value are tried against each other."""
 
@@ -416,6 +419,8 @@ class _Fuser:
 
     def join_pair(self, source: Node, base: Unit, other: Unit) -> bool:
         if base is other or len(base.domain.axes) + len(other.domain.axes) >= MAX_GROUP:
+            return False
+        if len(base.domain.reduced) + len(other.domain.reduced) > MAX_FOLDS:
             return False
         ours, theirs = self._axes_of(source, base), self._axes_of(source, other)
         if ours is None or theirs is None or len(ours) < max(len(base.domain.extents), len(other.domain.extents)):
