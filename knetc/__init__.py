@@ -18,6 +18,8 @@ from knetc.creation import (
     zeros,
     zeros_like,
 )
+from knetc.debug import debug
+from knetc.gradient_check import gcheck
 from knetc.nn import accuracy, gaussian, nll, param, param0, xavier, xavier_normal, xavier_uniform
 from knetc.ops.activations import (
     elu,
@@ -230,6 +232,7 @@ __all__ = [
     "cos",
     "cosh",
     "count_nonzero",
+    "debug",
     "diff",
     "divide",
     "dot",
@@ -252,6 +255,7 @@ __all__ = [
     "full",
     "full_like",
     "gaussian",
+    "gcheck",
     "gelu",
     "grad",
     "gradloss",

@@ -287,7 +287,7 @@ def test_progress_passes_items_and_draws() -> None:
     assert len(items) == 5 and list(items) == [5, 6, 7, 8, 9]
     assert seen == [(1, 5), (2, 6), (4, 8), (5, 9)]
     lines = output.getvalue().splitlines()
-    assert len([line for line in lines if line]) == 4 and "100.00%, 5/5" in lines[3] and "\r" not in output.getvalue()
+    assert len(lines) == 4 and "100.00%, 5/5" in lines[3] and "\r" not in output.getvalue()
     assert list(kn.progress(lambda p: Progress.stop if p.curriter == 3 else "", range(9), steps=1, io=output)) == [0, 1]
     kn.progress_([], io=output)
 
@@ -324,3 +324,29 @@ def test_lazy_training_needs_no_fresh_memory() -> None:
     kn.sgd_(lambda: kn.sum(w * w), [()] * 3, lr=0.1, compile=False)
     assert w.buffer.address == address
     np.testing.assert_allclose(w, np.full(1000, 0.8**3))
+
+
+def test_progress_on_a_terminal_draws_one_line() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    output = Terminal()
+    kn.progress_(range(3), steps=1, io=output)
+    text = output.getvalue()
+    assert text.count("\r") == 3 and text.count("\n") == 1 and text.endswith("\n")
+
+
+# --- gcheck
+
+
+def test_gcheck_accepts_right_gradients_and_catches_wrong_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    w = kn.Param(np.linspace(-1, 1, 30).reshape(5, 6))
+    x = np.linspace(0.1, 1, 12).reshape(2, 6)
+    before = w.tolist()
+    assert kn.gcheck(lambda v, k: kn.tanh(v @ w.T) * k, x, kw={"k": 2.0}, atol=1e-6, rtol=1e-6)
+    assert w.tolist() == before and not capsys.readouterr().out
+    assert not kn.gcheck(lambda v: kn.stop_gradient(v) * v, x)
+    assert "FAILED: f64[2,6] at (0, 0)" in capsys.readouterr().out
+    assert kn.gcheck(lambda v: kn.stop_gradient(v) * 0 + 1, x, verbose=2)
+    assert "passed" in capsys.readouterr().out

@@ -53,7 +53,7 @@ class Progress:
             if not shown:
                 self._show()
         finally:
-            if self.curriter:
+            if self.curriter and self._draws_over():
                 print(file=self._output(), flush=True)
 
     def _is_due(self) -> bool:
@@ -64,14 +64,17 @@ class Progress:
     def _output(self) -> TextIO:
         return sys.stderr if self.io is None else self.io
 
+    def _draws_over(self) -> bool:
+        """Whether the output is a terminal."""
+        return bool(getattr(self._output(), "isatty", lambda: False)())
+
     def _show(self) -> Any:
         self.shown_at = time.monotonic()
         message = self.message(self) if self.message is not None else ""
         if message is Progress.stop:
             return message
         output = self._output()
-        terminal = getattr(output, "isatty", lambda: False)()
-        # a log file gets lines, a terminal one line that is drawn over
+        terminal = self._draws_over()  # a log file gets lines, a terminal one line that is drawn over
         text = self.text("" if message is None else str(message))
         print(f"\r{text}\x1b[K" if terminal else text, end="" if terminal else "\n", file=output, flush=True)
         return message
