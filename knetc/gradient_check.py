@@ -9,7 +9,6 @@ import numpy as np
 
 from knetc.arrays import Array, ArrayLike, array
 from knetc.ops.reduction import sum as total
-from knetc.params import Param
 from knetc.runtime.base import dtypes
 from knetc.transforms import diff, grad
 
@@ -47,7 +46,7 @@ def gcheck(
 
 
 def _check(
-    x: Param | Array,
+    x: ArrayLike,
     gradient: Any,
     loss: Callable[[], Any],
     nsample: int,

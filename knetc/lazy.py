@@ -9,11 +9,12 @@ holds is computed by one program, and becomes memory. What no handle holds is ne
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import count, pairwise
-from typing import Any
+from typing import Any, cast
 from weakref import ref
 
 import numpy as np
@@ -34,6 +35,9 @@ from knetc.stream import stream
 
 #: held while nodes are recorded and graphs realized, so that handles may be used from several threads
 LOCK = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # a child must not find it held by a thread that it does not have
+    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 
 class Box:
@@ -343,7 +347,7 @@ def realize(box: Box) -> None:
             handle = reference()
             if handle is not None and handle.node is not None and isinstance(handle.node.payload, Pending):
                 boxes.setdefault(handle.node.serial, {})[id(handle)] = handle
-        outputs = [next(iter(boxes[serial].values())).node for serial in sorted(boxes)]
+        outputs = [cast(Node, next(iter(boxes[serial].values())).node) for serial in sorted(boxes)]
         graph, arguments = cut(outputs, boxes, pending.assigned)
         for node, buffer in zip(outputs, executor.run(graph, arguments)):
             node.payload = Storage(buffer)
