@@ -91,10 +91,11 @@ class _Lowering:
         self.workspace += -(-size_bytes // ALIGNMENT) * ALIGNMENT
         return place
 
-    def launch(self, function: Function, slots: Mapping[str, Slot], count: int, grain: int) -> None:
+    def launch(self, function: Function, slots: Mapping[str, Slot], count: int, pieces: int) -> None:
+        """Run a function on ``count`` items, which up to ``pieces`` threads may share."""
         self.functions |= function.texts
         table = tuple(slots[name] for name in function.slots)
-        self.launches.append(Launch(function.symbol, count, max(1, grain), table))
+        self.launches.append(Launch(function.symbol, count, -(-count // max(1, pieces)), table))
 
     def in_parts(self, spec: MatmulSpec, arguments: tuple[Slot, Slot], depth: int) -> None:
         """A small product of long rows: products of parts of K side by side, as if of a batch, then their sum."""
@@ -124,7 +125,7 @@ class _Lowering:
         numbers |= {"n": spec.n, "parts_at.offset": 0} | by_axis("main.extent", spec.batch) | epilogue.numbers()
         slots = values(numbers) | {"parts_at": Slot("workspace", place)} | _argument_slots(nest)
         rows = prod(spec.batch) * spec.m
-        self.launch(function, slots, rows, PACK_TASK // (spec.n * (parts + 1)))
+        self.launch(function, slots, rows, rows * spec.n * (parts + 1) // PACK_TASK)
         self.notes.append(f"K in {parts + (rest > 0)} parts")
 
     def packed(self, operand: Operand, panels: Panels, spec: MatmulSpec) -> Packing:
@@ -133,7 +134,7 @@ class _Lowering:
         packing = replace(packing, place=self.room(packing.total_bytes))
         elements = packing.total_bytes // spec.dtype.itemsize
         function = packing.function(self.target)
-        self.launch(function, packing.slots(), packing.count, PACK_TASK * packing.count // elements)
+        self.launch(function, packing.slots(), packing.count, elements // PACK_TASK)
         return packing
 
     def product(self, spec: MatmulSpec, arguments: tuple[Slot, Slot], c: Slot) -> None:
@@ -193,7 +194,7 @@ class _Lowering:
         shapes = tile_shapes(spec.m, columns, tile)
         main = main_function(spec.dtype, tile, shapes, len(spec.batch), epilogue, self.target)
         count = prod(spec.batch) * plan.row_blocks * plan.column_blocks
-        self.launch(main, slots | values(numbers), count, TASK * count // max(1, spec.multiplications))
+        self.launch(main, slots | values(numbers), count, spec.multiplications // TASK)
         what = f"dots of {tile.dot} lanes" if tile.dot else f"tile {tile.rows}x{tile.vectors * tile.lanes}"
         blocks = f"blocks of {plan.block_rows} rows and {plan.block_panels} panels, K pieces of {plan.piece}"
         self.notes.append(", ".join([what, blocks, *notes]))
