@@ -18,7 +18,7 @@ from knetc.creation import (
     zeros,
     zeros_like,
 )
-from knetc.debug import debug
+from knetc.debugging import debug
 from knetc.gradient_check import gcheck
 from knetc.nn import accuracy, gaussian, nll, param, param0, xavier, xavier_normal, xavier_uniform
 from knetc.ops.activations import (

@@ -101,12 +101,11 @@ if address(_probe := np.zeros(3)) != slow_address(_probe):
 class Writer:
     """Writes the body of one variant."""
 
-    def __init__(self, number: int, walk: Walk, traced: Traced, statics: Statics, executable: Executable) -> None:
+    def __init__(self, number: int, walk: Walk, traced: Traced, statics: Statics) -> None:
         self.number = number
         self.walk = walk
         self.traced = traced
         self.statics = statics
-        self.executable = executable
         self.space: dict[str, Any] = {}
         self.names: dict[int, str] = {}
         self.conditions: list[str] = []
@@ -120,23 +119,25 @@ class Writer:
             if leaf.kind in ("scalar", "generic", "attribute")
         }
         self.touched = touched_places(walk, traced)
-
-    def body(self) -> str:
-        """The text, indented by four; it ends with ``return`` if the call is the variant's."""
         self.check()
-        written = bool(self.traced.written)
-        self.run()
-        inner = "\n".join(f"        {line}" for line in self.lines)
-        if written:
-            inner = "        with _UPDATES:\n" + "\n".join(f"            {line}" for line in self.lines)
+
+    def checks(self) -> str:
+        """The text, indented by four, that sets ``_hit``: whether a call is the variant's."""
         conditions = "\n            and ".join(self.conditions) or "True"
         return (
             "    try:\n"
             f"        _hit = (\n            {conditions}\n        )\n"
             "    except _READING:\n"
             "        _hit = False\n"
-            f"    if _hit:\n{inner}\n"
         )
+
+    def body(self, executable: Executable) -> str:
+        """The text, indented by four; it ends with ``return`` if the call is the variant's."""
+        self.run(executable)
+        inner = "".join(f"        {line}\n" for line in self.lines)
+        if self.traced.written:
+            inner = "        with _UPDATES:\n" + "".join(f"            {line}\n" for line in self.lines)
+        return f"{self.checks()}    if _hit:\n{inner}"
 
     # --- names
 
@@ -257,8 +258,8 @@ class Writer:
 
     # --- running
 
-    def run(self) -> None:
-        program = self.executable.program
+    def run(self, executable: Executable) -> None:
+        program = executable.program
         inputs: list[str] = []
         scalars: list[str] = []
         buffers: dict[int, str] = {}
@@ -328,7 +329,7 @@ class Writer:
             commits += [f"{box}.buffer = {buffer}", f"{box}.offset = 0", f"{box}.node = {box}.origin = None"]
             if spec.update_of < 0:
                 commits.append(f"{box}.type = {self.constant(self.traced.graph.outputs[number].type, '_S')}")
-        entry, fail = self.constant(self.executable.entry, "_entry"), self.constant(self.executable, "_program")
+        entry, fail = self.constant(executable.entry, "_entry"), self.constant(executable, "_program")
         self.lines += [
             f"_failure = {entry}({', '.join([*inputs, *outputs, *scalars])})",
             f"if _failure is not None: {fail}.fail(_failure)",

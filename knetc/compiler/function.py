@@ -16,19 +16,20 @@ import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from knetc import tapes
 from knetc.compiler import pipeline
-from knetc.compiler.captures import Walk, walk
+from knetc.compiler.captures import Walk, capture_error, walk
 from knetc.compiler.dispatch import BASE, MISS, Writer
 from knetc.compiler.signature import Statics, describe, difference
-from knetc.compiler.trace import Restart, Trace, Traced
+from knetc.compiler.trace import Restart, Trace, Traced, Unreachable
 from knetc.compiler.values import Arguments, Results
 from knetc.ir import canonical
 from knetc.ir.ambient import Ambient, ambient, setting
 from knetc.ir.node import Line
 from knetc.ir.record import recorders, recording, user_line
+from knetc.lazy import Box
 from knetc.runtime.base.errors import TraceError, UnsupportedError, VariantsError
 
 log = logging.getLogger("knetc")
@@ -36,6 +37,8 @@ log = logging.getLogger("knetc")
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_VARIANTS = 64
+ATTEMPTS = 3
+"""So often a function is traced again when its own Python code has changed what it reaches."""
 
 
 @overload
@@ -99,13 +102,12 @@ def compile_function(
 class Variant:
     """A program for one signature and the code in front of it."""
 
-    number: int
     settings: Ambient
     description: Mapping[str, str]
     traced: Traced
     executable: Any
-    writer: Writer
     body: str
+    fits: Callable[..., bool]
     call: Callable[..., Any]
 
 
@@ -168,19 +170,19 @@ class Compiled:
         function.__kwdefaults__ = keywords or None
         return function
 
-    def execute(self, name: str, text: str) -> Any:
-        """The function that ``text`` defines, with this function's names as its globals."""
-        exec(builtins.compile(text, f"<knetc {self.name}>", "exec"), self.space)
-        return self.space.pop(name)
+    def execute(self, name: str, text: str, space: dict[str, Any] | None = None) -> Any:
+        """The function that ``text`` defines; its globals are this function's names, if not told otherwise."""
+        space = self.space if space is None else space
+        exec(builtins.compile(text, f"<knetc {self.name}>", "exec"), space)
+        return space.pop(name)
 
     def install(self, variant: Variant) -> None:
         """Put a variant's body into the public function, for the settings that are the process's now."""
         if variant.settings.check_trace:
             return
-        plain = f"_plain{variant.number}"
-        self.space[plain] = variant.settings
+        self.space["_plain"] = variant.settings
         inner = "".join(f"    {line}\n" for line in variant.body.splitlines())
-        body = f"    if _ambient.plain is {plain}:\n{inner}"
+        body = f"    if _ambient.plain is _plain:\n{inner}"
         self.public.__code__ = self.define(body).__code__
 
     # --- calls that the fast path does not know
@@ -190,33 +192,19 @@ class Compiled:
         if inlines():
             return self.call_python(values)
         settings = ambient()
-        result = self.try_variants(values, settings)
-        if result is MISS:
+        for _ in range(ATTEMPTS):  # another thread may rebind what the function reaches while a variant is made
+            result = self.try_variants(values, settings)
+            if result is not MISS:
+                return result
             with self.lock:
-                result = self.try_variants(values, settings)
-                if result is MISS:
-                    variant = self.add(values, settings)
-                    result = variant.call(*values)
-                    if result is MISS:
-                        self.changed(variant, values)
-        return result
-
-    def changed(self, variant: Variant, values: tuple[Any, ...]) -> NoReturn:
-        """Raise, because a variant does not fit the call that it was made for."""
-        writer = variant.writer
-        names = ", ".join(p.name for p in self.parameters)
-        failing = self.execute("_probe", f"def _probe({names}):\n{writer.probe()}")(*values)
-        self.variants.remove(variant)
-        raise TraceError(
-            f"{self.name}: {writer.ways[failing] if failing >= 0 else 'what the function reaches'} changed while the "
-            "function was traced, so that the program would not fit its own call; do not rebind inside of a compiled "
-            "function what it reaches from outside: return new values, or assign with x[...] = value"
-        )
+                if not any(v.settings == settings and v.fits(*values) for v in self.variants):
+                    self.add(values, settings)
+        raise TraceError(f"{self.name}: what the function reaches changes faster than it can be compiled for")
 
     def try_variants(self, values: tuple[Any, ...], settings: Ambient) -> Any:
         for variant in reversed(self.variants):
             if variant.settings == settings:
-                if settings.check_trace:
+                if settings.check_trace and variant.fits(*values):
                     self.check(variant, values)
                 result = variant.call(*values)
                 if result is not MISS:
@@ -252,20 +240,19 @@ class Compiled:
 
     # --- new variants
 
-    def add(self, values: tuple[Any, ...], settings: Ambient) -> Variant:
+    def add(self, values: tuple[Any, ...], settings: Ambient) -> None:
         """Trace and compile for a signature that no variant has."""
         line = user_line()
         self.admit(values, settings, line)
-        reached, traced = self.trace(values)
+        reached, traced, writer = self.settled(values)
         executable = pipeline.build(traced.graph)
-        number = next(self.numbers)
-        writer = Writer(number, reached, traced, self.statics, executable)
-        body = writer.body()
+        body = writer.body(executable)
         self.space.update(writer.space)
         names = ", ".join(p.name for p in self.parameters)
+        fits = self.execute("_fits", f"def _fits({names}):\n{writer.checks()}    return _hit\n")
         call = self.execute("_variant", f"def _variant({names}):\n{body}    return _MISS\n")
         description = describe(reached, self.statics, settings)
-        variant = Variant(number, settings, description, traced, executable, writer, body, call)
+        variant = Variant(settings, description, traced, executable, body, fits, call)
         known = [v.description for v in self.variants]
         reason = (
             f"new signature: {difference(description, known)}" if known else f"first signature: {first(description)}"
@@ -273,7 +260,25 @@ class Compiled:
         log.info("%s: %s (called at %s)", self.name, reason, line)
         self.variants.append(variant)
         self.install(variant)
-        return variant
+
+    def settled(self, values: tuple[Any, ...]) -> tuple[Walk, Traced, Writer]:
+        """A trace, and its checks, which the call passes that it was made for.
+
+        Python code may set up what is missing when it first runs (an optimizer's state); another trace then sees it.
+        """
+        names = ", ".join(p.name for p in self.parameters)
+        for _ in range(ATTEMPTS):
+            reached, traced = self.trace(values)
+            writer = Writer(next(self.numbers), reached, traced, self.statics)
+            text = f"def _probe({names}):\n{writer.probe()}"
+            failing = self.execute("_probe", text, {**self.space, **writer.space})(*values)
+            if failing < 0:
+                return reached, traced, writer
+        raise TraceError(
+            f"{self.name}: {writer.ways[failing]} changes whenever the function is traced, so that no program fits its "
+            "own call; do not rebind inside of a compiled function what it reaches from outside: return new values, "
+            "or assign with x[...] = value"
+        )
 
     def admit(self, values: tuple[Any, ...], settings: Ambient, line: Line | None) -> None:
         """Raise VariantsError if there may be no further variant."""
@@ -294,8 +299,12 @@ class Compiled:
 
     def trace(self, values: Sequence[Any]) -> tuple[Walk, Traced]:
         """Run the Python function once, recording; again, when it turns out that some numbers must be static."""
+        line: Line | None = None
+        missing: Box | None = None
         while True:
             reached = self.walk(values)
+            if missing is not None and reached.find(missing) is None:
+                raise capture_error(missing, line)
             trace = Trace(reached, self.name)
             try:
                 with recording(trace):
@@ -304,17 +313,14 @@ class Compiled:
                     outputs = Results(trace)
                     template = outputs.template(result)
                     return reached, trace.finish(template, outputs.nodes)
+            except Unreachable as unreachable:  # maybe it was made just now, and can be reached from now on
+                missing, line = unreachable.box, unreachable.line
             except Restart as restart:
                 for index in sorted(restart.scalars):
                     way = trace.names()[index]
                     self.statics.found[way] = restart.use
-                    log.info(
-                        "%s: %s is used for %s at %s, so it is static from now on",
-                        self.name,
-                        way,
-                        restart.use,
-                        restart.line,
-                    )
+                    told = "%s: %s is used for %s at %s, so it is static from now on"
+                    log.info(told, self.name, way, restart.use, restart.line)
             finally:
                 trace.active = False
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from knetc.compiler.captures import Place, Walk, capture_error
+from knetc.compiler.captures import Place, Walk
 from knetc.ir.build import graph_of
 from knetc.ir.node import Graph, Line, Node
 from knetc.ir.op import Kind, Op
@@ -51,6 +51,14 @@ class Restart(BaseException):
     def __init__(self, scalars: frozenset[int], use: str, line: Line | None) -> None:
         self.scalars = scalars
         self.use = use
+        self.line = line
+
+
+class Unreachable(BaseException):
+    """The function used an array that the walk before the trace did not find (no Exception, as ``Restart``)."""
+
+    def __init__(self, box: Box, line: Line | None) -> None:
+        self.box = box
         self.line = line
 
 
@@ -133,7 +141,7 @@ class Trace(Context):
             raise TraceError(f"this value ({box.type}) belongs to another function's trace, in another thread")
         place = self.walk.find(box)
         if place is None:
-            raise capture_error(box, user_line())
+            raise Unreachable(box, user_line())
         leaf = self._leaf("box", box.type, place=place)
         self.outside[id(box)] = (box, leaf)
         self.values[id(box)] = leaf.node

@@ -25,7 +25,7 @@ SHORT_NAMES = frozenset((*_NAMES, "bf16"))
 _SHORT = {np.dtype(long): short for short, long in _NAMES.items()}
 
 #: the dtypes that the compiler generates code for today
-SUPPORTED = frozenset((f32, f64, i32, i64, boolean))
+SUPPORTED: frozenset[np.dtype] = frozenset((f32, f64, i32, i64, boolean))
 
 
 @cache
