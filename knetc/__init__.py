@@ -4,6 +4,7 @@ from knetc import numpy_protocol as _protocol  # noqa: F401 (NumPy functions on 
 from knetc.arrays import Array, array, from_dlpack
 from knetc.compiler import realize as _realize  # noqa: F401 (how pending arrays are computed)
 from knetc.compiler.function import compile
+from knetc.compiler.report import summary
 from knetc.creation import (
     arange,
     asarray,
@@ -355,6 +356,7 @@ __all__ = [
     "stop_gradient",
     "subtract",
     "sum",
+    "summary",
     "swapaxes",
     "take",
     "take_along_axis",

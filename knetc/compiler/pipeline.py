@@ -9,8 +9,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from knetc.compiler import report
@@ -67,31 +65,8 @@ def build(graph: Graph) -> Executable:
 
 def program_key(graph: Graph) -> str:
     """What a program depends on: the graph, the processor, the settings, and this version of knetc."""
-    parts = (
-        canonical.digest(graph),
-        target_key(config.cpu_level),
-        f"fuse={config.fuse} nan_check={ambient().nan_check}",
-        source_digest(),
-    )
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-@cache
-def source_digest() -> str:
-    """A digest of this package's source text: another version, another key."""
-    package = Path(__file__).resolve().parents[1]
-    roots = {package}
-    for name in ("knetc.runtime", "knetc.codegen"):  # parts of the package that may be mapped from other folders
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            roots.add(Path(spec.origin).parent)
-    state = hashlib.blake2b(digest_size=16)
-    for root in sorted(roots):
-        for file in sorted(root.rglob("*.py")):
-            text = file.read_bytes()
-            state.update(b"%d %s\n" % (len(text), file.relative_to(root).as_posix().encode()))
-            state.update(text)
-    return state.hexdigest()
+    settings = f"fuse={config.fuse} nan_check={ambient().nan_check}"
+    return disk.key("program", canonical.digest(graph), target_key(config.cpu_level), settings)
 
 
 def optimised(graph: Graph) -> Graph:
@@ -142,8 +117,8 @@ def target() -> Any:
 
 def compile_function(name: str, text: str) -> tuple[str, bytes]:
     """The object for a function's text, and its digest: from memory or disk if it has been compiled before."""
-    level = 1 if name == "driver" else 2
-    key = hashlib.blake2b(f"{native().VERSION}\n{target().key}\nO{level}\n{text}".encode(), digest_size=16).hexdigest()
+    level = 0 if name == "driver" else 2
+    key = disk.key("object", target().key, f"O{level}", text)
     found = _objects.get(key)
     if found is None:
         code = disk.load_object(key) if config.cache else None

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from knetc.ir import printer
 from knetc.ir.node import Graph
+from knetc.ir.op import Kind
 from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Step, to_json
 
 STAGES = ("trace", "grad", "simplify", "fuse", "plan", "llvm", "asm")
@@ -127,14 +129,45 @@ def _step(number: int, step: Step, names: list[str]) -> list[str]:
     return lines
 
 
-def kernels_text(program: Program) -> str:
-    """One line for each kernel."""
+def kernels_text(program: Program, *, short: bool = False) -> str:
+    """One line for each kernel; ``short`` names files without their folders."""
     return "".join(
         f"kernel {number}: {step.name}, {size_text(step.read_bytes + step.written_bytes)}, "
         f"{step.operations:,} operations"
-        f"{', ' + ', '.join(step.lines[:3]) if step.lines else ''}\n"
+        f"{', ' + ', '.join(_named(line, short) for line in step.lines[:3]) if step.lines else ''}\n"
         for number, step in enumerate(program.steps)
     )
+
+
+def _named(line: str, short: bool) -> str:
+    return line[: 2 * line.startswith("∂")] + line.rsplit(os.sep, 1)[-1] if short and os.sep in line else line
+
+
+def summary(function: Any) -> str:
+    """What was compiled for a compiled function (or an iterator of ``minimize``): kernels, fusion and memory.
+
+    One paragraph for each signature that was met. Raises TypeError for what is not compiled.
+
+    >>> print(summary(compile(lambda x: x + 1)))
+    nothing compiled yet: the function has not been called
+    """
+    compiled = getattr(getattr(function, "step", function), "__knetc_compiled__", None)
+    if compiled is None:
+        raise TypeError(
+            f"{function!r} is not compiled: give a function made by knetc.compile, or knetc.minimize's result"
+        )
+    parts = []
+    for variant in compiled.variants:
+        program: Program = variant.executable.program
+        traced = sum(node.op.kind is not Kind.LEAF for node in variant.traced.graph.nodes)
+        moved = sum(step.read_bytes + step.written_bytes for step in program.steps)
+        in_place = sum(spec.update_of >= 0 for spec in program.outputs)
+        parts.append(
+            f"{compiled.python.__qualname__}: {traced} traced operations became {len(program.steps)} kernels; "
+            f"{in_place} arrays are updated in place; intermediate values take {size_text(program.arena_bytes)}, "
+            f"a call moves {size_text(moved)}\n{kernels_text(program, short=True)}"
+        )
+    return "\n".join(parts).rstrip() or "nothing compiled yet: the function has not been called"
 
 
 def tell(program: Program, how: str, stages: Callable[[], Mapping[str, Any]], level: int) -> None:

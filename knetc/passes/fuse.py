@@ -417,16 +417,30 @@ class _Fuser:
                 for other in units[k + 1 : k + MAX_SIBLINGS]:
                     self.join_pair(source, self.find(base), self.find(other))
 
+        self.join_scalars()
+
+    def join_scalars(self) -> None:
+        """Join units that compute numbers only: step counts, learning rates, means of losses."""
+        numbers = [u for u in dict.fromkeys(self.find(u) for u in self.units) if not u.domain.extents]
+        numbers = sorted((u for u in numbers if u.special is None), key=lambda u: u.first)
+        for k, base in enumerate(numbers):
+            for other in numbers[k + 1 : k + MAX_SIBLINGS]:
+                self.join_domains(self.find(base), self.find(other), {})
+
     def join_pair(self, source: Node, base: Unit, other: Unit) -> bool:
+        ours, theirs = self._axes_of(source, base), self._axes_of(source, other)
+        if ours is None or theirs is None or len(ours) < max(len(base.domain.extents), len(other.domain.extents)):
+            return False
+        return self.join_domains(base, other, dict(zip(theirs, ours)))
+
+    def join_domains(self, base: Unit, other: Unit, mapping: dict[int, int]) -> bool:
+        """Make two units one, in which the axes of ``other`` are those of ``base`` that ``mapping`` says."""
         if base is other or len(base.domain.axes) + len(other.domain.axes) >= MAX_GROUP:
             return False
         if len(base.domain.reduced) + len(other.domain.reduced) > MAX_FOLDS:
             return False
-        ours, theirs = self._axes_of(source, base), self._axes_of(source, other)
-        if ours is None or theirs is None or len(ours) < max(len(base.domain.extents), len(other.domain.extents)):
-            return False
         trial = base.domain.copy()
-        if not trial.merge(other.domain, dict(zip(theirs, ours))):
+        if not trial.merge(other.domain, mapping):
             return False
         if trial.split({*base.stored, *other.stored}) is None or not self.may_merge([base, other], trial):
             return False
