@@ -30,7 +30,7 @@ _LAYERS = (
     ("knetc.transforms",),
     ("knetc.codegen", "knetc.templates"),
     ("knetc.compiler", "knetc.debug"),
-    ("knetc.nn", "knetc.train", "knetc.dump"),
+    ("knetc.nn", "knetc.train", "knetc.gradient_check", "knetc.dump"),
     ("knetc.cli",),
     ("knetc", "knetc.__main__"),
 )  # fmt: skip
