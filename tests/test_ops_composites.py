@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
+import compiled
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,8 +49,17 @@ def types_of(arrays: tuple[Any, ...]) -> list[TensorType]:
 
 
 def run(function: Function, *arrays: Any) -> Any:
-    """What a function gives for arrays, by the interpreter: one value or several."""
-    values = interpret(trace_function(function, *types_of(arrays)), [np.asarray(a) for a in arrays])
+    """What a function gives for arrays, by the interpreter and by compiled code, which agree: one value or several."""
+    graph, inputs = trace_function(function, *types_of(arrays)), [np.asarray(a) for a in arrays]
+    try:
+        values = interpret(graph, inputs)
+    except LabelError as error:
+        with pytest.raises(LabelError, match=re.escape(str(error))):
+            compiled.run(graph, inputs)
+        raise
+    for value, found in zip(values, compiled.run(graph, inputs), strict=True):
+        assert found.dtype == value.dtype
+        np.testing.assert_allclose(found, value, rtol=1e-9, atol=1e-11)
     return values[0] if len(values) == 1 else values
 
 
@@ -166,6 +177,7 @@ def test_values_and_gradients(name: str) -> None:
     close(run(function, *arrays), reference(*arrays))
     for order in (1, 2):
         check_gradient(function, arrays, order, name)
+    slopes(lambda *nodes: reduction.sum(arithmetic.square(function(*nodes))), *arrays)  # interpreted = compiled
 
 
 @pytest.mark.parametrize(
@@ -263,7 +275,7 @@ def nll_reference(scores: np.ndarray, labels: np.ndarray) -> float:
     return sum(picked) / len(picked) if picked else 0.0
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 1000))
 def test_nll(n: int, classes: int, seed: int) -> None:
     scores = normal(n, classes, seed=seed)
