@@ -367,6 +367,18 @@ def _with_nodes(key: Any) -> Any:
     return movement.reshape(_fixed(key.ravel()), key.shape) if isinstance(key, np.ndarray) else key
 
 
+@pytest.mark.parametrize("value", [2.0, np.arange(4.0)])
+def test_a_mask_takes_one_value(value: Any) -> None:
+    x = normal(3, 4)
+    for mask in (x > 0, np.array([True, False, True])):
+        if mask.ndim < 2 or np.ndim(value) == 0:
+            expected = x.copy()
+            expected[mask] = value
+            close(run(indexing.index_update, x, mask, np.asarray(value)), expected)
+    with pytest.raises(ShapeError, match="mask"):
+        run(lambda a, m: indexing.index_update(a, m, 1), x, np.ones(4, bool))
+
+
 def test_the_last_of_several_writes_counts_and_takes_the_gradient() -> None:
     x, v = normal(4), np.array([1.0, 2.0, 3.0])
     places = np.array([1, 1, 3])
@@ -486,7 +498,10 @@ class Counting(Recorder):
 def drawn(function: Callable[[], Node]) -> np.ndarray:
     with recording(Counting()):
         result = function()
-    return interpret(Graph((), (result,)), [])[0]
+    graph = Graph((), (result,))
+    [values], [found] = interpret(graph, []), compiled.run(graph, [])
+    np.testing.assert_allclose(found, values, rtol=2e-5, atol=1e-6)
+    return values
 
 
 def test_uniform_and_normal_numbers() -> None:

@@ -21,7 +21,7 @@ from knetc.ir.record import record, user_line
 from knetc.ir.types import Shape, TensorType
 from knetc.ops.define import case, check_kind
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import ShapeError
+from knetc.runtime.base.errors import DtypeError, ShapeError
 
 log = logging.getLogger("knetc")
 
@@ -272,6 +272,22 @@ CAST = register(
 def cast_node(x: Node, dtype: np.dtype) -> Node:
     """``x`` with another dtype; ``x`` itself when it has it."""
     return x if x.dtype == dtype else record(CAST, (x,), {"dtype": dtype})
+
+
+def cast(x: Operand, dtype: Any) -> Any:
+    """``x`` with another dtype, as NumPy's ``astype``: floats lose their fraction on the way to integers.
+
+    Floats out of an integer's range give its nearest bound and NaN gives 0; whatever is not 0 is True. Raises
+    DtypeError for a dtype that knetc does not compute with.
+
+    >>> cast(kn.array([1.7, -1.7]), "int32")  # [1, -1]
+    """
+    wanted = np.dtype(dtype)
+    if wanted not in dtypes.SUPPORTED:
+        names = ", ".join(sorted(d.name for d in dtypes.SUPPORTED))
+        raise DtypeError(f"cast to {wanted}: knetc computes with {names}")
+    [node] = to_nodes(x)
+    return wrap_like((x,), cast_node(node, wanted))
 
 
 COPY = register(

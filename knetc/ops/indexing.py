@@ -176,12 +176,15 @@ def index_update(x: Operand, key: Any, value: Operand) -> Any:
     """``x`` with ``value`` at ``key``: what ``x`` is after ``x[key] = value``.
 
     ``value`` is cast to the dtype of ``x`` and broadcast to the shape of ``x[key]``. Where index arrays name a place
-    several times the last one counts. Gradients go to the value where it is read, and to ``x`` elsewhere. Raises what
-    ``index`` raises, and ShapeError for a value that does not fit.
+    several times the last one counts. A mask (bools of the shape of ``x`` or of its first axes) takes a value that
+    does not depend on how many elements it selects. Gradients go to the value where it is read, and to ``x``
+    elsewhere. Raises what ``index`` raises, and ShapeError for a value that does not fit.
 
     >>> index_update(kn.zeros((2, 2)), 0, 1.0)  # [[1, 1], [0, 0]]
     """
     [node] = to_nodes(x)
+    if getattr(key, "dtype", None) == dtypes.boolean:
+        return wrap_like((x, value), _masked(node, to_node(key), value))
     plan = _plan(node.shape, key)
     cut = tuple(len(range(a, b, c)) for a, b, c in zip(plan.starts, plan.stops, plan.steps))
     if not plan.arrays:
@@ -192,6 +195,18 @@ def index_update(x: Operand, key: Any, value: Operand) -> Any:
     before = reshape_node(slice_node(node, plan.starts, plan.stops, plan.steps), plan.reshaped)
     written = reshape_node(_scattered(before, value, plan), cut)
     return wrap_like((x, value), written if cut == node.shape else _overlay(node, written, plan))
+
+
+def _masked(x: Node, mask: Node, value: Operand) -> Node:
+    """``x`` with one value (or row of values) wherever a mask of its first axes holds."""
+    if not mask.ndim or mask.shape != x.shape[: mask.ndim]:
+        raise ShapeError(f"a mask of shape {mask.shape} does not fit the first axes of shape {x.shape}")
+    row = x.shape[mask.ndim :]
+    given = _fitted(value, x.dtype, (1, *row))
+    spread = broadcast_node(reshape_node(given, (1,) * mask.ndim + row), x.shape)
+    everywhere = broadcast_node(reshape_node(mask, mask.shape + (1,) * len(row)), x.shape)
+    result: Node = where(everywhere, spread, x)
+    return result
 
 
 def _fitted(value: Operand, dtype: np.dtype, shape: Shape) -> Node:

@@ -268,18 +268,26 @@ def _simple_power(base: Operand, exponent: bool | int | float) -> Any:
     if isinstance(exponent, float) and not floating:
         [node] = to_nodes(base)
         return power(wrap_like((base,), true_divide(node, 1)), exponent)
-    if exponent == 1:
-        [node] = to_nodes(base)
-        return wrap_like((base,), node)
-    if exponent == 2:
-        return square(base)
-    if exponent == 3:
-        return multiply(square(base), base)
+    if exponent in (1, 2, 3, 4) or (not floating and exponent >= 1):
+        return _product_power(base, int(exponent))
     if floating and exponent == -1:
         return reciprocal(base)
     if floating and exponent == 0.5:
         return sqrt(base)
     return None
+
+
+def _product_power(base: Operand, exponent: int) -> Any:
+    """``base`` multiplied with itself, by squaring, bit after bit of the exponent."""
+    [factor] = to_nodes(base)
+    result: Node | None = None
+    while True:
+        if exponent & 1:
+            result = factor if result is None else multiply(result, factor)
+        exponent >>= 1
+        if not exponent:
+            return wrap_like((base,), result)
+        factor = square(factor)
 
 
 # --- plain functions -------------------------------------------------------------------------------------------------
