@@ -47,11 +47,13 @@ def _function(
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
-    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)
+    result: np.ndarray = np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype)
+    return result
 
 
 def _erfc(x: np.ndarray) -> np.ndarray:
-    return np.asarray(np.vectorize(math.erfc, otypes=[np.float64])(x), x.dtype)
+    result: np.ndarray = np.vectorize(math.erfc, otypes=[np.float64])(x).astype(x.dtype)
+    return result
 
 
 def _sigmoid_reference(x: np.ndarray) -> np.ndarray:
@@ -210,19 +212,30 @@ POWER = define.elementwise(
 )
 
 
+_POWER_BITS = 6
+"""Exponents below 2**6 are multiplied out; a larger one takes every base but 0, 1 and -1 out of all integers."""
+
+
 def _integer_power_reference(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    return np.where(exponent < 0, 0, np.power(base, np.maximum(exponent, 0))).astype(base.dtype)
+    many = exponent >> _POWER_BITS != 0
+    small = np.where(many, (exponent & 1) + 2, exponent)  # of 0, 1 and -1 only the parity matters
+    lost = (exponent < 0) | (many & (np.abs(base) > 1))
+    return np.where(lost, 0, np.power(base, small)).astype(base.dtype)
 
 
 def _emit_integer_power(e: Any, base: Any, exponent: Any) -> Any:
     """By squaring, bit after bit of the exponent; wraps as all integer arithmetic does."""
-    zero, one = e.constant(0, base.dtype), e.constant(1, base.dtype)
-    result = one
-    for bit in range(base.dtype.itemsize * 8 - 1):
-        taken = e.and_(e.lshr(exponent, e.constant(bit, base.dtype)), one)
-        result = e.select(e.compare("ne", taken, zero), e.mul(result, base), result)
-        base = e.mul(base, base)
-    return e.select(e.compare("lt", exponent, zero), zero, result)
+    zero, one, two = (e.constant(n, base.dtype) for n in (0, 1, 2))
+    many = e.compare("ne", e.ashr(exponent, e.constant(_POWER_BITS, base.dtype)), zero)
+    small = e.select(many, e.or_(e.and_(exponent, one), two), exponent)
+    result, factor = one, base
+    for bit in range(_POWER_BITS):
+        taken = e.compare("ne", e.and_(small, e.constant(1 << bit, base.dtype)), zero)
+        result = e.select(taken, e.mul(result, factor), result)
+        factor = e.mul(factor, factor)
+    beyond_one = e.or_(e.compare("gt", base, one), e.compare("lt", base, e.constant(-1, base.dtype)))
+    lost = e.or_(e.compare("lt", exponent, zero), e.and_(many, beyond_one))
+    return e.select(lost, zero, result)
 
 
 INTEGER_POWER = define.elementwise(
@@ -232,16 +245,21 @@ INTEGER_POWER = define.elementwise(
     triton="libdevice.pow({0}.to(tl.float64), {1}.to(tl.float64)).to({dtype})",
     accepts="i",
     arity=2,
-    cost=100,
+    cost=20,
+    samples=[
+        define.case(f"{dtype}[67]", f"{dtype}[67]", domains=(Domain(-4, 4), Domain(-3, 140)))
+        for dtype in ("i32", "i64")
+    ],
 )
 
 
 def power(base: Operand, exponent: Operand) -> Any:
     """``base ** exponent``, element by element; NaN for a negative float with a fraction as its exponent.
 
-    Small whole exponents given as Python numbers become products. Integer arrays keep their dtype and take no negative
-    exponents: a Python one raises DtypeError, an element of an array gives 0. The derivative with respect to the base
-    is 0 for exponent 0; that with respect to the exponent is 0 for base 0 and NaN for negative bases.
+    Whole exponents given as Python numbers become products. Integer arrays keep their dtype and take no negative
+    exponents: a Python one raises DtypeError, an element of an array gives 0, as does one above 63. The derivative
+    with respect to the base is 0 for exponent 0; that with respect to the exponent is 0 for base 0 and NaN for
+    negative bases.
 
     >>> power(kn.array([2.0, 3.0]), 3)  # [8, 27]
     """
