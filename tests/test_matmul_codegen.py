@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from knetc.codegen.cpu import native
 from knetc.codegen.cpu.matmul import MatmulSpec, lower_matmul
+from knetc.codegen.cpu.matmul_tiles import tile_for
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Compute, Constant, Load, LoopNest, Offset, Stage, Statement, Store
 from knetc.runtime.base.errors import CompileError
@@ -293,6 +295,17 @@ def test_shapes_share_functions() -> None:
     mains = [name for name in texts if "ptr %table" in texts[name]]
     assert len(mains) <= 2  # with and without the epilogue
     assert len(texts) <= 4  # and tiles of all and of half the rows
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_tile_stays_in_registers(level: str) -> None:
+    target = native.target(level)
+    tile = tile_for(target, np.dtype("float32"))
+    _, text = tile.function(tile.rows, tile.vectors, np.dtype("float32"), target)
+    blocks = re.split(r"^\.L\S*:", native.assembly(text, target), flags=re.MULTILINE)
+    loop = max(blocks, key=lambda block: len(re.findall(r"v?mul|fmadd", block)))
+    assert len(re.findall(r"fmadd|mulps", loop)) == tile.rows * tile.vectors
+    assert "rsp" not in loop.split("jg")[0] or level == "generic"
 
 
 def test_what_cannot_be_multiplied() -> None:

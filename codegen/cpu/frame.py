@@ -188,13 +188,13 @@ class Frame:
 
     # --- the text ----------------------------------------------------------------------------------------------------
 
-    def finish(self, attributes: str, arguments: str = KERNEL_ARGUMENTS, level: int = 2) -> tuple[str, str]:
+    def finish(self, attributes: str, arguments: str = KERNEL_ARGUMENTS, passes: int = 2) -> tuple[str, str]:
         """The function's symbol, which is a digest of its text, and its text.
 
-        ``arguments`` are those of functions that kernels call; ``level`` is what optimisation it needs.
+        ``arguments`` are those of functions that kernels call; ``passes`` is the level of optimisation that it needs.
         """
         lines = [
-            *([f"; level {level}"] if level < 2 else []),
+            *([f"; passes {passes}"] if passes < 2 else []),
             f"define void @{_SYMBOL}({arguments}) #0 {{",
             "entry:",
             *self._entry,

@@ -113,7 +113,7 @@ def main_function(
                         with code.when(is_last):
                             place = TilePlace(i, column, rows, columns, c_tile, c_row)
                             epilogue.emit(code, table, batch, place, tile.lanes)
-    symbol, text = code.finish(attributes_text(target), level=0 if epilogue is None else 2)
+    symbol, text = code.finish(attributes_text(target), passes=0 if epilogue is None else 2)
     return Function(symbol, tuple(table.names), {symbol: text, **dict(functions.values())})
 
 
@@ -157,7 +157,7 @@ def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, how: str, target
     code = Code()
     table = Table(code)
     size = dtype.itemsize
-    inner, inner_text = pack_code(how, dtype, tile.lanes).finish(attributes_text(target), PACK_ARGUMENTS, level=0)
+    inner, inner_text = pack_code(how, dtype, tile.lanes).finish(attributes_text(target), PACK_ARGUMENTS, passes=0)
     code.declare(f"void @{inner}(ptr, i64, i64, ptr, i64, i64, i64, i64)")
     b, packed = table.array("b"), table.array("packed")
     n, k, piece = table.number("n"), table.number("k"), table.number("piece")
@@ -184,7 +184,7 @@ def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, how: str, target
             f"call void @{inner}(ptr {source}, i64 {b_row}, i64 {b_column}, ptr {place}, i64 {row_bytes}, "
             f"i64 {columns}, i64 {padded}, i64 {count})"
         )
-    symbol, text = code.finish(attributes_text(target), level=0)
+    symbol, text = code.finish(attributes_text(target), passes=0)
     return Function(symbol, tuple(table.names), {symbol: text, inner: inner_text})
 
 

@@ -105,7 +105,7 @@ def tile_function(rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: 
     final = {p: code.name(f"phi {unit.vector} [ {result[p]}, %write ], [ {total[p]}, %accumulate ]") for p in grid}
     for r, v in grid:
         unit.store(code, final[r, v], places[r, v], masks[v])
-    return code.finish(attributes_text(target), TILE_ARGUMENTS, level=0)
+    return code.finish(attributes_text(target), TILE_ARGUMENTS, passes=0)
 
 
 @cache
@@ -143,4 +143,4 @@ def dot_function(rows: int, lanes: int, dtype: np.dtype, target: Target) -> tupl
             one.store(code, one.single(code, total), cell)
     for value, place in zip([one.load(code, cell) for cell in sums[one]], places):
         one.store(code, value, place)
-    return code.finish(attributes_text(target), TILE_ARGUMENTS, level=1)
+    return code.finish(attributes_text(target), TILE_ARGUMENTS, passes=1)

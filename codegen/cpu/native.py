@@ -82,7 +82,8 @@ def compile_ir(text: str, target: Target, level: int = 2) -> bytes:
     """The relocatable object for LLVM IR text, optimised at ``level``.
 
     2 is for kernels (loops are vectorised), 1 for code without hot loops, 0 for long straight-line code such as
-    drivers: translated as it stands, ten times faster.
+    drivers: translated as it stands, ten times faster. A text may ask for less in its first line: ``; level 0``, or
+    ``; passes 0`` when it is written as it should be, but instructions and registers are to be chosen with care.
 
     Raises CompileError with LLVM's message and the offending line when the text is not valid.
     """
@@ -116,8 +117,10 @@ def _machine(target: Target, optimise: bool) -> Any:
 
 
 def _optimized(text: str, target: Target, level: int) -> tuple[Any, Any]:
-    if declared := re.match(r"; level (\d)\n", text):
-        level = min(level, int(declared.group(1)))
+    passes = level
+    if declared := re.match(r"; (level|passes) (\d)\n", text):
+        passes = min(level, int(declared.group(2)))
+        level = passes if declared.group(1) == "level" else level
     machine = _machine(target, level > 0)
     try:
         # a context of its own for each module: types and constants of finished modules are not kept
@@ -127,10 +130,10 @@ def _optimized(text: str, target: Target, level: int) -> tuple[Any, Any]:
         module.verify()
     except RuntimeError as error:
         raise CompileError(_explain(str(error), text)) from error
-    if not level:
+    if not passes:
         return module, machine
-    options = llvm.create_pipeline_tuning_options(speed_level=level)
-    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = level >= 2
+    options = llvm.create_pipeline_tuning_options(speed_level=passes)
+    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = passes >= 2
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return module, machine
