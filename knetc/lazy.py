@@ -366,6 +366,18 @@ def realize_all(boxes: Sequence[Box]) -> None:
             realize(pending[0])
 
 
+def undo(boxes: Sequence[Box]) -> None:
+    """Give handles back the memory that they had before they were assigned to what could not be computed."""
+    with LOCK:
+        for box in boxes:
+            if box.node is not None and isinstance(box.node.payload, Pending):
+                for reference, leaf in box.node.payload.root().assigned:
+                    if reference() is box:
+                        box.node, box.type = leaf, leaf.type
+                        settle(box)
+                        break
+
+
 def settle(box: Box) -> None:
     """Let a handle whose node has become memory hold the memory; outside of differentiation, drop the node."""
     assert box.node is not None
@@ -477,24 +489,7 @@ def tracing() -> bool:
 set_default_recorder(LazyRecorder())
 
 __all__ = [
-    "LOCK",
-    "Argument",
-    "Box",
-    "Context",
-    "LazyRecorder",
-    "Pending",
-    "Storage",
-    "check_dtype",
-    "context",
-    "copy_in",
-    "executor",
-    "numpy_view",
-    "realize",
-    "realize_all",
-    "settle",
-    "stale_message",
-    "stream",
-    "tapes",
-    "traced_message",
-    "tracing",
-]
+    "LOCK", "Argument", "Box", "Context", "LazyRecorder", "Pending", "Storage", "check_dtype", "context", "copy_in",
+    "executor", "numpy_view", "realize", "realize_all", "settle", "stale_message", "stream", "tapes", "traced_message",
+    "tracing", "undo",
+]  # fmt: skip

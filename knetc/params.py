@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,16 @@ from knetc.ir.node import Node
 from knetc.lazy import Box, Context
 from knetc.runtime.base import dtypes
 from knetc.structure import find
+
+
+def _in_place(function: Callable[[Any, Any], Any]) -> Any:
+    """The method of ``w -= x`` and its kin: assigns to the Param, where an Array's name would be bound anew."""
+
+    def method(self: Param, other: Any) -> Param:
+        self[...] = function(self, other)
+        return self
+
+    return method
 
 
 class Param(ArrayLike):
@@ -68,8 +81,20 @@ class Param(ArrayLike):
         tapes.forbid_assignment()
         self._write(node_of(new if isinstance(new, Box) else array(new, dtype=self.type.dtype)))
 
+    __iadd__ = _in_place(operator.add)
+    __isub__ = _in_place(operator.sub)
+    __imul__ = _in_place(operator.mul)
+    __itruediv__ = _in_place(operator.truediv)
+    __ifloordiv__ = _in_place(operator.floordiv)
+    __imod__ = _in_place(operator.mod)
+    __ipow__ = _in_place(operator.pow)
+
     def __repr__(self) -> str:
         return f"P({shown(self)})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Param:
+        made = memo[id(self)] = Param(self.value, copy.deepcopy(self.opt, memo))
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Param, (np.array(self), self.opt)

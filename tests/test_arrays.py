@@ -18,6 +18,7 @@ from knetc.runtime.buffers import Buffer
 
 from knetc import lazy
 from knetc.arrays import Array, array, from_dlpack, node_of
+from knetc.compiler.function import compile
 from knetc.ir.node import Graph
 from knetc.ir.record import recording
 from knetc.lazy import Argument, Context, Storage
@@ -26,6 +27,9 @@ from knetc.ops.arithmetic import maximum
 from knetc.ops.reduction import sum as total
 from knetc.ops.transcendental import exp, sin, sqrt
 from knetc.params import Param, params, value
+from knetc.random import dropout, rand, randn, seed
+from knetc.train.optimizers import Adam
+from knetc.train.update import update
 from knetc.transforms import Tape, diff, grad, gradloss, training
 
 
@@ -234,6 +238,36 @@ def test_param_is_a_box_with_a_value() -> None:
         Param(w)
     twin = pickle.loads(pickle.dumps(w))
     assert isinstance(twin, Param) and twin.tolist() == [4, 5]
+
+
+def test_params_change_in_place_and_are_copied_with_their_state() -> None:
+    w = Param([1.0, 2.0], Adam())
+    same, held = w, w.value
+    w -= 0.5
+    w *= held
+    assert w is same and w.tolist() == [0.5, 3] and held.tolist() == [1, 2]
+    update(w, [1.0, 1.0])
+    twin = copy.deepcopy({"a": w, "b": [w]})
+    assert twin["a"] is twin["b"][0] is not w and isinstance(twin["a"], Param) and twin["a"].tolist() == w.tolist()
+    assert twin["a"].opt.step.item() == 1 and twin["a"].opt is not w.opt
+    update(w, [1.0, 1.0])
+    assert twin["a"].opt.step.item() == 1 and twin["a"].tolist() != w.tolist()
+    again = pickle.loads(pickle.dumps(w))
+    assert again.opt.step.item() == 2 and again.opt.fstm.tolist() == w.opt.fstm.tolist()
+
+
+def test_random_numbers_are_the_same_compiled() -> None:
+    def draw(x: Any) -> Any:
+        return rand(3) + x * 0, randn(2, dtype="float64"), dropout(x, 0.5, training=True)
+
+    x = array(np.ones(3, np.float32))
+    seed(7)
+    expected = [r.tolist() for r in draw(x)]
+    again = [r.tolist() for r in draw(x)]
+    seed(7)
+    compiled = compile(draw)
+    assert [r.tolist() for r in compiled(x)] == expected != again
+    assert [r.tolist() for r in compiled(x)] == again
 
 
 def test_params_finds_each_once_in_order() -> None:

@@ -350,3 +350,25 @@ def test_gcheck_accepts_right_gradients_and_catches_wrong_ones(capsys: pytest.Ca
     assert "FAILED: f64[2,6] at (0, 0)" in capsys.readouterr().out
     assert kn.gcheck(lambda v: kn.stop_gradient(v) * 0 + 1, x, verbose=2)
     assert "passed" in capsys.readouterr().out
+
+
+def test_the_manuals_losses() -> None:
+    scores = np.array([[12.2, 2.0, 0.0], [0.3, 21.5, -21.0]])  # instances are rows here
+    for labels, expected in (([0, 1], 2.1100252e-5), ([-1, 1], 6.2080829e-10), ([2, 2], 27.3500211), ([-1, -1], 0.0)):
+        assert float(kn.nll(scores, np.array(labels))) == pytest.approx(expected, rel=1e-6)
+    gradient = kn.grad(kn.nll)(scores, np.array([0, -1]))
+    np.testing.assert_allclose(gradient[1], np.zeros(3), atol=0)
+    with pytest.raises(IndexError, match="label 3 is out of range for 3 classes"):
+        float(kn.nll(scores, np.array([0, 3])))
+
+
+def test_a_label_out_of_range_changes_no_param() -> None:
+    w = kn.Param(np.ones((3, 2)))
+    data = [(np.ones((2, 2)), np.array([0, 1])), (np.ones((2, 2)), np.array([0, 3]))]
+    for compile in (False, True):
+        iterator = iter(kn.adam(lambda x, y: kn.nll(x @ w.T, y), data, compile=compile))
+        next(iterator)
+        before, steps = w.tolist(), w.opt.step.item()
+        with pytest.raises(IndexError, match="label 3"):
+            next(iterator)
+        assert w.tolist() == before and w.opt.step.item() == steps

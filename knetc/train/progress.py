@@ -65,8 +65,9 @@ class Progress:
         return sys.stderr if self.io is None else self.io
 
     def _draws_over(self) -> bool:
-        """Whether the output is a terminal."""
-        return bool(getattr(self._output(), "isatty", lambda: False)())
+        """Whether a line can be drawn over: on terminals and in notebooks."""
+        output = self._output()
+        return type(output).__module__.startswith("ipykernel") or bool(getattr(output, "isatty", lambda: False)())
 
     def _show(self) -> Any:
         self.shown_at = time.monotonic()

@@ -40,11 +40,20 @@ def update(w: Any, g: Any = None, opt: Optimizer | None = None, **hyper: Any) ->
 
 
 def step(steps: Sequence[tuple[ArrayLike, Any, Optimizer]]) -> None:
-    """Take several parameters' steps; outside of traces at once, as one program."""
-    for w, g, opt in steps:
-        opt.apply(w, g)
-    if not lazy.tracing():
-        lazy.realize_all([box for w, _, opt in steps for box in (w, *opt.boxes())])
+    """Take several parameters' steps; outside of traces at once, as one program. If it fails nothing has changed."""
+    if lazy.tracing():
+        for w, g, opt in steps:
+            opt.apply(w, g)
+        return
+    boxes = [box for w, _, opt in steps for box in (w, *opt.boxes())]
+    lazy.realize_all(boxes)
+    try:
+        for w, g, opt in steps:
+            opt.apply(w, g)
+        lazy.realize_all(boxes)
+    except BaseException:
+        lazy.undo(boxes)
+        raise
 
 
 def _collect(steps: list[Any], w: Any, g: Any, opt: Any, hyper: dict[str, Any]) -> None:
