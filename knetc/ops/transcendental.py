@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -296,16 +297,15 @@ def _simple_power(base: Operand, exponent: bool | int | float) -> Any:
 
 
 def _product_power(base: Operand, exponent: int) -> Any:
-    """``base`` multiplied with itself, by squaring, bit after bit of the exponent."""
+    """``base`` multiplied with itself, by squaring, bit after bit of an exponent of at least 1."""
     [factor] = to_nodes(base)
-    result: Node | None = None
-    while True:
+    factors = []
+    while exponent:
         if exponent & 1:
-            result = factor if result is None else multiply(result, factor)
+            factors.append(factor)
         exponent >>= 1
-        if not exponent:
-            return wrap_like((base,), result)
-        factor = square(factor)
+        factor = square(factor) if exponent else factor
+    return wrap_like((base,), reduce(multiply, factors))
 
 
 # --- plain functions -------------------------------------------------------------------------------------------------
