@@ -6,7 +6,10 @@ import enum
 import functools
 import gc
 import logging
+import os
 import threading
+import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -930,3 +933,90 @@ def test_python_state_that_each_trace_changes_is_an_error() -> None:
     counting = compile(Counting())
     with pytest.raises(TraceError, match=r"self\.calls changes whenever"):
         counting(array(f32(1)))
+
+
+# --- what a compiled function may not do silently, and what it does not keep -----------------------------------------
+
+
+def test_assigning_to_a_numpy_argument_is_refused() -> None:
+    @compile
+    def assign(x: Any) -> Any:
+        x[0] = 5
+        return x
+
+    data = f32(1, 2)
+    with pytest.raises(TraceError, match=r"assigns to x, which is a NumPy array"):
+        assign(data)
+    assert data.tolist() == [1, 2]
+    held = array(data)
+    assert assign(held) is held
+    assert numbers(held).tolist() == [5, 2]
+
+
+def test_results_of_other_kinds_are_refused() -> None:
+    for function in (lambda x: (y for y in [x]), lambda x: diff(lambda: total(x * x)), lambda x: iter([x])):
+        with pytest.raises(TraceError, match="a compiled function returns arrays"):
+            compile(function)(array(f32(1)))
+
+
+def test_results_without_arrays_and_functions_without_arguments() -> None:
+    w = Param(f32(1, 2))
+    assert compile(lambda x: None)(array(f32(1))) is None
+    assert compile(lambda x: (5, "a", x.shape))(array(f32(1, 2))) == (5, "a", (2,))
+    assert numbers(compile(lambda: w * 2)()).tolist() == [2, 4]
+    assert compile(lambda: w)() is w
+
+
+def test_a_set_that_changes_is_noticed() -> None:
+    names = {"a"}
+
+    @compile
+    def count(x: Any) -> Any:
+        return x + len(names)
+
+    x = array(f32(0))
+    assert numbers(count(x)).tolist() == [1]
+    names.add("b")
+    assert numbers(count(x)).tolist() == [2]
+
+
+def test_arguments_and_results_are_not_kept() -> None:
+    @compile
+    def double(x: Any, rest: Any) -> Any:
+        return x * 2 + rest[0]
+
+    x, y = array(f32(1, 2)), array(f32(3, 4))
+    result = double(x, [y])
+    kept = [weakref.ref(thing) for thing in (x, y, result)]
+    del x, y, result
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None, None]
+
+
+def test_a_forked_child_can_call_and_compile() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    @compile
+    def slow(x: Any) -> Any:
+        started.set()
+        assert go_on.wait(60)
+        return x + 1
+
+    @compile
+    def quick(x: Any) -> Any:
+        return x * 2
+
+    quick(array(f32(1)))
+    thread = threading.Thread(target=lambda: slow(array(f32(1))))
+    thread.start()
+    assert started.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks where there are threads
+        child = os.fork()
+    if child == 0:
+        ok = numbers(quick(array(f32(3)))).tolist() == [6] and numbers(quick(array(f32(3, 4)))).tolist() == [6, 8]
+        go_on.set()
+        os._exit(0 if ok and numbers(slow(array(f32(1)))).tolist() == [2] else 1)
+    go_on.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0

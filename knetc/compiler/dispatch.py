@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
 import types
 from collections.abc import Callable
@@ -45,6 +46,9 @@ class Executable(Protocol):
 
 UPDATES = threading.RLock()
 """Held from reading an updated array's memory to storing what replaces it, so that no update is lost."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=UPDATES.acquire, after_in_parent=UPDATES.release, after_in_child=UPDATES.release)
 
 MISS: Any = object()
 """What a variant's body returns when the call is not its."""
@@ -224,6 +228,8 @@ class Writer:
                 self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
             case "function" if hasattr(value, "__self__") or hasattr(value, "func"):  # made anew at each look
                 self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
+            case "opaque" if isinstance(value, (set, bytearray)):  # these change without being rebound
+                self.require(f"_equal({bound}, {self.constant(value.copy())})", place.text)
             case "opaque" if place.given:
                 self.require(f"_equal({bound}, {self.constant(value)})", place.text)
             case _:

@@ -12,11 +12,13 @@ import functools
 import inspect
 import itertools
 import logging
+import os
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
+from weakref import WeakSet
 
 from knetc import tapes
 from knetc.compiler import pipeline
@@ -27,7 +29,7 @@ from knetc.compiler.trace import Restart, Trace, Traced, Unreachable
 from knetc.compiler.values import Arguments, Results
 from knetc.ir import canonical
 from knetc.ir.ambient import Ambient, ambient, setting
-from knetc.ir.node import Line
+from knetc.ir.node import Graph, Line
 from knetc.ir.record import recorders, recording, user_line
 from knetc.lazy import Box
 from knetc.runtime.base.errors import TraceError, UnsupportedError, VariantsError
@@ -104,7 +106,7 @@ class Variant:
 
     settings: Ambient
     description: Mapping[str, str]
-    traced: Traced
+    graph: Graph
     executable: Any
     body: str
     fits: Callable[..., bool]
@@ -132,6 +134,7 @@ class Compiled:
         self.name = f"{code.co_filename}:{code.co_firstlineno} {self.python.__qualname__}"
         self.variants: list[Variant] = []
         self.lock = threading.RLock()
+        _all.add(self)
         self.misses = 0
         self.numbers = itertools.count()
         self.space: dict[str, Any] = {**BASE, "_miss": self.miss, "_MISS": MISS}
@@ -252,7 +255,7 @@ class Compiled:
         fits = self.execute("_fits", f"def _fits({names}):\n{writer.checks()}    return _hit\n")
         call = self.execute("_variant", f"def _variant({names}):\n{body}    return _MISS\n")
         description = describe(reached, self.statics, settings)
-        variant = Variant(settings, description, traced, executable, body, fits, call)
+        variant = Variant(settings, description, traced.graph, executable, body, fits, call)
         known = [v.description for v in self.variants]
         reason = (
             f"new signature: {difference(description, known)}" if known else f"first signature: {first(description)}"
@@ -328,7 +331,7 @@ class Compiled:
         """Trace again, and compare with what the variant was made from."""
         with setting(check_trace=False):
             _, traced = self.trace(values)
-        new, old = traced.graph, variant.traced.graph
+        new, old = traced.graph, variant.graph
         if canonical.equal(new, old):
             return
         lines = (
@@ -342,6 +345,19 @@ class Compiled:
             f"{len(old.nodes)}; the first difference is at {place}): the function depends on something that its "
             "signature does not hold; pass it as an argument"
         )
+
+
+_all: WeakSet[Compiled] = WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child no other thread is tracing."""
+    for compiled in list(_all):
+        compiled.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def python_function(target: Callable[..., Any]) -> tuple[types.FunctionType, dict[str, Any]]:

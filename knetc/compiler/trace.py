@@ -101,6 +101,8 @@ class Trace(Context):
         self.scalars: dict[tuple[int, str], RuntimeScalar] = {}
         self.data_leaves: dict[int, Leaf] = {}
         self.effects: list[Node] = []
+        self.read_only: list[tuple[Box, Node | None, str]] = []
+        """Handles on NumPy arrays that were given: the value that each must still have at the end, and its name."""
         self.random: Node | None = None
         self.random_count = 0
 
@@ -220,6 +222,13 @@ class Trace(Context):
 
     def finish(self, result: Any, outputs: list[Node]) -> Traced:
         """The graph of all that was recorded and is needed: the outputs, then the new values of what was written."""
+        for handle, node, name in self.read_only:
+            if handle.node is not node:
+                line = handle.node.lines[0] if handle.node is not None and handle.node.lines else "an unknown line"
+                raise TraceError(
+                    f"{self.name} assigns to {name}, which is a NumPy array: a compiled function writes none; pass "
+                    f"kn.array({name}), or return the new value\n  at {line}"
+                )
         written: list[_Write] = [w for w in self.writes.values() if w.node is not w.leaf.node]
         updates = {
             len(outputs) + k: w.leaf.node["index"] for k, w in enumerate(written) if w.node.type == w.leaf.node.type

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from knetc.arrays import of_node
-from knetc.compiler.captures import Place, is_record
+from knetc.compiler.captures import ATOMS, Place, is_record
 from knetc.compiler.signature import Statics
 from knetc.compiler.trace import Trace
 from knetc.ir.node import Node
 from knetc.lazy import Box
 from knetc.ops.scalars import RuntimeScalar
+from knetc.runtime.base.errors import TraceError
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Arguments:
 
     def replacement(self, place: Place, value: Any) -> Any:
         if place.kind == "ndarray":
-            return of_node(self.trace.data(value))
+            handle = of_node(self.trace.data(value))
+            self.trace.read_only.append((handle, handle.node, place.text))
+            return handle
         if place.kind == "container":
             keys = list(value) if isinstance(value, dict) else list(range(len(value)))
             items = [self.value(value[k], place, k) for k in keys]
@@ -122,12 +126,19 @@ class Results:
         if type(value) in (list, tuple, dict) or hasattr(value, "_fields"):
             items = list(value.values()) if isinstance(value, dict) else list(value)
             return Rebuilt(value, tuple(self.template(item) for item in items))
+        place = self.trace.walk.find(value)
         if is_record(value) and not isinstance(value, type):
             items = [self.template(getattr(value, name)) for name in value.__dataclass_fields__]
-            if any(type(item) in (Output, Rebuilt) for item in items):
+            if place is None or any(type(item) in (Output, Rebuilt) for item in items):
                 return Rebuilt(value, tuple(items))
-        place = self.trace.walk.find(value)
-        return value if place is None else Given(place)
+        if place is not None:
+            return Given(place)
+        if isinstance(value, (*ATOMS, ModuleType, np.ndarray)) or callable(value):
+            return value
+        raise TraceError(
+            f"{self.trace.name} returns a {type(value).__name__} that it made: a compiled function returns arrays, "
+            "numbers and strings, and tuples, lists, dicts and dataclasses of them"
+        )
 
 
 def rebuild(template: Any, items: tuple[Any, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ class Ambient:
 class _State(threading.local):
     def __init__(self) -> None:
         self.local: Ambient | None = None
+        self.special = 0
 
 
 _process = Ambient()
@@ -46,13 +48,27 @@ def special() -> Iterator[None]:
     global _special, plain
     with _lock:
         _special += 1
+        _state.special += 1
         plain = None
     try:
         yield
     finally:
         with _lock:
             _special -= 1
+            _state.special -= 1
             plain = None if _special else _process
+
+
+def _after_fork() -> None:
+    """In a child only the thread that forked goes on."""
+    global _special, plain
+    _special = _state.special
+    plain = None if _special else _process
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
 
 
 def ambient() -> Ambient:
