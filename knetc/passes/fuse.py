@@ -286,7 +286,7 @@ class _Fuser:
             return True
         there = [s.type.size_bytes for s in node.sources if s.op.name == "input"]
         made = [2 * s.type.size_bytes for s in node.sources if s.op.name != "input" and not is_inlined(s)]
-        return sum(there) + sum(made) <= max(node.type.size_bytes, KERNEL_BYTES)
+        return bool(sum(there) + sum(made) <= max(node.type.size_bytes, KERNEL_BYTES))
 
     def join(self, node: Node, unit: Unit, links: list[Link], why: str = "") -> bool:
         """Compute ``node`` inside ``unit`` (and store it if there is a reason); False when that is not possible."""

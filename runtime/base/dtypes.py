@@ -33,7 +33,8 @@ def bfloat16() -> np.dtype:
     """NumPy's dtype for bfloat16, which the ml_dtypes package brings (imported when first asked for)."""
     import ml_dtypes
 
-    return np.dtype(ml_dtypes.bfloat16)
+    kind: np.dtype = np.dtype(ml_dtypes.bfloat16)
+    return kind
 
 
 def short_name(dtype: np.dtype) -> str:
