@@ -555,3 +555,18 @@ def test_memory_is_shared_by_dlpack_and_the_buffer_protocol() -> None:
     assert data[0, 0] == 0
     assert from_dlpack(data.T).tolist() == data.T.tolist() and from_dlpack(np.array(3)).shape == ()
     assert x.__buffer__(0).tolist() == [5, 2]
+
+
+def test_mistakes_name_the_users_line() -> None:
+    x = array([1.0, 2.0])
+    for mistake, message in (
+        (lambda: x + array([1.0, 2.0, 3.0]), r"add: shapes \(2,\) and \(3,\)"),
+        (lambda: x.reshape(3), r"reshape\(f32\[2\]\)"),
+        (lambda: ~x, "floa"),
+        (lambda: np.sort(x), r"numpy\.sort"),
+    ):
+        with pytest.raises((ShapeError, TypeError), match=message) as caught:
+            mistake()
+        line = mistake.__code__.co_firstlineno
+        assert str(caught.value).endswith(f"test_arrays.py:{line}")
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

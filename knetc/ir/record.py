@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from knetc.ir.ambient import special
 from knetc.ir.node import Line, Node, node_key
 from knetc.ir.op import Op
-from knetc.runtime.base.errors import KnetcError
+from knetc.runtime.base.errors import KnetcError, tell_where
 
 #: a value that was written in many places remembers about this many of them
 MAX_LINES = 8
@@ -46,6 +46,9 @@ def user_line(depth: int = 2) -> Line | None:
             return Line(file, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return None
+
+
+tell_where(user_line)
 
 
 class Recorder:
@@ -122,7 +125,8 @@ def record(op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]
         line = user_line()
         if line is not None and not getattr(error, "located", False):
             operands = ", ".join(str(s.type) for s in sources)
-            located: Any = type(error)(f"{op.name}({operands}): {error}\n  at {line}")
+            text = str(error).partition("\n  at ")[0]
+            located: Any = type(error)(f"{op.name}({operands}): {text}\n  at {line}")
             located.located = True
             raise located from None
         raise

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class KnetcError(Exception):
     """Base class of all errors that knetc raises on purpose."""
 
 
-class ShapeError(KnetcError, ValueError):
+def _nowhere() -> object:
+    return None
+
+
+_where: list[Callable[[], object]] = [_nowhere]
+"""Tells the user's line that is running; the recorder of operations knows."""
+
+
+def tell_where(where: Callable[[], object]) -> None:
+    """Name the function that finds the user's line, or None."""
+    _where[0] = where
+
+
+class LocatedError(KnetcError):
+    """A mistake that is found on the line where it was made, which the message ends with."""
+
+    def __init__(self, message: str = "") -> None:
+        line = _where[0]() if "\n  at " not in message else None
+        super().__init__(message if line is None else f"{message}\n  at {line}")
+
+
+class ShapeError(LocatedError, ValueError):
     """Shapes that do not fit an operation."""
 
 
-class DtypeError(KnetcError, TypeError):
+class DtypeError(LocatedError, TypeError):
     """Dtypes that an operation does not take."""
 
 
-class UnsupportedError(KnetcError, TypeError):
+class UnsupportedError(LocatedError, TypeError):
     """A NumPy function, protocol or argument that knetc arrays do not support; the message names the cure."""
 
 
