@@ -1020,3 +1020,17 @@ def test_a_forked_child_can_call_and_compile() -> None:
     go_on.set()
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_shapes_in_turn_and_settings_in_turn(lines: list[str]) -> None:
+    @compile
+    def double(x: Any) -> Any:
+        return x * (3 if training() else 2)
+
+    small, large = array(f32(1)), array(f32(1, 2))
+    for _ in range(40):
+        assert numbers(double(small)).tolist() == [2]
+        assert numbers(double(large)).tolist() == [2, 4]
+        with setting(training=True):
+            assert numbers(double(small)).tolist() == [3]
+    assert len(lines) == 3

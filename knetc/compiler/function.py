@@ -28,7 +28,7 @@ from knetc.compiler.signature import Statics, describe, difference
 from knetc.compiler.trace import Restart, Trace, Traced, Unreachable
 from knetc.compiler.values import Arguments, Results
 from knetc.ir import canonical
-from knetc.ir.ambient import Ambient, ambient, setting
+from knetc.ir.ambient import Ambient, ambient, process, setting
 from knetc.ir.node import Graph, Line
 from knetc.ir.record import recorders, recording, user_line
 from knetc.lazy import Box
@@ -39,6 +39,8 @@ log = logging.getLogger("knetc")
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_VARIANTS = 64
+OTHERS = 3
+"""So many variants are tried after the one that stands in the function, before all are looked through."""
 ATTEMPTS = 3
 """So often a function is traced again when its own Python code has changed what it reaches."""
 
@@ -135,7 +137,8 @@ class Compiled:
         self.variants: list[Variant] = []
         self.lock = threading.RLock()
         _all.add(self)
-        self.misses = 0
+        self.hits = 0
+        self.patience = 16
         self.numbers = itertools.count()
         self.space: dict[str, Any] = {**BASE, "_miss": self.miss, "_MISS": MISS}
         self.public = self.define("")
@@ -180,13 +183,24 @@ class Compiled:
         return space.pop(name)
 
     def install(self, variant: Variant) -> None:
-        """Put a variant's body into the public function, for the settings that are the process's now."""
-        if variant.settings.check_trace:
+        """Put a variant's body into the public function, if it is for the settings of the process.
+
+        The latest of the other variants follow behind it.
+        """
+        settings = process()
+        if variant.settings != settings or settings.check_trace:
             return
-        self.space["_plain"] = variant.settings
+        number = next(self.numbers)  # new names, for another thread may be running the code that stands there now
+        plain, rest = f"_plain{number}", f"_others{number}"
+        self.space[plain] = variant.settings = settings
+        others = [v.call for v in reversed(self.variants) if v is not variant and v.settings == settings]
+        self.space[rest] = tuple(others[:OTHERS])
         inner = "".join(f"    {line}\n" for line in variant.body.splitlines())
-        body = f"    if _ambient.plain is _plain:\n{inner}"
-        self.public.__code__ = self.define(body).__code__
+        if others:
+            names = ", ".join(p.name for p in self.parameters)
+            inner += f"        for _call in {rest}:\n            _result = _call({names})\n"
+            inner += "            if _result is not _MISS: return _result\n"
+        self.public.__code__ = self.define(f"    if _ambient.plain is {plain}:\n{inner}").__code__
 
     # --- calls that the fast path does not know
 
@@ -216,13 +230,18 @@ class Compiled:
         return MISS
 
     def hit(self, variant: Variant) -> None:
-        """A variant served that does not stand in the public function: after some times it comes to stand there."""
-        self.misses += 1
-        if self.misses >= 16:
-            self.misses = 0
+        """A variant served that does not stand in the public function: after some times it comes to stand there.
+
+        Each time it takes twice as many, so that shapes in turn do not cost a new function again and again.
+        """
+        self.hits += 1
+        if self.hits >= self.patience:
             with self.lock:
-                self.variants.remove(variant)
-                self.variants.append(variant)
+                self.hits = 0
+                self.patience *= 2
+                if variant in self.variants:
+                    self.variants.remove(variant)
+                    self.variants.append(variant)
                 self.install(variant)
 
     def call_python(self, values: Sequence[Any]) -> Any:

@@ -77,6 +77,11 @@ def ambient() -> Ambient:
     return _process if local is None else local
 
 
+def process() -> Ambient:
+    """The settings of the process, which are in force where a thread has none of its own."""
+    return _process
+
+
 def set_process(**changes: object) -> None:
     """Change settings for the whole process."""
     global _process, plain
