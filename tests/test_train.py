@@ -372,3 +372,24 @@ def test_a_label_out_of_range_changes_no_param() -> None:
         with pytest.raises(IndexError, match="label 3"):
             next(iterator)
         assert w.tolist() == before and w.opt.step.item() == steps
+
+
+@pytest.mark.parametrize(
+    "kind", [kn.SGD, kn.Momentum, kn.Nesterov, kn.Adagrad, kn.Rmsprop, kn.Adadelta, kn.Adam, kn.AdamW]
+)
+def test_compiled_steps_are_the_uncompiled_ones(kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    data = [(rng.standard_normal((4, 3)), rng.integers(0, 2, 4)) for _ in range(4)]
+    start = rng.standard_normal((2, 3))
+
+    def train(compile: bool) -> tuple[list[float], Any, Any]:
+        w, b = kn.Param(start), kn.Param(np.zeros(2))
+        opt = kind(lr=lambda t: 0.1 / t, gclip=0.5, weight_decay=0.01)
+        steps = kn.minimize(lambda x, y: kn.nll(x @ w.T + b, y), data, opt, global_clip=0.3, compile=compile)
+        losses = [float(loss) for loss in steps]
+        w.opt.lr, w.opt.gclip = 0.02, 0.1
+        losses += [float(loss) for loss in steps]
+        return losses, w.tolist(), b.tolist()
+
+    for compiled, plain in zip(train(True), train(False)):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-12)
