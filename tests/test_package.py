@@ -20,7 +20,7 @@ FLOORS = (
     ("knetc.ops",),
     (
         "knetc.memory", "knetc.stream", "knetc.lazy", "knetc.structure", "knetc.tapes", "knetc.arrays", "knetc.params",
-        "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debug",
+        "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
     ),
     ("knetc.passes",),
     ("knetc.transforms", "knetc.gradient_check"),

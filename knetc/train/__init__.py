@@ -1,0 +1,1 @@
+"""Training: optimizers, updates, iterators over data, progress."""
