@@ -34,7 +34,7 @@ class Param(ArrayLike):
     ``value`` is anything that ``kn.array`` takes; Python's ints become floats. ``opt`` is the optimizer that ``update``
     uses, with its state; None until one is set. Raises TypeError for a Param: they do not nest.
 
-    >>> w = kn.Param([1.0, 2.0, 3.0])  # P([1, 2, 3])
+    >>> w = kn.Param([1.0, 2.0, 3.0])  # P([1., 2., 3.])
     >>> w[...] = 0
     """
 
@@ -111,7 +111,7 @@ def value(x: Any) -> Any:
 def params(x: Any) -> list[Param]:
     """All Params that an object holds, each once: in tuples, lists, dicts, attributes, closures; or those of a tape.
 
-    >>> kn.params({"w": kn.Param([1.0]), "b": kn.Param([0.0])})  # [P([1]), P([0])]
+    >>> kn.params({"w": kn.Param([1.0]), "b": kn.Param([0.0])})  # [P([1.]), P([0.])]
     """
     if hasattr(x, "gradient") and hasattr(x, "params"):
         return list(x.params)
