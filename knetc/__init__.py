@@ -146,6 +146,19 @@ from knetc.ops.transcendental import (
 )
 from knetc.params import Param, params, value
 from knetc.random import dropout, rand, randint, randn, seed
+from knetc.runtime.base.errors import (
+    CaptureError,
+    DifferentiationError,
+    DtypeError,
+    KnetcError,
+    LabelError,
+    NanError,
+    OutOfMemoryError,
+    ShapeError,
+    TraceError,
+    UnsupportedError,
+    VariantsError,
+)
 from knetc.train.converge import converge, converge_
 from knetc.train.data import minibatch
 from knetc.train.minimize import (
@@ -180,12 +193,23 @@ __all__ = [
     "Adam",
     "AdamW",
     "Array",
+    "CaptureError",
+    "DifferentiationError",
+    "DtypeError",
+    "KnetcError",
+    "LabelError",
     "Momentum",
+    "NanError",
     "Nesterov",
     "Optimizer",
+    "OutOfMemoryError",
     "Param",
     "Rmsprop",
+    "ShapeError",
     "Tape",
+    "TraceError",
+    "UnsupportedError",
+    "VariantsError",
     "abs",
     "abs2",
     "absolute",
