@@ -159,7 +159,7 @@ def summary(function: Any) -> str:
     parts = []
     for variant in compiled.variants:
         program: Program = variant.executable.program
-        traced = sum(node.op.kind is not Kind.LEAF for node in variant.traced.graph.nodes)
+        traced = sum(node.op.kind is not Kind.LEAF for node in variant.graph.nodes)
         moved = sum(step.read_bytes + step.written_bytes for step in program.steps)
         in_place = sum(spec.update_of >= 0 for spec in program.outputs)
         parts.append(
