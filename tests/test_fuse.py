@@ -25,6 +25,8 @@ from knetc.ir.node import Graph, Node
 from knetc.ir.printer import to_text
 from knetc.ir.types import TensorType
 from knetc.ops import activations, losses, reduction, transcendental
+from knetc.ops.identities import iota
+from knetc.ops.indexed import gather
 from knetc.ops.movement import permute_dims
 from knetc.passes.differentiate import gradients
 from knetc.passes.groups import grouped
@@ -222,6 +224,16 @@ def test_a_row_is_not_read_after_its_place_was_taken() -> None:
 
     graph = dataclasses.replace(trace_function(step, f32(6, 9)), updates={0: 0})
     inputs = [np.random.default_rng(2).standard_normal((6, 9)).astype(np.float32)]
+    assert_same(graph, run(graph, inputs), interpret(graph, inputs))
+
+
+def test_what_is_gathered_from_lies_in_memory_before() -> None:
+    def lookup(x: Node) -> list[Node]:
+        ramp = iota(dtypes.f32, (5,), 0)
+        return [gather(ramp, [iota(dtypes.i64, (3,), 0)]), x * 2.0]
+
+    graph = trace_function(lookup, f32(5))
+    inputs = [np.full(5, 7, np.float32)]
     assert_same(graph, run(graph, inputs), interpret(graph, inputs))
 
 

@@ -65,9 +65,7 @@ def fuse(order: MemoryOrder, *, enabled: bool = True) -> Fusion:
 
 def is_plain(node: Node) -> bool:
     """Whether a value can be computed in a matmul's epilogue: from elements at the same or at broadcast places."""
-    if node.op.kind is Kind.REDUCTION or node.op.name == "gather":
-        return False
-    return node.op.name != "iota" and not any(s.op.name == "iota" for s in node.sources)
+    return node.op.kind is not Kind.REDUCTION and node.op.name != "gather"
 
 
 class _Fuser:
