@@ -25,7 +25,7 @@ from knetc.compiler import pipeline
 from knetc.compiler.captures import Walk, capture_error, walk
 from knetc.compiler.dispatch import BASE, MISS, Writer
 from knetc.compiler.signature import Statics, describe, difference
-from knetc.compiler.trace import Restart, Trace, Traced, Unreachable
+from knetc.compiler.trace import Restart, Trace, Traced
 from knetc.compiler.values import Arguments, Results
 from knetc.ir import canonical
 from knetc.ir.ambient import Ambient, ambient, process, setting
@@ -321,12 +321,13 @@ class Compiled:
 
     def trace(self, values: Sequence[Any]) -> tuple[Walk, Traced]:
         """Run the Python function once, recording; again, when it turns out that some numbers must be static."""
-        line: Line | None = None
-        missing: Box | None = None
+        missing: list[tuple[Box, Line | None]] = []
+        attempts = 0
         while True:
             reached = self.walk(values)
-            if missing is not None and reached.find(missing) is None:
-                raise capture_error(missing, line)
+            for box, line in missing:  # maybe it was made by the last trace, and can be reached from now on
+                if attempts == ATTEMPTS or reached.find(box) is None:
+                    raise capture_error(box, line)
             trace = Trace(reached, self.name)
             try:
                 with recording(trace):
@@ -334,9 +335,10 @@ class Compiled:
                     result = self.call_python(given)
                     outputs = Results(trace)
                     template = outputs.template(result)
-                    return reached, trace.finish(template, outputs.nodes)
-            except Unreachable as unreachable:  # maybe it was made just now, and can be reached from now on
-                missing, line = unreachable.box, unreachable.line
+                    missing = trace.missing
+                    attempts += 1
+                    if not missing:
+                        return reached, trace.finish(template, outputs.nodes)
             except Restart as restart:
                 for index in sorted(restart.scalars):
                     way = trace.names()[index]

@@ -54,14 +54,6 @@ class Restart(BaseException):
         self.line = line
 
 
-class Unreachable(BaseException):
-    """The function used an array that the walk before the trace did not find (no Exception, as ``Restart``)."""
-
-    def __init__(self, box: Box, line: Line | None) -> None:
-        self.box = box
-        self.line = line
-
-
 @dataclass(eq=False)
 class _Write:
     """A Param or array from outside and its new value."""
@@ -100,6 +92,8 @@ class Trace(Context):
         self.writes: dict[int, _Write] = {}
         self.scalars: dict[tuple[int, str], RuntimeScalar] = {}
         self.data_leaves: dict[int, Leaf] = {}
+        self.missing: list[tuple[Box, Line | None]] = []
+        """Arrays that the walk before the trace did not find, and where they were used: the trace cannot be kept."""
         self.effects: list[Node] = []
         self.read_only: list[tuple[Box, Node | None, str]] = []
         """Handles on NumPy arrays that were given: the value that each must still have at the end, and its name."""
@@ -143,7 +137,7 @@ class Trace(Context):
             raise TraceError(f"this value ({box.type}) belongs to another function's trace, in another thread")
         place = self.walk.find(box)
         if place is None:
-            raise Unreachable(box, user_line())
+            self.missing.append((box, user_line()))
         leaf = self._leaf("box", box.type, place=place)
         self.outside[id(box)] = (box, leaf)
         self.values[id(box)] = leaf.node
