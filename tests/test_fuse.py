@@ -230,7 +230,8 @@ def test_a_row_is_not_read_after_its_place_was_taken() -> None:
 def test_what_is_gathered_from_lies_in_memory_before() -> None:
     def lookup(x: Node) -> list[Node]:
         ramp = iota(dtypes.f32, (5,), 0)
-        return [gather(ramp, [iota(dtypes.i64, (3,), 0)]), x * 2.0]
+        y = transcendental.exp(x)
+        return [gather(ramp, [iota(dtypes.i64, (3,), 0)]), y + gather(y, [iota(dtypes.i64, (5,), 0)])]
 
     graph = trace_function(lookup, f32(5))
     inputs = [np.full(5, 7, np.float32)]

@@ -225,6 +225,7 @@ class _Fuser:
         """Put a fusible value where it costs least."""
         why = self.must_store.get(node, "")
         groups: dict[Unit, list[Link]] = {}
+        whole: set[Unit] = set()
         for user in self.order.users[node]:
             for unit in self.units_of(user):
                 if user in self.aliases or (unit.special is user):
@@ -232,8 +233,12 @@ class _Fuser:
                 links = unit.domain.links(node, [user])
                 needs = next((l.why for l in links if l.how == "stored"), "")
                 why = why or needs
-                if not needs:
+                if needs:
+                    whole.add(unit)
+                else:
                     groups.setdefault(unit, []).extend(links)
+        for unit in whole:  # who needs it in memory cannot be the one who puts it there
+            groups.pop(unit, None)
         if not self.enabled:
             why = why or "fusion is off"
         if why and node.op.name == "reshape":
