@@ -41,6 +41,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_VARIANTS = 64
 OTHERS = 3
 """So many variants are tried after the one that stands in the function, before all are looked through."""
+LONG = 20_000
+"""Characters of a body that is not put into the function itself."""
 ATTEMPTS = 3
 """So often a function is traced again when its own Python code has changed what it reaches."""
 
@@ -111,7 +113,8 @@ class Variant:
     graph: Graph
     executable: Any
     body: str
-    fits: Callable[..., bool]
+    probe: Callable[..., int]
+    """Gives the number of the first condition that a call fails; -1 if it fits."""
     call: Callable[..., Any]
 
 
@@ -193,9 +196,11 @@ class Compiled:
         number = next(self.numbers)  # new names, for another thread may be running the code that stands there now
         plain, rest = f"_plain{number}", f"_others{number}"
         self.space[plain] = variant.settings = settings
-        others = [v.call for v in reversed(self.variants) if v is not variant and v.settings == settings]
-        self.space[rest] = tuple(others[:OTHERS])
+        others = [v.call for v in reversed(self.variants) if v is not variant and v.settings == settings][:OTHERS]
         inner = "".join(f"    {line}\n" for line in variant.body.splitlines())
+        if len(inner) > LONG:  # a call more is nothing here, and the text need not be compiled again
+            inner, others = "", [variant.call, *others]
+        self.space[rest] = tuple(others)
         if others:
             names = ", ".join(p.name for p in self.parameters)
             inner += f"        for _call in {rest}:\n            _result = _call({names})\n"
@@ -214,14 +219,14 @@ class Compiled:
             if result is not MISS:
                 return result
             with self.lock:
-                if not any(v.settings == settings and v.fits(*values) for v in self.variants):
+                if not any(v.settings == settings and v.probe(*values) < 0 for v in self.variants):
                     self.add(values, settings)
         raise TraceError(f"{self.name}: what the function reaches changes faster than it can be compiled for")
 
     def try_variants(self, values: tuple[Any, ...], settings: Ambient) -> Any:
         for variant in reversed(self.variants):
             if variant.settings == settings:
-                if settings.check_trace and variant.fits(*values):
+                if settings.check_trace and variant.probe(*values) < 0:
                     self.check(variant, values)
                 result = variant.call(*values)
                 if result is not MISS:
@@ -266,15 +271,14 @@ class Compiled:
         """Trace and compile for a signature that no variant has."""
         line = user_line()
         self.admit(values, settings, line)
-        reached, traced, writer = self.settled(values)
+        reached, traced, writer, probe = self.settled(values)
         executable = pipeline.build(traced.graph)
         body = writer.body(executable)
         self.space.update(writer.space)
         names = ", ".join(p.name for p in self.parameters)
-        fits = self.execute("_fits", f"def _fits({names}):\n{writer.checks()}    return _hit\n")
         call = self.execute("_variant", f"def _variant({names}):\n{body}    return _MISS\n")
         description = describe(reached, self.statics, settings)
-        variant = Variant(settings, description, traced.graph, executable, body, fits, call)
+        variant = Variant(settings, description, traced.graph, executable, body, probe, call)
         known = [v.description for v in self.variants]
         reason = (
             f"new signature: {difference(description, known)}" if known else f"first signature: {first(description)}"
@@ -283,7 +287,7 @@ class Compiled:
         self.variants.append(variant)
         self.install(variant)
 
-    def settled(self, values: tuple[Any, ...]) -> tuple[Walk, Traced, Writer]:
+    def settled(self, values: tuple[Any, ...]) -> tuple[Walk, Traced, Writer, Callable[..., int]]:
         """A trace, and its checks, which the call passes that it was made for.
 
         Python code may set up what is missing when it first runs (an optimizer's state); another trace then sees it.
@@ -293,9 +297,10 @@ class Compiled:
             reached, traced = self.trace(values)
             writer = Writer(next(self.numbers), reached, traced, self.statics)
             text = f"def _probe({names}):\n{writer.probe()}"
-            failing = self.execute("_probe", text, {**self.space, **writer.space})(*values)
+            probe = self.execute("_probe", text, {**BASE, **writer.space})
+            failing = probe(*values)
             if failing < 0:
-                return reached, traced, writer
+                return reached, traced, writer, probe
         raise TraceError(
             f"{self.name}: {writer.ways[failing]} changes whenever the function is traced, so that no program fits its "
             "own call; do not rebind inside of a compiled function what it reaches from outside: return new values, "
