@@ -1036,16 +1036,14 @@ def test_shapes_in_turn_and_settings_in_turn(lines: list[str]) -> None:
     assert len(lines) == 3
 
 
-def test_long_bodies_stand_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_bodies_stand_apart(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
     monkeypatch.setattr("knetc.compiler.function.LONG", 0)
-    calls = []
 
     @compile
     def double(x: Any) -> Any:
-        calls.append(x.shape)
         return x * 2
 
     for _ in range(3):
         assert numbers(double(array(f32(1)))).tolist() == [2]
         assert numbers(double(array(f32(1, 2)))).tolist() == [2, 4]
-    assert calls == [(1,), (2,)]
+    assert len(lines) == 2
