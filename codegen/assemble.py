@@ -258,7 +258,7 @@ class _Assembler:
         """Zeros, then a sum into the places that the indexes name."""
         values, indexes = node.sources[0], node.sources[1:]
         size = node.type.size
-        zero = node.dtype.type(0).item()
+        zero = dtypes.wrapped(0, node.dtype)
         clear = LoopNest(
             "zeros", (Axis("i0", size),), (), (Argument("o0", node.dtype, "output", size),),
             (Stage("element", (Constant(0, node.dtype, zero), Store(0, Offset(0, {0: 1}), 0))),), node.lines,

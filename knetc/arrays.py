@@ -210,9 +210,9 @@ class ArrayLike(Box):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         view = self.numpy()
-        if dtype is not None and np.dtype(dtype) != view.dtype:
+        if dtype is not None and dtypes.as_dtype(dtype) != view.dtype:
             if copy is False:
-                raise ValueError(f"an array of {view.dtype} cannot be seen as {np.dtype(dtype)} without a copy")
+                raise ValueError(f"an array of {view.dtype} cannot be seen as {dtypes.as_dtype(dtype)} without a copy")
             return view.astype(dtype)
         return view.copy() if copy else view
 
@@ -359,7 +359,7 @@ class ArrayLike(Box):
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         """The elements in another dtype."""
-        wanted = np.dtype(dtype)
+        wanted = dtypes.as_dtype(dtype)
         lazy.check_dtype(wanted)
         return of_node(cast_node(node_of(self), wanted))
 
@@ -441,11 +441,11 @@ def array(value: Any, dtype: Any = None) -> Array:
     elif isinstance(value, (list, tuple)) and any(isinstance(item, ArrayLike) for item in value):
         return movement.stack([array(item, dtype) for item in value])  # type: ignore[no-any-return]
     elif dtype is not None and isinstance(value, (list, tuple)):
-        node = lazy.context().data(np.asarray(value, np.dtype(dtype)))
+        node = lazy.context().data(np.asarray(value, dtypes.as_dtype(dtype)))
     else:
         node = plain_node(value)
     if dtype is not None:
-        wanted = np.dtype(dtype)
+        wanted = dtypes.as_dtype(dtype)
         lazy.check_dtype(wanted)
         node = cast_node(node, wanted)
     return of_node(node)

@@ -26,7 +26,7 @@ def as_shape(shape: tuple[Any, ...]) -> Shape:
 
 
 def _dtype(dtype: Any, otherwise: np.dtype[Any]) -> np.dtype[Any]:
-    wanted = otherwise if dtype is None else np.dtype(dtype)
+    wanted = otherwise if dtype is None else dtypes.as_dtype(dtype)
     lazy.check_dtype(wanted)
     return wanted
 
@@ -125,7 +125,7 @@ def eye(rows: int, columns: int | None = None, dtype: Any = None) -> Array:
 
 def asarray(value: Any, dtype: Any = None) -> Array:
     """``value`` as an Array: itself if it is one (of the dtype asked for), else ``kn.array(value, dtype)``."""
-    if isinstance(value, Array) and (dtype is None or value.dtype == np.dtype(dtype)):
+    if isinstance(value, Array) and (dtype is None or value.dtype == dtypes.as_dtype(dtype)):
         return value
     return array(value, dtype)
 
@@ -133,15 +133,15 @@ def asarray(value: Any, dtype: Any = None) -> Array:
 def set_default(*, dtype: Any = None, device: str | None = None) -> None:
     """Choose the floating dtype of Python floats, ``zeros``, ``rand`` and ``param``, and the device ("cpu").
 
-    Raises DtypeError for a dtype other than float32 and float64, UnsupportedError for another device.
+    Raises DtypeError for a dtype that is not floating-point, UnsupportedError for another device.
 
     >>> kn.set_default(dtype="float64")
     """
     changes: dict[str, Any] = {}
     if dtype is not None:
-        wanted = np.dtype(dtype)
-        if wanted not in (dtypes.f32, dtypes.f64):
-            raise DtypeError(f"the default dtype is float32 or float64, not {wanted}")
+        wanted = dtypes.as_dtype(dtype)
+        if not dtypes.is_float(wanted) or not dtypes.is_supported(wanted):
+            raise DtypeError(f"the default dtype is float16, bfloat16, float32 or float64, not {wanted}")
         changes["dtype"] = wanted
     if device is not None:
         if device != "cpu":

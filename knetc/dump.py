@@ -110,7 +110,7 @@ def _parse_value(value: str, text: str) -> Any:
         shape = tuple(int(extent) for extent in array[2].split(",")) if array[2].strip() else ()
         return np.zeros(TensorType(dtype, shape).shape, dtype)
     except KeyError:
-        known = ", ".join(sorted(dtypes.short_name(dtype) for dtype in dtypes.SUPPORTED))
+        known = ", ".join(sorted(dtypes.SHORT_NAMES))
         raise UsageError(f"--input {text!r}: there is no dtype {array[1]!r}; there are {known}") from None
     except (KnetcError, ValueError) as error:
         raise UsageError(f"--input {text!r}: {error}") from None

@@ -40,9 +40,10 @@ def numpy_view(storage: Storage, type: TensorType, *, writeable: bool = False) -
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise DtypeError for an element type that there is no code for."""
-    if dtype not in dtypes.SUPPORTED:
-        names = ", ".join(sorted(str(d) for d in dtypes.SUPPORTED))
-        raise DtypeError(f"arrays of dtype {dtype} are not supported; convert them (astype) to one of {names}")
+    if not dtypes.is_supported(dtype):
+        raise DtypeError(
+            f"arrays of dtype {dtype} are not supported; convert them (astype) to one of {dtypes.supported_names()}"
+        )
 
 
 def copy_in(array: np.ndarray[Any, Any]) -> tuple[TensorType, Storage]:

@@ -25,7 +25,7 @@ _ELEMENTWISE = [op for op in _OPS if op.kind is Kind.ELEMENTWISE and op.name != 
 
 @cache
 def _kernel(op: Op, sources: tuple[np.dtype, ...], attributes: tuple[tuple[str, object], ...]) -> Elementwise:
-    return Elementwise(lambda e, *operands: op.emit(e, *operands, **dict(attributes)), *sources)  # type: ignore[misc]
+    return Elementwise(lambda e, *operands: op.code(e, *operands, **dict(attributes)), *sources)  # type: ignore[misc]
 
 
 def emitted(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -10,11 +10,13 @@ import numpy as np
 from knetc.codegen.assemble import Assembly, assemble
 from knetc.codegen.cpu import matmul, nest
 from knetc.codegen.cpu.driver import emit_driver
+from knetc.codegen.cpu.emitter import memory_type
 from knetc.codegen.cpu.native import Target, attributes_text, compile_ir
 from knetc.codegen.cpu.pool import emit_pool
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import LoopNest
 from knetc.codegen.products import Product
+from knetc.runtime.base import dtypes
 from knetc.runtime.program import Launch, Program, Slot
 
 from knetc.ir.node import Graph
@@ -97,14 +99,21 @@ class CpuBackend:
 
     def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
         bits = 8 * dtype.itemsize
-        widen = "add i64 %raw, 0" if bits == 64 else f"sext i{bits} %raw to i64"
+        extend = "zext" if dtype.kind == "u" else "sext"
+        widen = "add i64 %raw, 0" if bits == 64 else f"{extend} i{bits} %raw to i64"
         test = f"  %report = {widen}\n  %moved = sub i64 %report, %low\n  %hit = icmp uge i64 %moved, %span\n"
         slots = (Slot("argument", 0), Slot("value", low), Slot("value", high))
         return self._search(f"i{bits}", dtype.itemsize, _RANGE, test, size, slots)
 
     def check_nan(self, dtype: np.dtype, size: int) -> Kernel:
-        kind = {4: "float", 8: "double"}[dtype.itemsize]
-        test = f"  %report = add i64 %i, 0\n  %hit = fcmp uno {kind} %raw, 0.0\n"
+        kind = memory_type(dtype)
+        hit = f"fcmp uno {kind} %raw, 0.0"
+        if dtypes.is_narrow(dtype):  # beyond infinity, but for the sign
+            infinity = 0x7F80 if dtypes.is_bfloat16(dtype) else 0x7C00
+            hit = f"icmp ugt i16 %magnitude, {infinity}"
+        test = f"  %report = add i64 %i, 0\n  %hit = {hit}\n"
+        if dtypes.is_narrow(dtype):
+            test = "  %magnitude = and i16 %raw, 32767\n" + test
         record = "  %record = load ptr, ptr %p1, align 8\n"
         return self._search(kind, dtype.itemsize, record, test, size, (Slot("argument", 0),))
 

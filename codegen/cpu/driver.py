@@ -64,6 +64,7 @@ declare void @kn_lock_wake(ptr)
 @_Py_NoneStruct = external global i8
 declare ptr @PyLong_AsVoidPtr(ptr) #1
 declare i64 @PyLong_AsLongLong(ptr) #1
+declare i64 @PyLong_AsUnsignedLongLongMask(ptr) #1
 declare double @PyFloat_AsDouble(ptr) #1
 declare ptr @PyErr_Occurred() #1
 declare void @PyErr_SetString(ptr, ptr) #1
@@ -223,6 +224,8 @@ def _read_scalar(index: int, position: int, dtype: str) -> str:
     function, kind, minus_one = (
         ("PyFloat_AsDouble", "double", "fcmp oeq double %s{0}, -1.0")
         if is_float(from_short_name(dtype))
+        else ("PyLong_AsUnsignedLongLongMask", "i64", "icmp eq i64 %s{0}, -1")
+        if dtype == "u64"
         else ("PyLong_AsLongLong", "i64", "icmp eq i64 %s{0}, -1")
     )
     text = f"""  %sa{{0}} = getelementptr ptr, ptr %arguments, i64 {position}

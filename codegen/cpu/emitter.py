@@ -15,28 +15,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from knetc.codegen.cpu import narrow
 from knetc.runtime.base import dtypes
 
 _TYPES = {
-    "float16": "half", "bfloat16": "bfloat", "float32": "float", "float64": "double",
+    "float16": "float", "bfloat16": "float", "float32": "float", "float64": "double",
     "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
     "uint8": "i8", "uint16": "i16", "uint32": "i32", "uint64": "i64",
     "bool": "i1",
 }  # fmt: skip
 
-_SUFFIXES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}
+_SUFFIXES = {"float": "f32", "double": "f64"}
 
 _FLOAT_PREDICATES = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "uno": "uno"}
 
 
 def register_type(dtype: np.dtype) -> str:
-    """LLVM's type of a value in a register: ``float``, ``i64``; ``i1`` for bool."""
+    """LLVM's type of a value in a register: ``float`` (of float16 and bfloat16 too), ``i64``; ``i1`` for bool."""
     return _TYPES[dtype.name]
 
 
 def memory_type(dtype: np.dtype) -> str:
-    """LLVM's type of a value in memory, which is that in a register except for bool: one byte, ``i8``."""
-    return "i8" if dtype.kind == "b" else _TYPES[dtype.name]
+    """LLVM's type of a value in memory: that in a register, but ``i8`` for bool and ``i16`` for narrow floats."""
+    return "i8" if dtype.kind == "b" else "i16" if dtypes.is_narrow(dtype) else _TYPES[dtype.name]
 
 
 def constant_text(value: bool | int | float, dtype: np.dtype) -> str:
@@ -45,9 +46,6 @@ def constant_text(value: bool | int | float, dtype: np.dtype) -> str:
         return "true" if value else "false"
     if not dtypes.is_float(dtype):
         return str(int(value))
-    if dtype.itemsize == 2:
-        bits = int(np.asarray(value, dtype).view(np.uint16))
-        return f"0x{'H' if dtype.kind == 'f' else 'R'}{bits:04X}"
     with np.errstate(over="ignore"):
         exact = float(np.asarray(value, dtype))
     return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
@@ -70,7 +68,8 @@ class LlvmEmitter:
     """Collects instructions (``lines``) and what they call (``declarations``) for one function.
 
     Names made here are ``%v0, %v1 …``; the caller's own names and labels must differ. ``access`` is put behind each
-    load and store, for metadata such as ``, !llvm.access.group !1``.
+    load and store, for metadata such as ``, !llvm.access.group !1``. ``half`` tells that the CPU converts float16; else
+    that is done with integers, as it always is for bfloat16.
 
     >>> e = LlvmEmitter()
     >>> x = Scalar("%x", np.dtype("float32"))
@@ -79,10 +78,11 @@ class LlvmEmitter:
     ['  %v0 = fmul contract float %x, 0x4000000000000000']
     """
 
-    def __init__(self, access: str = "") -> None:
+    def __init__(self, access: str = "", *, half: bool = False) -> None:
         self.lines: list[str] = []
         self.declarations: dict[str, None] = {}
         self.access = access
+        self.half = half
         self._count = 0
 
     # --- the text ----------------------------------------------------------------------------------------------------
@@ -131,7 +131,9 @@ class LlvmEmitter:
         """Element ``index`` of the array of ``dtype`` at ``pointer``."""
         address = self.address(pointer, index, dtype)
         loaded = self.value(f"load {memory_type(dtype)}, ptr {address}, align {dtype.itemsize}{self.access}", dtype)
-        return self.value(f"icmp ne i8 {loaded.text}, 0", dtype) if dtype.kind == "b" else loaded
+        if dtype.kind == "b":
+            return self.value(f"icmp ne i8 {loaded.text}, 0", dtype)
+        return narrow.decoded(self, loaded) if dtypes.is_narrow(dtype) else loaded
 
     def store(self, value: Scalar, pointer: str, index: Scalar | str | int) -> None:
         """Write element ``index`` of the array of the value's dtype at ``pointer``."""
@@ -141,6 +143,8 @@ class LlvmEmitter:
         if dtype.kind == "b":
             text = self.fresh()
             self.line(f"{text} = zext i1 {value.text} to i8")
+        elif dtypes.is_narrow(dtype):
+            text = narrow.encoded(self, value)
         self.line(f"store {memory_type(dtype)} {text}, ptr {address}, align {dtype.itemsize}{self.access}")
 
     # --- arithmetic --------------------------------------------------------------------------------------------------
@@ -269,14 +273,18 @@ class LlvmEmitter:
             return a
         if dtype.kind == "b":
             return self.compare("ne", a, self.constant(0, a.dtype))
+        if dtypes.is_narrow(a.dtype):
+            return self.convert(Scalar(a.text, dtypes.f32), dtype)
+        if dtypes.is_narrow(dtype):
+            if a.dtype == dtypes.f64 and dtype == dtypes.f16:
+                return narrow.rounded(self, narrow.rounded_to_odd(self, a), dtype)
+            return narrow.rounded(self, self.convert(a, dtypes.f32), dtype)
         source, target = register_type(a.dtype), register_type(dtype)
         signed = a.dtype.kind == "i"
         if dtypes.is_float(a.dtype) and not dtypes.is_float(dtype):
             kind = "fptoui" if dtype.kind == "u" else "fptosi"
             return self.call(f"llvm.{kind}.sat.{target}.{_SUFFIXES[source]}", dtype, a)
         if dtypes.is_float(a.dtype):
-            if a.dtype.itemsize == dtype.itemsize:  # half and bfloat16: neither holds the other
-                return self.convert(self.convert(a, dtypes.f32), dtype)
             name = "fpext" if a.dtype.itemsize < dtype.itemsize else "fptrunc"
         elif dtypes.is_float(dtype):
             name = "sitofp" if signed else "uitofp"
@@ -320,6 +328,8 @@ class LlvmEmitter:
         return self.value(f"{instruction} {a.typed}, {b.text}", a.dtype)
 
     def _arithmetic(self, name: str, a: Scalar, b: Scalar) -> Scalar:
+        if dtypes.is_narrow(a.dtype):
+            raise TypeError(f"{name} of {a.dtype}: arithmetic is done in float32, so convert first (Op.code does)")
         return self._binary(f"f{name} contract" if dtypes.is_float(a.dtype) else name, a, b)
 
     def _intrinsic(self, name: str, *operands: Scalar) -> Scalar:

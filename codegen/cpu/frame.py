@@ -25,11 +25,11 @@ class Frame:
 
     Index arithmetic (``add``, ``mul`` …) works on i64 values as text and folds constants, so that code for one axis or
     a stride of one needs no cases. Registers that change in loops are stack memory (``variable``), which LLVM turns
-    into registers; so loops carry nothing but their index.
+    into registers; so loops carry nothing but their index. ``half`` tells that the CPU converts float16.
     """
 
-    def __init__(self) -> None:
-        self.emitter = LlvmEmitter()
+    def __init__(self, *, half: bool = False) -> None:
+        self.emitter = LlvmEmitter(half=half)
         self.block = "start"
         self._entry: list[str] = []
         self._slots: dict[tuple[int, str], str] = {}

@@ -48,7 +48,7 @@ def main_function(
 
     ``tiles`` are the (rows, vectors) of the tile functions that it calls.
     """
-    code = Code()
+    code = Code(half=target.half)
     table = Table(code)
     size = dtype.itemsize
     functions = {shape: tile.function(*shape, dtype, target) for shape in tiles}
@@ -122,7 +122,7 @@ def combine_function(epilogue: Epilogue, batch_axes: int, lanes: int, target: Ta
 
     The parts are dense [part, batch…, M, N] in the workspace.
     """
-    code = Code()
+    code = Code(half=target.half)
     table = Table(code)
     dtype, size = epilogue.dtype, epilogue.dtype.itemsize
     parts, part_bytes, m, n = (table.number(name) for name in ("parts", "part_bytes", "m", "n"))

@@ -39,6 +39,13 @@ class Target:
     vector_bytes: int
     """Width of the vectors that code should use."""
 
+    @property
+    def half(self) -> bool:
+        """Whether the processor converts between float16 and float32."""
+        if "x86_64" not in self.triple:
+            return True  # every 64-bit ARM does
+        return "+f16c" in self.features.split(",") if self.level == "native" else self.level != "generic"
+
 
 def target(level: str | None = None) -> Target:
     """The target for an instruction-set level, by default the configured one (``KNETC_CPU_LEVEL``).

@@ -104,7 +104,7 @@ class _Lowering:
             loops = simplified(turned)
         serial = any(isinstance(s, Store) and s.accumulate for s in loops.statements)
         plan = Plan(loops, tuple(loops.outer), lanes=False) if serial else make_plan(loops, PIECE if streaming else 1)
-        function = _Function(loops, plan, sources, self.target.vector_bytes, streaming)
+        function = _Function(loops, plan, sources, self.target, streaming)
         cost = point_cost(loops) * max(plan.block, 1)
         self.notes.append(_describe(plan))
         if loops.reductions("outer", "all"):
@@ -194,12 +194,12 @@ class _Function:
         loops: Loops,
         plan: Plan,
         sources: Mapping[int, Slot],
-        vector_bytes: int,
+        target: Target,
         streaming: frozenset[int] = frozenset(),
     ) -> None:
-        self.vector_bytes, self.streaming = vector_bytes, streaming
+        self.vector_bytes, self.streaming = target.vector_bytes, streaming
         self.loops, self.plan, self.sources = loops, plan, sources
-        self.frame = Frame()
+        self.frame = Frame(half=target.half)
         self.slots: list[Slot] = []
         self.places = {argument: self.add(slot) for argument, slot in sources.items()}
         self.extent = self.value(loops.extent(loops.dynamic) if loops.dynamic >= 0 else 0)

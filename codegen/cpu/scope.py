@@ -109,7 +109,7 @@ class Scope:
         if isinstance(s, Compute):
             if s.op.emit is None:
                 raise CompileError(f"the operation {s.op.name} has no code for the CPU (the record's emit)")
-            value = s.op.emit(e, *(self.values[v] for v in s.operands), **s.attributes)
+            value = s.op.code(e, *(self.values[v] for v in s.operands), **s.attributes)
             assert isinstance(value, Scalar)
             return value
         return self._load(s)

@@ -55,7 +55,7 @@ def _apply(node: Node, sources: list[Any]) -> Any:
         return sources[0][node["index"]]
     if node.op.reference is None:
         raise CheckError(f"{node.op.name} has no reference in NumPy")
-    return _checked(np.asarray(node.op.reference(*sources, **node.attributes)), node.type, f"the reference of {node!r}")
+    return _checked(np.asarray(node.op.evaluate(*sources, **node.attributes)), node.type, f"the reference of {node!r}")
 
 
 def _checked(value: Value, type: TensorType, name: str) -> Value:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from knetc.ir.types import TensorType
+from knetc.runtime.base import dtypes
 
 if TYPE_CHECKING:
     from knetc.ir.node import Node
@@ -47,7 +48,9 @@ class Value(Protocol):
 class Emitter(Protocol):
     """What the CPU side of an operation is written with: scalar code, which the backend widens.
 
-    Values are typed; bool is one bit. Floating arithmetic is IEEE (contraction to fma allowed where ``fma`` is
+    Values are typed; bool is one bit. Values of float16 and bfloat16 lie in registers as float32: they can be compared,
+    chosen, negated, rounded to whole numbers and converted, but for arithmetic they are converted to float32 first
+    (``Op.code`` does that). Floating arithmetic is IEEE (contraction to fma allowed where ``fma`` is
     written or a product feeds a sum); comparisons with NaN are false except ``une`` and ``uno``.
     """
 
@@ -91,7 +94,11 @@ class Emitter(Protocol):
         """The same bits as another type of the same width."""
 
     def convert(self, a: Any, dtype: np.dtype) -> Any:
-        """NumPy's ``astype``: float to int rounds toward zero and saturates (NaN gives 0), to bool is ``!= 0``."""
+        """NumPy's ``astype``: float to int rounds toward zero and saturates (NaN gives 0), to bool is ``!= 0``.
+
+        To float16 and bfloat16 it rounds to the nearest, ties to even, and keeps subnormal numbers; what is not
+        float32 is rounded to that first, but for float64 to float16, which is rounded once (as NumPy does).
+        """
 
     def mulhi_u32(self, a: Any, b: Any) -> Any:
         """Upper half of the product of two i32 values taken as unsigned."""
@@ -132,6 +139,9 @@ class Combine:
     """``add``, ``mul``, ``max`` or ``min`` when the backend may reorder and widen the fold freely; else ''."""
     with_index: bool = False
     """True when the state also carries the element's index along the folded axes (argmax)."""
+    accumulator: Callable[[np.dtype], np.dtype] = dtypes.accumulator
+    """What elements of a dtype are folded in. A reduction takes sources of such dtypes only: the graph shows a cast
+    before it (and after it, if the result is to be narrow), so that all who run it fold alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,9 +182,41 @@ class Op:
     """Tolerance of the generated tests against the reference: ulp of the largest intermediate."""
     bad: Sequence[tuple[Sample, type[Exception]]] = ()
     """Inputs that must be refused, with the error's class."""
+    exact: bool = False
+    """Whether it rounds nothing (choosing, comparing, negating …), or does so itself (cast): ``reference`` and
+    ``emit`` then take float16 and bfloat16 as they are. All others are given float32, and their result is rounded."""
+
+    def evaluate(self, *arrays: Any, **attributes: Any) -> Any:
+        """The operation in NumPy, by its reference; float16 and bfloat16 are computed in float32, then rounded."""
+        assert self.reference is not None, f"{self.name} has no reference"
+        narrow = None if self.exact else _narrow_among(arrays)
+        if narrow is None:
+            return self.reference(*arrays, **attributes)
+        wide = [a.astype(dtypes.f32) if a.dtype == narrow else a for a in arrays]
+        result = np.asarray(self.reference(*wide, **attributes))
+        with np.errstate(over="ignore"):
+            return result.astype(narrow) if result.dtype == dtypes.f32 else result
+
+    def code(self, e: Any, *operands: Any, **attributes: Any) -> Any:
+        """Emit an elementwise operation by its ``emit``; float16 and bfloat16 as in ``evaluate``."""
+        assert self.emit is not None, f"{self.name} has no code"
+        narrow = None if self.exact else _narrow_among(operands)
+        if narrow is None:
+            return self.emit(e, *operands, **attributes)
+        wide = [e.convert(x, dtypes.f32) if x.dtype == narrow else x for x in operands]
+        result = self.emit(e, *wide, **attributes)
+        return e.convert(result, narrow) if result.dtype == dtypes.f32 else result
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+
+def _narrow_among(values: Sequence[Any]) -> np.dtype | None:
+    """The dtype of the values that are float16 or bfloat16, if any are; an operation's float sources have one dtype."""
+    for value in values:
+        if dtypes.is_narrow(value.dtype):
+            return value.dtype  # type: ignore[no-any-return]
+    return None
 
 
 #: name -> record of every operation there is

@@ -271,7 +271,7 @@ class _Reader:
             raise _fail(at, f"{value!r} is no value of type {declared}")
         try:
             with np.errstate(over="ignore"):
-                value = declared.dtype.type(value).item()
+                value = np.asarray(value, declared.dtype).item()
         except (OverflowError, ValueError) as error:
             raise _fail(at, f"{value!r} is no value of type {declared}: {error}") from None
         return self.make(at, OPS["constant"], (), {"value": value, "dtype": declared.dtype, "shape": declared.shape})

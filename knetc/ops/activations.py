@@ -29,6 +29,7 @@ RELU = define.elementwise(
     reference=lambda x: np.where(x <= 0, np.zeros_like(x), x),
     # told from the result, so that the backward pass needs the result alone
     gradient=lambda node, dy: (where(less_equal(node, 0), 0, dy),),
+    exact=True,
     emit=lambda e, x: e.select(e.compare("le", x, e.constant(0, x.dtype)), e.constant(0, x.dtype), x),
     triton="tl.where({0} <= 0, 0, {0})",
     accepts="fi",
@@ -44,7 +45,7 @@ def relu(x: Operand) -> Any:
     return elementwise(RELU, x)
 
 
-@composite()
+@composite(wide=True)
 def leaky_relu(x: Operand, slope: float = 0.01) -> Any:
     """``x`` where it is above 0, else ``slope * x``.
 
@@ -54,7 +55,7 @@ def leaky_relu(x: Operand, slope: float = 0.01) -> Any:
     return x * where(greater(x, 0), constant(1, x.dtype), slope)
 
 
-@composite()
+@composite(wide=True)
 def elu(x: Operand, alpha: float = 1.0) -> Any:
     """``x`` where it is above 0, else ``alpha * (exp(x) - 1)``; the derivative at 0 is ``alpha``.
 
@@ -66,7 +67,7 @@ def elu(x: Operand, alpha: float = 1.0) -> Any:
     return where(above, x, below if alpha == 1 else below * alpha)
 
 
-@composite()
+@composite(wide=True)
 def selu(x: Operand) -> Any:
     """The self-normalising activation: 1.0507 times ``elu(x, 1.67326)``.
 
@@ -78,7 +79,7 @@ def selu(x: Operand) -> Any:
     return where(above, x * SELU_SCALE, below * (SELU_SCALE * SELU_ALPHA))
 
 
-@composite()
+@composite(wide=True)
 def gelu(x: Operand, approximate: str = "none") -> Any:
     """``x`` times the normal distribution's probability of less than ``x``.
 
@@ -96,7 +97,7 @@ def gelu(x: Operand, approximate: str = "none") -> Any:
     return x * sigmoid(x * (square(x) * (scale * 0.044715) + scale))
 
 
-@composite()
+@composite(wide=True)
 def silu(x: Operand) -> Any:
     """``x * sigmoid(x)``, also called swish.
 
@@ -117,7 +118,7 @@ def _shifted_exp(x: Any, axis: Axis) -> tuple[Any, Any, Any]:
     return exponentials, sum(exponentials, axis, keepdims=True), shift
 
 
-@composite()
+@composite(wide=True)
 def softmax(x: Operand, axis: Axis = None) -> Any:
     """``exp(x)`` divided by its sum over axes, by default over the whole array; never overflows.
 
@@ -130,7 +131,7 @@ def softmax(x: Operand, axis: Axis = None) -> Any:
     return exponentials * reciprocal(total)
 
 
-@composite()
+@composite(wide=True)
 def logsoftmax(x: Operand, axis: Axis = None) -> Any:
     """The logarithm of ``softmax``, accurate where that is tiny.
 
@@ -146,7 +147,7 @@ def logsoftmax(x: Operand, axis: Axis = None) -> Any:
 logp = logsoftmax
 
 
-@composite()
+@composite(wide=True)
 def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The logarithm of the sum of ``exp(x)`` over axes, by default over the whole array; never overflows.
 
@@ -161,7 +162,7 @@ def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return reshape(result, tuple(n for k, n in enumerate(x.shape) if k not in axes))
 
 
-@composite(3)
+@composite(3, wide=True)
 def layernorm(x: Operand, weight: Operand = None, bias: Operand = None, *, axis: Axis = -1, eps: float = 1e-5) -> Any:
     """``x`` with its mean over axes taken away, divided by its standard deviation, then ``* weight + bias``.
 
@@ -178,7 +179,7 @@ def layernorm(x: Operand, weight: Operand = None, bias: Operand = None, *, axis:
     return result if bias is None else result + bias
 
 
-@composite(2)
+@composite(2, wide=True)
 def rmsnorm(x: Operand, weight: Operand = None, *, axis: Axis = -1, eps: float = 1e-6) -> Any:
     """``x`` divided by the root of its mean square over axes, then ``* weight``; None leaves that out.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
-from functools import wraps
+from functools import reduce, wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,7 +21,7 @@ from knetc.ir.record import record, user_line
 from knetc.ir.types import Shape, TensorType
 from knetc.ops.define import case, check_kind
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import DtypeError, ShapeError
+from knetc.runtime.base.errors import DtypeError, RangeError, ShapeError
 
 log = logging.getLogger("knetc")
 
@@ -104,14 +104,17 @@ it is passed by value (a Python number at run time; shape ()) and not as memory.
 def constant(value: Scalar, dtype: np.dtype, shape: Shape = ()) -> Node:
     """A scalar known while compiling, spread over ``shape``.
 
-    The value is stored as a Python scalar already rounded to ``dtype``, so equal constants are equal nodes.
+    The value is stored as a Python scalar already rounded to ``dtype``, so equal constants are equal nodes. Raises
+    RangeError for an int that an integer dtype does not hold.
     """
-    with np.errstate(over="ignore"):
-        rounded = (
-            np.asarray(value, dtype).astype(dtype).item()
-            if dtype.name != "bfloat16"
-            else float(np.asarray(value, dtype))
-        )
+    try:
+        with np.errstate(over="ignore"):
+            rounded = np.asarray(value, dtype).item()
+    except OverflowError:
+        raise RangeError(
+            f"the number {value} does not fit into {dtype}, the dtype of the arrays beside it: a Python number takes "
+            f"their dtype; convert them first, for example with x.astype('int64')"
+        ) from None
     return record(CONSTANT, (), {"value": rounded, "dtype": dtype, "shape": shape})
 
 
@@ -202,12 +205,15 @@ def elementwise(op: Op, *operands: Operand, **attributes: Hashable) -> Any:
     return wrap_like(operands, record(op, tuple(nodes), attributes))
 
 
-def composite(count: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def composite(count: int = 1, *, wide: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a plain function that is written with others, so that it works on nodes inside.
 
     Its first ``count`` parameters are operands. They are made nodes once, and what the function returns is made what
     the caller works with; without this each step inside would make an array of its own. Python scalars stay weak
     beside arrays; where all operands are scalars, they become constants. None passes through.
+
+    With ``wide``, operands of float16 and bfloat16 are computed with in float32, and what is returned is rounded to
+    them once: a mean then overflows only if the mean does.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -223,16 +229,45 @@ def composite(count: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     return operand
                 return to_nodes(operand)[0]
 
-            positional = (*map(convert, args[:count]), *args[count:])
+            positional = [*map(convert, args[:count]), *args[count:]]
             keywords = {n: convert(v) if n in names else v for n, v in kwargs.items()}
+            narrow = None
+            if wide:
+                narrow = _narrow_result([*positional[:count], *(keywords[n] for n in names if n in keywords)])
+            if narrow is not None:
+                positional[:count] = map(_widened, positional[:count])
+                keywords.update({n: _widened(keywords[n]) for n in names if n in keywords})
             result: Any = function(*positional, **keywords)  # type: ignore[arg-type]
+
+            def finished(value: Any) -> Any:
+                if narrow is not None and value.dtype == dtypes.f32:
+                    value = cast_node(value, narrow)
+                return wrap_like(operands, value)
+
             if isinstance(result, (tuple, list)):
-                return type(result)(wrap_like(operands, r) for r in result)  # type: ignore[return-value]
-            return wrap_like(operands, result)  # type: ignore[no-any-return]
+                return type(result)(map(finished, result))  # type: ignore[return-value]
+            return finished(result)  # type: ignore[no-any-return]
 
         return wrapper
 
     return decorate
+
+
+def _narrow_result(operands: list[Any]) -> np.dtype | None:
+    """The narrow dtype that floating operands are promoted to; None if it is not narrow."""
+    floats = [o.dtype for o in operands if isinstance(o, Node) and dtypes.is_float(o.dtype)]
+    result = reduce(dtypes.promote, floats) if floats else None
+    return result if result is not None and dtypes.is_narrow(result) else None
+
+
+def _widened(operand: Any) -> Any:
+    """A node of a narrow dtype as float32; anything else as it is."""
+    return widened(operand) if isinstance(operand, Node) else operand
+
+
+def widened(x: Node) -> Node:
+    """``x`` in the dtype that its elements are folded in: float32 for float16 and bfloat16."""
+    return cast_node(x, dtypes.accumulator(x.dtype))
 
 
 # --- the two conversions every function needs ------------------------------------------------------------------------
@@ -244,6 +279,8 @@ def _cast_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
 
 
 def _cast_reference(x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
+    if dtypes.is_narrow(x.dtype):
+        x = x.astype(dtypes.f32)
     if dtypes.is_float(x.dtype) and dtypes.is_integer(dtype):
         bounds = np.iinfo(dtype)
         with np.errstate(invalid="ignore"):
@@ -263,6 +300,7 @@ CAST = register(
         reference=_cast_reference,
         gradient=_cast_gradient,
         emit=lambda e, x, *, dtype: e.convert(x, dtype),
+        exact=True,
         domains=(Domain(-300, 300, (0.5, -0.5, 1e30, -1e30, float("inf"), float("nan"))),),
         triton="{0}.to({dtype})",
     )
@@ -282,10 +320,9 @@ def cast(x: Operand, dtype: Any) -> Any:
 
     >>> cast(kn.array([1.7, -1.7]), "int32")  # [1, -1]
     """
-    wanted = np.dtype(dtype)
-    if wanted not in dtypes.SUPPORTED:
-        names = ", ".join(sorted(d.name for d in dtypes.SUPPORTED))
-        raise DtypeError(f"cast to {wanted}: knetc computes with {names}")
+    wanted = dtypes.as_dtype(dtype)
+    if not dtypes.is_supported(wanted):
+        raise DtypeError(f"cast to {wanted}: knetc computes with {dtypes.supported_names()}")
     [node] = to_nodes(x)
     return wrap_like((x,), cast_node(node, wanted))
 
@@ -298,6 +335,7 @@ COPY = register(
         reference=lambda x, *, number: x.copy(),
         gradient=lambda node, dy: (dy,),
         emit=lambda e, x, *, number: x,
+        exact=True,
         triton="{0}",
         samples=[
             case("f32[2,3]", number=0),
@@ -382,4 +420,4 @@ def reshape_node(x: Node, shape: Shape) -> Node:
 
 def record_sum(x: Node, axes: tuple[int, ...]) -> Node:
     """Sum over axes; ``x`` itself when there are none."""
-    return record(OPS["sum"], (x,), {"axes": axes}) if axes else x
+    return cast_node(record(OPS["sum"], (widened(x),), {"axes": axes}), x.dtype) if axes else x

@@ -79,6 +79,7 @@ NEGATIVE = define.elementwise(
     reference=np.negative,
     gradient=lambda node, dy: (-dy,),
     emit=lambda e, x: e.neg(x),
+    exact=True,
     triton="-{0}",
     symbol="-",
     accepts="fi",
@@ -185,7 +186,7 @@ def _emit_floor_division(e: Any, a: Any, b: Any) -> tuple[Any, Any]:
     remainder of the wrong sign, and is stepped back.
     """
     zero = e.constant(0, a.dtype)
-    if a.dtype.kind == "f":
+    if dtypes.is_float(a.dtype):
         quotient = e.floor(e.div(a, b))
         infinite = e.compare("eq", e.abs(b), e.constant(INFINITY, b.dtype))
         rest = e.select(infinite, a, _rest(e, a, b, quotient))
@@ -283,7 +284,7 @@ remainder = mod
 
 
 def _emit_absolute(e: Any, x: Any) -> Any:
-    if x.dtype.kind == "f":
+    if dtypes.is_float(x.dtype):
         return e.abs(x)
     return e.select(e.compare("lt", x, e.constant(0, x.dtype)), e.neg(x), x)
 
@@ -293,6 +294,7 @@ ABSOLUTE = define.elementwise(
     reference=np.absolute,
     gradient=lambda node, dy: (dy * sign(node.sources[0]),),
     emit=_emit_absolute,
+    exact=True,
     triton="tl.abs({0})",
     accepts="fi",
     domains=(Domain(special=(0.0, -0.0, -INFINITY, NAN)),),
@@ -300,7 +302,7 @@ ABSOLUTE = define.elementwise(
 
 
 def _emit_sign(e: Any, x: Any) -> Any:
-    zero, one, minus = (e.constant(v, x.dtype) for v in (0, 1, -1))
+    zero, one, minus = (e.constant(v, x.dtype) for v in (0, 1, -1))  # what is unsigned is never below 0
     negative_or_self = e.select(e.compare("lt", x, zero), minus, x)  # zero and NaN are their own sign
     return e.select(e.compare("gt", x, zero), one, negative_or_self)
 
@@ -309,6 +311,7 @@ SIGN = define.elementwise(
     "sign",
     reference=np.sign,
     emit=_emit_sign,
+    exact=True,
     triton="tl.where({0} > 0, 1, tl.where({0} < 0, -1, {0}))",
     accepts="fi",
     cost=2,
@@ -341,7 +344,7 @@ def sign(x: Operand) -> Any:
 def _emit_extreme(predicate: str) -> Any:
     def emit(e: Any, a: Any, b: Any) -> Any:
         first = e.compare(predicate, a, b)
-        if a.dtype.kind == "f":
+        if dtypes.is_float(a.dtype):
             first = e.or_(first, e.compare("uno", a, a))  # NaN wins, from either side
         return e.select(first, a, b)
 
@@ -364,6 +367,7 @@ MAXIMUM = define.elementwise(
     reference=np.maximum,
     gradient=_extreme_gradient(greater),
     emit=_emit_extreme("gt"),
+    exact=True,
     triton="tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
     accepts="fi",
     arity=2,
@@ -376,6 +380,7 @@ MINIMUM = define.elementwise(
     reference=np.minimum,
     gradient=_extreme_gradient(less),
     emit=_emit_extreme("lt"),
+    exact=True,
     triton="tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
     accepts="fi",
     arity=2,
@@ -422,6 +427,7 @@ def _rounding(name: str, reference: Any) -> Op:
         name,
         reference=reference,
         emit=lambda e, x: getattr(e, name)(x),
+        exact=True,
         triton=f"libdevice.{name}({{0}})",
         domains=_ROUNDING,
     )

@@ -22,7 +22,7 @@ from knetc.ops.apply import (
     wrap_like,
 )
 from knetc.ops.identities import iota
-from knetc.ops.linear import MATMUL
+from knetc.ops.linear import MATMUL, product_dtype
 from knetc.ops.logic import equal, where
 from knetc.ops.movement import normalize_axis, permute_node
 from knetc.runtime.base import dtypes
@@ -110,7 +110,8 @@ def einsum(subscripts: str, *operands: Operand) -> Any:
     >>> einsum("bij,bj->bi", kn.ones((2, 3, 4)), kn.ones((2, 4)))  # shape (2, 3)
     """
     dtype = common_dtype(*operands)
-    nodes = [cast_node(node, dtype) for node in to_nodes(*operands)]
+    within = dtype if dtype == dtypes.boolean else product_dtype(dtype)
+    nodes = [cast_node(cast_node(node, dtype), within) for node in to_nodes(*operands)]
     labelled, result = _parse(subscripts, [node.ndim for node in nodes])
     extents: dict[str, int] = {}
     for labels, node in zip(labelled, nodes):
@@ -126,7 +127,7 @@ def einsum(subscripts: str, *operands: Operand) -> Any:
         parts.append(_contract(a, a_labels, b, b_labels, needed))
     [(total, labels)] = parts
     total, labels = _summed(total, labels, result)
-    return wrap_like(operands, _arranged(total, labels, result))
+    return wrap_like(operands, cast_node(_arranged(total, labels, result), dtype))
 
 
 def _order(parts: list[tuple[Node, str]], result: str) -> list[tuple[int, int]]:

@@ -48,6 +48,12 @@ def check_same(name: str, types: Sequence[TensorType]) -> None:
             raise ShapeError(f"{name} takes sources of one shape, not {' and '.join(str(t) for t in types)}")
 
 
+def check_accumulates(name: str, dtype: np.dtype) -> None:
+    """Raise DtypeError for the narrow floats, in which nothing is added up."""
+    if dtypes.accumulator(dtype) != dtype:
+        raise DtypeError(f"{name} adds up {dtype} in float32: cast to float32 first, and the result back")
+
+
 def like_sources(name: str, accepts: str, result: np.dtype | None = None) -> Callable[..., TensorType]:
     """The type rule of most elementwise operations: sources of one type, which the result has too (or its shape)."""
 
@@ -78,10 +84,12 @@ def elementwise(
     bad: Sequence[tuple[Sample, type[Exception]]] = (),
     order: int = 2,
     commutative: bool = False,
+    exact: bool = False,
 ) -> Op:
     """Declare an operation on elements.
 
     ``accepts`` lists the dtype kinds that it takes; ``result`` is the result's dtype where it is not the sources'.
+    ``exact`` tells that it rounds nothing.
     """
     return register(
         Op(
@@ -102,6 +110,7 @@ def elementwise(
             differentiable_order=0 if gradient is None else order,
             ulp=ulp,
             bad=bad,
+            exact=exact,
         )
     )
 

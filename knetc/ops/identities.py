@@ -55,7 +55,14 @@ def iota(dtype: np.dtype, shape: Shape, axis: int) -> Node:
 _ANY = [define.case("f32[3,4]"), define.case("i64[]"), define.case("bool[0,2]")]
 
 STOP_GRADIENT = define.elementwise(
-    "stop_gradient", reference=np.copy, emit=lambda e, x: x, triton="{0}", accepts="fib", cost=0, samples=_ANY
+    "stop_gradient",
+    reference=np.copy,
+    emit=lambda e, x: x,
+    triton="{0}",
+    accepts="fib",
+    cost=0,
+    samples=_ANY,
+    exact=True,
 )
 
 VARIABLE = define.elementwise(
@@ -64,6 +71,7 @@ VARIABLE = define.elementwise(
     reference=lambda x, *, number: x.copy(),
     gradient=lambda node, dy: (dy,),
     emit=lambda e, x, *, number: x,
+    exact=True,
     triton="{0}",
     accepts="fib",
     cost=0,

@@ -12,7 +12,16 @@ from knetc.ir.op import Domain, Kind
 from knetc.ir.record import record
 from knetc.ir.types import Shape, TensorType
 from knetc.ops import define
-from knetc.ops.apply import Operand, broadcast_node, broadcast_shapes, cast_node, composite, reshape_node, to_nodes
+from knetc.ops.apply import (
+    Operand,
+    broadcast_node,
+    broadcast_shapes,
+    cast_node,
+    composite,
+    reshape_node,
+    to_nodes,
+    widened,
+)
 from knetc.ops.arithmetic import add
 from knetc.ops.identities import check_range, iota
 from knetc.ops.logic import less, where
@@ -62,6 +71,10 @@ GATHER = define.structural(
         define.case("f64[4,5]", "i64[2,3]", "i64[2,3]", domains=_PLACES),
         define.case("f64[4]", "i32[]", domains=_PLACES),
         define.case("i32[4,3]", "i64[0]", domains=_PLACES),
+        define.case("f16[4,3]", "u8[5]", domains=_PLACES),
+        define.case("bf16[4,3]", "i16[5]", domains=_PLACES),
+        define.case("i8[4,3]", "u64[5]", domains=_PLACES),
+        define.case("u16[4,5]", "u32[3]", "u32[3]", domains=_PLACES),
     ],
     bad=[
         (define.case("f32[4]", "f32[2]"), DtypeError),
@@ -73,6 +86,7 @@ GATHER = define.structural(
 
 def _infer_scatter_add(dy: TensorType, *indices: TensorType, shape: Shape) -> TensorType:
     places = _check_indices("scatter_add", indices)
+    define.check_accumulates("scatter_add", dy.dtype)
     if dy.shape != (*places, *shape[len(indices) :]) or len(indices) > len(shape):
         raise ShapeError(f"scatter_add: {dy} at {len(indices)} index arrays of shape {places} does not fit {shape}")
     return dy.with_shape(shape)
@@ -103,10 +117,12 @@ SCATTER_ADD = define.structural(
         define.case("f64[2,3]", "i64[2,3]", "i64[2,3]", shape=(4, 5), domains=_PLACES),
         define.case("f64[]", "i32[]", shape=(4,), domains=_PLACES),
         define.case("i64[0,3]", "i64[0]", shape=(4, 3), domains=_PLACES),
+        define.case("u8[5,3]", "u16[5]", shape=(4, 3), domains=_PLACES),
     ],
     bad=[
         (define.case("f32[5]", "i64[4]", shape=(4,)), ShapeError),
         (define.case("f32[5]", "f32[5]", shape=(4,)), DtypeError),
+        (define.case("f16[5]", "i64[5]", shape=(4,)), DtypeError),
     ],
 )
 
@@ -117,8 +133,11 @@ def gather(x: Node, indices: Sequence[Node]) -> Node:
 
 
 def scatter_add(values: Node, indices: Sequence[Node], shape: Shape) -> Node:
-    """Zeros of ``shape`` to which ``values`` are added at ``[i0, …, ik-1]``; repeated places add up."""
-    return record(SCATTER_ADD, (values, *indices), {"shape": shape})
+    """Zeros of ``shape`` to which ``values`` are added at ``[i0, …, ik-1]``; repeated places add up.
+
+    Narrow floats are added up in float32.
+    """
+    return cast_node(record(SCATTER_ADD, (widened(values), *indices), {"shape": shape}), values.dtype)
 
 
 # --- indices as users give them --------------------------------------------------------------------------------------
@@ -131,9 +150,10 @@ def normalize_index(name: str, index: Node, extent: int, axis: int) -> Node:
             f"{name}: an index array holds integers, not {index.dtype}"
             + ("; use where(mask, …) for a mask" if index.dtype == dtypes.boolean else "")
         )
-    wide = cast_node(index, dtypes.i64)
     message = f"{name}: index {{value}} is out of range for axis {axis} of extent {extent}"
-    checked = check_range(wide, -extent, extent, message)
+    if index.dtype.kind == "u":
+        return cast_node(check_range(index, 0, extent, message), dtypes.i64)
+    checked = cast_node(check_range(index, -extent, extent, message), dtypes.i64)
     return where(less(checked, 0), add(checked, extent), checked)  # type: ignore[no-any-return]
 
 

@@ -27,10 +27,22 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, ShapeError
 
 
+def product_dtype(dtype: np.dtype) -> np.dtype:
+    """What products of matrices are computed in: narrow floats in float32, integers in int32 or int64.
+
+    Sums of products that wrap around keep their lower bits in any wider integer, so the result is cast back.
+    """
+    if dtypes.is_integer(dtype):
+        return dtypes.i64 if dtype.itemsize == 8 else dtypes.i32
+    return dtypes.accumulator(dtype)
+
+
 def _infer_matmul(a: TensorType, b: TensorType) -> TensorType:
     if a.dtype != b.dtype:
         raise DtypeError(f"matmul takes sources of one dtype, not {a} and {b}")
     define.check_kind("matmul", a.dtype, "fi")
+    if product_dtype(a.dtype) != a.dtype:
+        raise DtypeError(f"matmul multiplies {a.dtype} as {product_dtype(a.dtype)}: cast to that first")
     if a.ndim < 2 or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2]:
         raise ShapeError(f"matmul: {a} @ {b}: needs [..., M, K] @ [..., K, N] with equal leading axes")
     return a.with_shape((*a.shape[:-1], b.shape[-1]))
@@ -71,6 +83,7 @@ MATMUL = define.structural(
         (define.case("f32[3,4]", "f64[4,5]"), DtypeError),
         (define.case("bool[3,4]", "bool[4,5]"), DtypeError),
         (define.case("f32[4]", "f32[4]"), ShapeError),
+        (define.case("f16[3,4]", "f16[4,5]"), DtypeError),
     ],
 )
 
@@ -79,8 +92,8 @@ MATMUL = define.structural(
 def matmul(a: Operand, b: Operand) -> Any:
     """The product of matrices, or of stacks of matrices whose leading axes broadcast; a 1-D operand is a vector.
 
-    Dtypes are promoted. Raises ShapeError unless the last extent of ``a`` is the last but one of ``b`` (the only one of
-    a vector), or for scalars.
+    Dtypes are promoted; float16 and bfloat16 are multiplied and added up in float32. Raises ShapeError unless the last
+    extent of ``a`` is the last but one of ``b`` (the only one of a vector), or for scalars.
 
     >>> matmul(kn.ones((3, 4)), kn.ones((4, 5)))  # shape (3, 5)
     """
@@ -90,7 +103,8 @@ def matmul(a: Operand, b: Operand) -> Any:
     dtype = common_dtype(left, right)
     if dtype == dtypes.boolean:
         raise DtypeError("matmul takes floating-point or integer arrays, not bool; cast first")
-    left, right = cast_node(left, dtype), cast_node(right, dtype)
+    within = product_dtype(dtype)
+    left, right = cast_node(cast_node(left, dtype), within), cast_node(cast_node(right, dtype), within)
     rows = left if left.ndim > 1 else reshape_node(left, (1, *left.shape))
     columns = right if right.ndim > 1 else reshape_node(right, (*right.shape, 1))
     if rows.shape[-1] != columns.shape[-2]:
@@ -105,7 +119,7 @@ def matmul(a: Operand, b: Operand) -> Any:
         *(result.shape[-2:-1] if left.ndim > 1 else ()),
         *(result.shape[-1:] if right.ndim > 1 else ()),
     )
-    return reshape_node(result, shape)
+    return cast_node(reshape_node(result, shape), dtype)
 
 
 def _batched(rows: Node, columns: Node) -> Node:
@@ -134,7 +148,7 @@ def dot(a: Operand, b: Operand) -> Any:
     return matmul(left, right)
 
 
-@composite(2)
+@composite(2, wide=True)
 def vecdot(a: Operand, b: Operand, axis: int = -1) -> Any:
     """The sum of products along an axis; the others broadcast.
 

@@ -48,11 +48,13 @@ WHERE = define.elementwise(
     reference=np.where,
     gradient=_where_gradient,
     emit=lambda e, condition, a, b: e.select(condition, a, b),
+    exact=True,
     triton="tl.where({0}, {1}, {2})",
     accepts="fib",
     arity=3,
     samples=[
-        define.case("bool[3,4]", f"{dtype}[3,4]", f"{dtype}[3,4]") for dtype in ("f32", "f64", "i32", "i64", "bool")
+        define.case("bool[3,4]", f"{dtype}[3,4]", f"{dtype}[3,4]")
+        for dtype in ("f32", "f64", "i32", "i64", "bool", "f16", "bf16", "i8", "u64")
     ]
     + [define.case("bool[]", "f64[]", "f64[]"), define.case("bool[0,2]", "f32[0,2]", "f32[0,2]")],
 )
@@ -176,27 +178,42 @@ def logical_not(x: Operand) -> Any:
 # --- shifts ----------------------------------------------------------------------------------------------------------
 
 
-def _emit_shift(method: str) -> Any:
+def _emit_shift(*, left: bool) -> Any:
     """A count outside the width is like shifting by one bit many times (LLVM leaves it undefined)."""
 
     def emit(e: Any, a: Any, count: Any) -> Any:
         bits = a.dtype.itemsize * 8
         inside = e.compare("lt", count, e.constant(bits, count.dtype))
         inside = e.and_(inside, e.compare("ge", count, e.constant(0, count.dtype)))
-        shifted = getattr(e, method)(a, e.select(inside, count, e.constant(0, count.dtype)))
-        if method == "shl":
+        shift = e.shl if left else e.ashr if a.dtype.kind == "i" else e.lshr
+        shifted = shift(a, e.select(inside, count, e.constant(0, count.dtype)))
+        if left or a.dtype.kind == "u":
             return e.select(inside, shifted, e.constant(0, a.dtype))
         return e.select(inside, shifted, e.ashr(a, e.constant(bits - 1, a.dtype)))
 
     return emit
 
 
-_SHIFTS = tuple(define.case(f"{dtype}[5,7]", f"{dtype}[5,7]", domains=(Domain(-70, 70),)) for dtype in ("i32", "i64"))
+def _shift_reference(shift: Any) -> Any:
+    """NumPy's shift, of which a count below 0 is also one beyond the width."""
+
+    def reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        bits = a.dtype.itemsize * 8
+        beyond = np.zeros_like(a) if shift is np.left_shift else np.right_shift(a, a.dtype.type(bits - 1)) >> 1
+        return np.where((b >= 0) & (b < bits), shift(a, b), beyond)
+
+    return reference
+
+
+_SHIFTS = tuple(
+    define.case(f"{dtype}[5,7]", f"{dtype}[5,7]", domains=(Domain(-70, 70),))
+    for dtype in ("i32", "i64", "i8", "i16", "u8", "u16", "u32", "u64")
+)
 
 LEFT_SHIFT = define.elementwise(
     "left_shift",
-    reference=lambda a, b: np.where((b >= 0) & (b < a.dtype.itemsize * 8), np.left_shift(a, b), 0).astype(a.dtype),
-    emit=_emit_shift("shl"),
+    reference=_shift_reference(np.left_shift),
+    emit=_emit_shift(left=True),
     triton="tl.where(({1} >= 0) & ({1} < {0}.dtype.primitive_bitwidth), {0} << {1}, 0)",
     symbol="<<",
     accepts="i",
@@ -207,10 +224,8 @@ LEFT_SHIFT = define.elementwise(
 
 RIGHT_SHIFT = define.elementwise(
     "right_shift",
-    reference=lambda a, b: np.where(
-        (b >= 0) & (b < a.dtype.itemsize * 8), np.right_shift(a, b), np.where(a < 0, -1, 0)
-    ).astype(a.dtype),
-    emit=_emit_shift("ashr"),
+    reference=_shift_reference(np.right_shift),
+    emit=_emit_shift(left=False),
     triton="tl.where(({1} >= 0) & ({1} < {0}.dtype.primitive_bitwidth), {0} >> {1}, tl.where({0} < 0, -1, 0))",
     symbol=">>",
     accepts="i",
@@ -229,7 +244,9 @@ def left_shift(a: Operand, b: Operand) -> Any:
 
 
 def right_shift(a: Operand, b: Operand) -> Any:
-    """Integers shifted right by ``b`` bits, filled with the sign; a count beyond the width gives 0 or -1.
+    """Integers shifted right by ``b`` bits, filled with the sign (unsigned ones with 0).
+
+    A count beyond the width gives 0, or -1 for negative numbers.
 
     >>> right_shift(kn.array([8, -8]), 2)  # [2, -2]
     """
@@ -250,6 +267,7 @@ def _comparison(name: str, reference: Any, predicate: str, symbol: str) -> Op:
         arity=2,
         commutative=symbol in ("==", "!="),
         result=dtypes.boolean,
+        exact=True,
         domains=(Domain(special=(0.0, -0.0, 1.0, INFINITY, NAN)),),
     )
 
@@ -316,6 +334,7 @@ ISNAN = define.elementwise(
     "isnan",
     reference=np.isnan,
     emit=lambda e, x: e.compare("uno", x, x),
+    exact=True,
     triton="{0} != {0}",
     result=dtypes.boolean,
     domains=(Domain(special=(0.0, INFINITY, -INFINITY, NAN)),),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from knetc.ir.node import Node
 from knetc.ops.activations import logsumexp
 from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, reshape_node, to_nodes
@@ -15,8 +17,6 @@ from knetc.ops.reduction import argmax, mean, sum, to_float
 from knetc.ops.transcendental import softplus
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, ShapeError
-
-_LOWEST = -(1 << 63)
 
 
 def _check_labels(name: str, scores: Node, labels: Node, axis: int) -> tuple[Node, int]:
@@ -34,10 +34,11 @@ def _check_labels(name: str, scores: Node, labels: Node, axis: int) -> tuple[Nod
         )
     classes = scores.shape[axis]
     message = f"{name}: label {{value}} is out of range for {classes} classes (0 to {classes - 1}; negative ones skip)"
-    return check_range(cast_node(labels, dtypes.i64), _LOWEST, classes, message), axis
+    lowest = int(np.iinfo(labels.dtype).min)
+    return cast_node(check_range(labels, lowest, classes, message), dtypes.i64), axis
 
 
-@composite(2)
+@composite(2, wide=True)
 def nll(scores: Operand, labels: Operand, axis: int = -1, average: bool = True) -> Any:
     """The negative log likelihood of labels under ``softmax(scores)``: the cross entropy of a classifier.
 
@@ -61,7 +62,7 @@ def nll(scores: Operand, labels: Operand, axis: int = -1, average: bool = True) 
     return total / maximum(cast_node(count, x.dtype), 1) if average else (total, count)
 
 
-@composite(2)
+@composite(2, wide=True)
 def accuracy(scores: Operand, labels: Operand, axis: int = -1, average: bool = True) -> Any:
     """The fraction of labels that are the class of the largest score (the first one of several).
 
@@ -80,7 +81,7 @@ def accuracy(scores: Operand, labels: Operand, axis: int = -1, average: bool = T
     return cast_node(right, dtype) / maximum(cast_node(counted, dtype), 1)
 
 
-@composite(2)
+@composite(2, wide=True)
 def bce(scores: Operand, labels: Operand, average: bool = True) -> Any:
     """The binary cross entropy of labels 0 and 1 under ``sigmoid(scores)``; shapes are equal.
 
@@ -98,7 +99,7 @@ def bce(scores: Operand, labels: Operand, average: bool = True) -> Any:
     return sum(losses), sum(broadcast_node(to_nodes(1)[0], x.shape))
 
 
-@composite(2)
+@composite(2, wide=True)
 def logistic(scores: Operand, labels: Operand, average: bool = True) -> Any:
     """The logistic loss of labels -1 and 1: ``bce`` with -1 taken as 0.
 

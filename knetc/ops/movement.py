@@ -32,6 +32,7 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
+from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, ShapeError
 
 Ints = tuple[int, ...]
@@ -222,7 +223,7 @@ def pad_node(x: Node, low: Ints, high: Ints, value: Scalar = 0) -> Node:
     """``x`` with ``low`` and ``high`` elements of ``value`` before and after; ``x`` itself when there are none."""
     if not any(low) and not any(high):
         return x
-    return record(PAD, (x,), {"low": low, "high": high, "value": x.dtype.type(value).item()})
+    return record(PAD, (x,), {"low": low, "high": high, "value": dtypes.wrapped(value, x.dtype)})
 
 
 def spaced_node(x: Node, axis: int, step: int) -> Node:

@@ -55,7 +55,7 @@ def _upper(bits: Node, count: int, dtype: np.dtype) -> Node:
 
 
 def uniform_node(shape: Shape, dtype: np.dtype) -> Node:
-    """Uniform numbers in [0, 1): multiples of 2**-24, or of 2**-53 for float64."""
+    """Uniform numbers in [0, 1): multiples of 2**-24, of 2**-53 for float64, 2**-11 for float16, 2**-8 for bfloat16."""
     if not dtypes.is_float(dtype):
         raise DtypeError(f"uniform random numbers are floating-point, not {dtype}")
     count = math.prod(shape)
@@ -63,12 +63,15 @@ def uniform_node(shape: Shape, dtype: np.dtype) -> Node:
         upper, lower = _upper(random_bits(count), 27, dtype), _upper(random_bits(count), 26, dtype)
         flat = (upper * 2.0**26 + lower) * 2.0**-53
     else:
-        flat = _upper(random_bits(count), 24, dtype) * 2.0**-24
+        bits = dtypes.mantissa_bits(dtype) + 1
+        flat = _upper(random_bits(count), bits, dtype) * 2.0**-bits
     return reshape_node(flat, shape)
 
 
 def normal_node(shape: Shape, dtype: np.dtype) -> Node:
     """Numbers of the standard normal distribution, each from two uniform ones (Box and Muller)."""
+    if dtypes.is_narrow(dtype):
+        return cast_node(normal_node(shape, dtypes.f32), dtype)
     radius = sqrt(log(1 - uniform_node(shape, dtype)) * -2)
     result: Node = radius * cos(uniform_node(shape, dtype) * (2 * math.pi))
     return result
@@ -84,7 +87,7 @@ def rand(*shape: int | Sequence[int], dtype: Any = None) -> Any:
 
     >>> rand(2, 3)  # shape (2, 3)
     """
-    return slots.to_array(uniform_node(_shape(shape), ambient().dtype if dtype is None else np.dtype(dtype)))
+    return slots.to_array(uniform_node(_shape(shape), ambient().dtype if dtype is None else dtypes.as_dtype(dtype)))
 
 
 def randn(*shape: int | Sequence[int], dtype: Any = None) -> Any:
@@ -92,7 +95,7 @@ def randn(*shape: int | Sequence[int], dtype: Any = None) -> Any:
 
     >>> randn(2, 3)  # shape (2, 3)
     """
-    return slots.to_array(normal_node(_shape(shape), ambient().dtype if dtype is None else np.dtype(dtype)))
+    return slots.to_array(normal_node(_shape(shape), ambient().dtype if dtype is None else dtypes.as_dtype(dtype)))
 
 
 def randint(low: int, high: int, shape: int | Sequence[int] = ()) -> Any:

@@ -14,7 +14,17 @@ from knetc.ir.op import Combine, Domain, Kind, Op, Sample, register
 from knetc.ir.record import record
 from knetc.ir.types import TensorType
 from knetc.ops import define
-from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, constant, reshape_node, to_nodes, wrap_like
+from knetc.ops.apply import (
+    Operand,
+    broadcast_node,
+    cast_node,
+    composite,
+    constant,
+    reshape_node,
+    to_nodes,
+    widened,
+    wrap_like,
+)
 from knetc.ops.arithmetic import multiply, square
 from knetc.ops.logic import equal, invert, to_bool, where
 from knetc.ops.movement import Ints, cut_node, normalize_axes, normalize_axis, pad_node, permute_node
@@ -39,6 +49,7 @@ def _drop_axes(name: str, accepts: str, *, empty: bool, result: np.dtype | None 
 
     def infer(x: TensorType, *, axes: Ints) -> TensorType:
         define.check_kind(name, x.dtype, accepts)
+        define.check_accumulates(name, x.dtype)
         if not axes or list(axes) != sorted(set(axes)) or not 0 <= axes[0] <= axes[-1] < x.ndim:
             raise ShapeError(f"{name}: {axes} are not axes of shape {x.shape}, in order")
         if not empty and 0 in [x.shape[a] for a in axes]:
@@ -62,6 +73,7 @@ def _samples(accepts: str, *, empty: bool) -> list[Sample]:
         # long, and all of one sign: shows folds that begin with a zero
         define.case("f32[2,300]", axes=(1,), domains=(Domain(-1.5, -0.7),)),
         define.case("f32[300,2]", axes=(0,), domains=(Domain(0.7, 1.5),)),
+        *(define.case(f"{dtype}[4,33]", axes=(1,)) for dtype in ("i8", "i16", "u8", "u16", "u32", "u64")),
     ]
     return cases + ([define.case("f64[3,0]", axes=(1,))] if empty else [])
 
@@ -80,6 +92,7 @@ def _reduction(
     bad: list[tuple[Sample, type[Exception]]] = [
         (define.case("f32[3]", axes=(1,)), ShapeError),
         (define.case("bool[3]", axes=(0,)), DtypeError),
+        (define.case("f16[3]", axes=(0,)), DtypeError),
     ]
     if not empty:
         bad.append((define.case("f32[3,0]", axes=(1,)), ShapeError))
@@ -185,7 +198,7 @@ def _merge_extreme(predicate: str) -> Callable[..., tuple[Any, ...]]:
     def merge(e: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
         [x], [y] = a, b
         first = e.compare(predicate, x, y)
-        if x.dtype.kind == "f":
+        if dtypes.is_float(x.dtype):
             first = e.or_(first, e.compare("uno", x, x))
         return (e.select(first, x, y),)
 
@@ -214,7 +227,7 @@ def _merge_place(predicate: str) -> Callable[..., tuple[Any, ...]]:
 
     def merge(e: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
         better = e.compare(predicate, b[0], a[0])
-        if a[0].dtype.kind == "f":
+        if dtypes.is_float(a[0].dtype):
             first_nan = e.and_(e.compare("uno", b[0], b[0]), e.not_(e.compare("uno", a[0], a[0])))
             better = e.or_(better, first_nan)
         return e.select(better, b[0], a[0]), e.select(better, b[1], a[1])
@@ -261,9 +274,12 @@ ARGMIN = _reduction(
 
 
 def reduce_node(op: Op, x: Node, axis: Axis, keepdims: bool) -> Node:
-    """A reduction applied as users ask for it; over no axes it is the value itself."""
+    """A reduction applied as users ask for it; over no axes it is the value itself.
+
+    Elements are folded in the accumulator's dtype (float32 for narrow floats); the result is of the array's.
+    """
     axes = normalize_axes(op.name, axis, x.ndim)
-    result = record(op, (x,), {"axes": axes}) if axes else x
+    result = cast_node(record(op, (widened(x),), {"axes": axes}), x.dtype) if axes else x
     return keep(result, x, axes) if keepdims else result
 
 
@@ -273,14 +289,18 @@ def keep(result: Node, x: Node, axes: Ints) -> Node:
 
 
 def _wide(x: Node, dtype: Any) -> Node:
-    """What sums and products add up in: the dtype asked for, int64 for integers and bools, else the dtype itself."""
+    """What sums and products are of: the dtype asked for, else 64 bits for integers and bools, the dtype of floats."""
     if dtype is not None:
-        return cast_node(x, np.dtype(dtype))
-    return x if dtypes.is_float(x.dtype) else cast_node(x, dtypes.i64)
+        return cast_node(x, dtypes.as_dtype(dtype))
+    if dtypes.is_float(x.dtype):
+        return x
+    return cast_node(x, dtypes.u64 if x.dtype.kind == "u" else dtypes.i64)
 
 
 def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
-    """The sum over axes (all of them by default); integers and bools are added up as int64.
+    """The sum over axes (all of them by default); integers and bools are added up as int64, unsigned ones as uint64.
+
+    float16 and bfloat16 are added up in float32, and the sum is rounded to them.
 
     >>> sum(kn.array([[1, 2], [3, 4]]), axis=0)  # [4, 6]
     """
@@ -289,7 +309,7 @@ def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = N
 
 
 def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
-    """The product over axes; integers and bools are multiplied as int64. The gradient is exact at zeros.
+    """The product over axes; integers and bools are multiplied as int64 or uint64. The gradient is exact at zeros.
 
     >>> prod(kn.array([1.0, 2.0, 3.0]))  # 6
     """
@@ -325,7 +345,7 @@ def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
 
 def _place(op: Op, x: Operand, axis: int | None, keepdims: bool) -> Any:
     [node] = to_nodes(x)
-    source = cast_node(node, dtypes.i32) if node.dtype == dtypes.boolean else node
+    source = cast_node(node, dtypes.u8) if node.dtype == dtypes.boolean else widened(node)
     if node.ndim == 0:
         source = reshape_node(source, (1,))
     axes = normalize_axes(op.name, None if axis is None else normalize_axis(op.name, axis, source.ndim), source.ndim)
@@ -392,7 +412,7 @@ def count_along(x: Node, axis: Axis) -> int:
     return n
 
 
-@composite()
+@composite(wide=True)
 def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The mean over axes, always floating; NaN of no elements.
 
@@ -402,7 +422,7 @@ def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return total / constant(count_along(x, axis), total.dtype, total.shape)
 
 
-@composite()
+@composite(wide=True)
 def var(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
     """The variance over axes: squared distances from the mean, added up, over the count less ``correction``.
 
@@ -414,7 +434,7 @@ def var(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool 
     return total / constant(freedom if freedom > 0 else 0, total.dtype, total.shape)
 
 
-@composite()
+@composite(wide=True)
 def std(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
     """The standard deviation over axes: the square root of ``var``.
 

@@ -220,7 +220,7 @@ _POWER_BITS = 6
 def _integer_power_reference(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     many = exponent >> _POWER_BITS != 0
     small = np.where(many, (exponent & 1) + 2, exponent)  # of 0, 1 and -1 only the parity matters
-    lost = (exponent < 0) | (many & (np.abs(base) > 1))
+    lost = (exponent < 0) | (many & ((base > 1) | (base < -1)))
     return np.where(lost, 0, np.power(base, small)).astype(base.dtype)
 
 
@@ -234,7 +234,9 @@ def _emit_integer_power(e: Any, base: Any, exponent: Any) -> Any:
         taken = e.compare("ne", e.and_(small, e.constant(1 << bit, base.dtype)), zero)
         result = e.select(taken, e.mul(result, factor), result)
         factor = e.mul(factor, factor)
-    beyond_one = e.or_(e.compare("gt", base, one), e.compare("lt", base, e.constant(-1, base.dtype)))
+    beyond_one = e.compare("gt", base, one)
+    if base.dtype.kind == "i":
+        beyond_one = e.or_(beyond_one, e.compare("lt", base, e.constant(-1, base.dtype)))
     lost = e.or_(e.compare("lt", exponent, zero), e.and_(many, beyond_one))
     return e.select(lost, zero, result)
 
@@ -249,7 +251,7 @@ INTEGER_POWER = define.elementwise(
     cost=20,
     samples=[
         define.case(f"{dtype}[67]", f"{dtype}[67]", domains=(Domain(-4, 4), Domain(-3, 140)))
-        for dtype in ("i32", "i64")
+        for dtype in ("i32", "i64", "i8", "u8", "u16", "u64")
     ],
 )
 

@@ -32,7 +32,7 @@ def after(outer: str, inner: str) -> Pattern:
 
 def like(node: Node, value: float) -> Node:
     """A constant of a node's dtype and shape."""
-    return constant(value, node.dtype, node.shape)
+    return constant(dtypes.wrapped(value, node.dtype), node.dtype, node.shape)
 
 
 def is_constant(node: Node) -> bool:
@@ -48,7 +48,7 @@ def _fold(node: Node) -> Node | None:
         return None
     values = [np.full((), source["value"], source.dtype) for source in node.sources]
     with np.errstate(all="ignore"):
-        return constant(np.asarray(node.op.reference(*values, **node.attributes)).item(), node.dtype, node.shape)
+        return constant(np.asarray(node.op.evaluate(*values, **node.attributes)).item(), node.dtype, node.shape)
 
 
 def _fold_sum(node: Node, x: Node) -> Node | None:
@@ -87,7 +87,7 @@ FOLDING = [
 def _divide_exactly(x: Node, c: Node) -> Node | None:
     """Only the reciprocal of a power of two is exact."""
     mantissa, exponent = math.frexp(c["value"])
-    lowest = np.finfo(c.dtype).minexp
+    lowest = dtypes.min_exponent(c.dtype)
     return x * like(c, 1 / c["value"]) if abs(mantissa) == 0.5 and lowest < 1 - exponent < -lowest else None
 
 
@@ -181,18 +181,8 @@ CHOICES = [
 # --- conversions and identities --------------------------------------------------------------------------------------
 
 
-def holds_all(wide: np.dtype, narrow: np.dtype) -> bool:
-    """Whether each value of the narrow dtype is one of the wide."""
-    if narrow == wide or narrow == dtypes.boolean:
-        return True
-    if dtypes.is_float(wide):
-        bits = np.finfo(narrow).nmant if dtypes.is_float(narrow) else narrow.itemsize * 8 - 1
-        return np.finfo(wide).nmant >= bits and (not dtypes.is_float(narrow) or wide.itemsize >= narrow.itemsize)
-    return dtypes.is_integer(narrow) and np.can_cast(narrow, wide)
-
-
 def _cast_cast(node: Node, x: Node, y: Node) -> Node | None:
-    return cast_node(x, node.dtype) if holds_all(y.dtype, x.dtype) else None
+    return cast_node(x, node.dtype) if dtypes.holds_all(y.dtype, x.dtype) else None
 
 
 CONVERSIONS = [

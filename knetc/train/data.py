@@ -61,22 +61,20 @@ class _Source:
         if not found.ndim:
             raise ShapeError("minibatch takes arrays whose first axis counts the instances, not a number")
         wanted = (
-            np.dtype(dtype) if dtype is not None else ambient().dtype if dtypes.is_float(found.dtype) else found.dtype
+            dtypes.as_dtype(dtype)
+            if dtype is not None
+            else ambient().dtype
+            if dtypes.is_float(found.dtype)
+            else found.dtype
         )
         self.length: int = found.shape[0]
         self.item = found.shape[1:] if shape is None else tuple(shape)[1:]
         if shape is not None and np.prod(self.item, dtype=int) * self.length != found.size:
             raise ShapeError(f"minibatch: instances of shape {found.shape[1:]} do not fit into {self.item}")
         found = found.reshape(self.length, *self.item)
-        self.plain: np.ndarray[Any, Any] | None = None
-        if wanted not in dtypes.SUPPORTED:
-            self.plain = found.astype(wanted)  # such as uint8: batches are NumPy arrays
-            return
         self.type, self.storage = lazy.copy_in(found.astype(wanted, copy=False))
 
     def cut(self, start: int, stop: int, order: np.ndarray[Any, Any] | None) -> Any:
-        if self.plain is not None:
-            return self.plain[start:stop] if order is None else self.plain[order[start:stop]]
         batch = TensorType(self.type.dtype, (stop - start, *self.item))
         if order is None:
             row = self.type.size_bytes // self.length if self.length else 0

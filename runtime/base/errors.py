@@ -38,6 +38,10 @@ class DtypeError(LocatedError, TypeError):
     """Dtypes that an operation does not take."""
 
 
+class RangeError(LocatedError, OverflowError):
+    """A Python number that the dtype of the arrays beside it does not hold."""
+
+
 class UnsupportedError(LocatedError, TypeError):
     """A NumPy function, protocol or argument that knetc arrays do not support; the message names the cure."""
 
