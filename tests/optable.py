@@ -103,6 +103,9 @@ def cases(op: Op) -> Iterator[Case]:
     """All cases of an operation; elementwise ones without samples get dtypes, shapes and broadcasts of their own."""
     for sample in op.samples:
         yield Case(op, sample.types, sample.attributes, sample.domains)
+        if any(t.dtype == dtypes.f16 for t in sample.types):  # records name no bfloat16, which is a package of its own
+            types = tuple(t.with_dtype(dtypes.bfloat16()) if t.dtype == dtypes.f16 else t for t in sample.types)
+            yield Case(op, types, sample.attributes, sample.domains)
     if op.kind is not Kind.ELEMENTWISE or op.samples:
         return
     attributes: Attributes = {"dtype": dtypes.f32} if op.name == "cast" else {}

@@ -72,7 +72,7 @@ GATHER = define.structural(
         define.case("f64[4]", "i32[]", domains=_PLACES),
         define.case("i32[4,3]", "i64[0]", domains=_PLACES),
         define.case("f16[4,3]", "u8[5]", domains=_PLACES),
-        define.case("bf16[4,3]", "i16[5]", domains=_PLACES),
+        define.case("f16[4,3]", "i16[5]", domains=_PLACES),
         define.case("i8[4,3]", "u64[5]", domains=_PLACES),
         define.case("u16[4,5]", "u32[3]", "u32[3]", domains=_PLACES),
     ],

@@ -54,7 +54,7 @@ WHERE = define.elementwise(
     arity=3,
     samples=[
         define.case("bool[3,4]", f"{dtype}[3,4]", f"{dtype}[3,4]")
-        for dtype in ("f32", "f64", "i32", "i64", "bool", "f16", "bf16", "i8", "u64")
+        for dtype in ("f32", "f64", "i32", "i64", "bool", "f16", "i8", "u64")
     ]
     + [define.case("bool[]", "f64[]", "f64[]"), define.case("bool[0,2]", "f32[0,2]", "f32[0,2]")],
 )
