@@ -263,10 +263,11 @@ class _Fuser:
             self.store_alone(node, why)
             return
         why = why or self.why_apart(node, list(groups))
+        everyone = self.consumers(node)
         for unit, links in groups.items():
             # To be stored by one of its users, the others must come later anyway: else an order would be imposed that
             # keeps kernels apart which belong together.
-            others = self.consumers(node) - {unit}
+            others = everyone - {unit}
             forced = all(self.reaches([unit], u) for u in others) and not self.reaches(others, unit)
             if forced and self.join(node, unit, links, why):
                 return
@@ -430,7 +431,15 @@ class _Fuser:
             for other in numbers[k + 1 : k + MAX_SIBLINGS]:
                 self.join_domains(self.find(base), self.find(other), {})
 
+    def has_room(self, base: Unit, other: Unit) -> bool:
+        """Whether two units make one that is not too large."""
+        values = len(base.domain.axes) + len(other.domain.axes)
+        folds = len(base.domain.reduced) + len(other.domain.reduced)
+        return base is not other and values < MAX_GROUP and folds <= MAX_FOLDS
+
     def join_pair(self, source: Node, base: Unit, other: Unit) -> bool:
+        if not self.has_room(base, other):
+            return False
         ours, theirs = self._axes_of(source, base), self._axes_of(source, other)
         if ours is None or theirs is None or len(ours) < max(len(base.domain.extents), len(other.domain.extents)):
             return False
@@ -438,9 +447,7 @@ class _Fuser:
 
     def join_domains(self, base: Unit, other: Unit, mapping: dict[int, int]) -> bool:
         """Make two units one, in which the axes of ``other`` are those of ``base`` that ``mapping`` says."""
-        if base is other or len(base.domain.axes) + len(other.domain.axes) >= MAX_GROUP:
-            return False
-        if len(base.domain.reduced) + len(other.domain.reduced) > MAX_FOLDS:
+        if not self.has_room(base, other):
             return False
         trial = base.domain.copy()
         if not trial.merge(other.domain, mapping):
@@ -454,7 +461,10 @@ class _Fuser:
         """The axes over which a unit reads a value in memory, if it does so in one way."""
         if source in unit.domain.axes:
             return unit.domain.axes[source]
-        links = unit.domain.links(source, self.order.users[source])
+        users = self.order.users[source]
+        if len(users) > len(unit.domain.axes):  # what many units read
+            users = [node for node in unit.domain.axes if source in node.sources]
+        links = unit.domain.links(source, users)
         found = {l.axes for l in links if l.how == "aligned"}
         return found.pop() if len(found) == 1 else None
 
