@@ -36,4 +36,5 @@ def test_work_for_a_value_does_not_grow(kind: str) -> None:
 
     seconds_per_value(100)  # imports and caches
     small = min(seconds_per_value(300) for _ in range(3))
-    assert seconds_per_value(3000) < 3 * small  # a quadratic step would make it ten times
+    # a quadratic step would make it ten times; another process may disturb one measurement, not three
+    assert any(seconds_per_value(3000) < 3 * small for _ in range(3))

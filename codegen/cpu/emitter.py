@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from knetc.codegen.cpu import narrow
@@ -30,11 +31,13 @@ _SUFFIXES = {"float": "f32", "double": "f64"}
 _FLOAT_PREDICATES = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "uno": "uno"}
 
 
+@cache  # a dtype's name is computed anew each time that it is asked for
 def register_type(dtype: np.dtype) -> str:
     """LLVM's type of a value in a register: ``float`` (of float16 and bfloat16 too), ``i64``; ``i1`` for bool."""
     return _TYPES[dtype.name]
 
 
+@cache
 def memory_type(dtype: np.dtype) -> str:
     """LLVM's type of a value in memory: that in a register, but ``i8`` for bool and ``i16`` for narrow floats."""
     return "i8" if dtype.kind == "b" else "i16" if dtypes.is_narrow(dtype) else _TYPES[dtype.name]
