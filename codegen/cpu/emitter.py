@@ -86,6 +86,7 @@ class LlvmEmitter:
         self.declarations: dict[str, None] = {}
         self.access = access
         self.half = half
+        self.contract = True
         self._count = 0
 
     # --- the text ----------------------------------------------------------------------------------------------------
@@ -333,7 +334,9 @@ class LlvmEmitter:
     def _arithmetic(self, name: str, a: Scalar, b: Scalar) -> Scalar:
         if dtypes.is_narrow(a.dtype):
             raise TypeError(f"{name} of {a.dtype}: arithmetic is done in float32, so convert first (Op.code does)")
-        return self._binary(f"f{name} contract" if dtypes.is_float(a.dtype) else name, a, b)
+        if not dtypes.is_float(a.dtype):
+            return self._binary(name, a, b)
+        return self._binary(f"f{name} contract" if self.contract else f"f{name}", a, b)
 
     def _intrinsic(self, name: str, *operands: Scalar) -> Scalar:
         """A float intrinsic whose operands and result have one type; all of these vectorise."""

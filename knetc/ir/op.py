@@ -51,8 +51,11 @@ class Emitter(Protocol):
     Values are typed; bool is one bit. Values of float16 and bfloat16 lie in registers as float32: they can be compared,
     chosen, negated, rounded to whole numbers and converted, but for arithmetic they are converted to float32 first
     (``Op.code`` does that). Floating arithmetic is IEEE (contraction to fma allowed where ``fma`` is
-    written or a product feeds a sum); comparisons with NaN are false except ``une`` and ``uno``.
+    written or, while ``contract`` is set, a product feeds a sum); comparisons with NaN are false except ``une`` and
+    ``uno``.
     """
+
+    contract: bool
 
     def constant(self, value: bool | int | float, dtype: np.dtype) -> Any: ...
     def add(self, a: Any, b: Any) -> Any: ...
@@ -204,7 +207,9 @@ class Op:
         if narrow is None:
             return self.emit(e, *operands, **attributes)
         wide = [e.convert(x, dtypes.f32) if x.dtype == narrow else x for x in operands]
+        before, e.contract = e.contract, False  # a fused product would not have been rounded
         result = self.emit(e, *wide, **attributes)
+        e.contract = before
         return e.convert(result, narrow) if result.dtype == dtypes.f32 else result
 
     def __repr__(self) -> str:

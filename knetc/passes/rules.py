@@ -182,7 +182,11 @@ CHOICES = [
 
 
 def _cast_cast(node: Node, x: Node, y: Node) -> Node | None:
-    return cast_node(x, node.dtype) if dtypes.holds_all(y.dtype, x.dtype) else None
+    if not dtypes.holds_all(y.dtype, x.dtype):
+        return None
+    # an integer wraps around on its way to another one, but not by way of a float
+    turns = dtypes.is_integer(x.dtype) and dtypes.is_float(y.dtype) and dtypes.is_integer(node.dtype)
+    return None if turns and not dtypes.holds_all(node.dtype, x.dtype) else cast_node(x, node.dtype)
 
 
 CONVERSIONS = [
