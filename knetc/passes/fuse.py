@@ -263,8 +263,8 @@ class _Fuser:
             self.store_alone(node, why)
             return
         why = why or self.why_apart(node, list(groups))
-        everyone = self.consumers(node)
-        for unit, links in groups.items():
+        everyone = self.consumers(node) if len(groups) < MAX_SIBLINGS else set()
+        for unit, links in groups.items() if everyone else ():
             # To be stored by one of its users, the others must come later anyway: else an order would be imposed that
             # keeps kernels apart which belong together.
             others = everyone - {unit}
@@ -403,7 +403,7 @@ class _Fuser:
 
     def join_siblings(self) -> None:
         """Join units that read the same memory over the same loops: one pass over the memory instead of two."""
-        readers: dict[Node, dict[Unit, Axes]] = {}
+        readers: dict[Node, dict[Unit, Node]] = {}
         for unit in list(dict.fromkeys(self.find(u) for u in self.units)):
             if unit.special is not None:
                 continue
@@ -413,14 +413,13 @@ class _Fuser:
                         continue
                     links = unit.domain.links(source, [node])
                     if links and all(l.how == "aligned" for l in links):
-                        readers.setdefault(source, {}).setdefault(unit, links[0].axes)
+                        readers.setdefault(source, {}).setdefault(unit, node)
         shared = [source for source, units in readers.items() if len(units) > 1 and source.type.size > 1]
         for source in sorted(shared, key=lambda s: (-s.type.size_bytes, self.index.get(s, 0))):
-            units = list(dict.fromkeys(self.find(u) for u in readers[source]))
-            for k, base in enumerate(units):
-                for other in units[k + 1 : k + MAX_SIBLINGS]:
-                    self.join_pair(source, self.find(base), self.find(other))
-
+            found = list({self.find(u): node for u, node in readers[source].items()}.items())
+            for k, (base, ours) in enumerate(found):
+                for other, theirs in found[k + 1 : k + MAX_SIBLINGS]:
+                    self.join_pair(source, (self.find(base), ours), (self.find(other), theirs))
         self.join_scalars()
 
     def join_scalars(self) -> None:
@@ -437,13 +436,12 @@ class _Fuser:
         folds = len(base.domain.reduced) + len(other.domain.reduced)
         return base is not other and values < MAX_GROUP and folds <= MAX_FOLDS
 
-    def join_pair(self, source: Node, base: Unit, other: Unit) -> bool:
-        if not self.has_room(base, other):
+    def join_pair(self, source: Node, base: tuple[Unit, Node], other: tuple[Unit, Node]) -> bool:
+        """Join two units that read ``source``, each by one of its values, if both go through all of it."""
+        ours, theirs = (unit.domain.links(source, [node])[0].axes for unit, node in (base, other))
+        if len(ours) < max(len(base[0].domain.extents), len(other[0].domain.extents)):
             return False
-        ours, theirs = self._axes_of(source, base), self._axes_of(source, other)
-        if ours is None or theirs is None or len(ours) < max(len(base.domain.extents), len(other.domain.extents)):
-            return False
-        return self.join_domains(base, other, dict(zip(theirs, ours)))
+        return self.join_domains(base[0], other[0], dict(zip(theirs, ours)))
 
     def join_domains(self, base: Unit, other: Unit, mapping: dict[int, int]) -> bool:
         """Make two units one, in which the axes of ``other`` are those of ``base`` that ``mapping`` says."""
@@ -456,17 +454,6 @@ class _Fuser:
             return False
         self.merge_into(base, [other], trial)
         return True
-
-    def _axes_of(self, source: Node, unit: Unit) -> Axes | None:
-        """The axes over which a unit reads a value in memory, if it does so in one way."""
-        if source in unit.domain.axes:
-            return unit.domain.axes[source]
-        users = self.order.users[source]
-        if len(users) > len(unit.domain.axes):  # what many units read
-            users = [node for node in unit.domain.axes if source in node.sources]
-        links = unit.domain.links(source, users)
-        found = {l.axes for l in links if l.how == "aligned"}
-        return found.pop() if len(found) == 1 else None
 
     # --- reasons ------------------------------------------------------------------------------------------------------
 
