@@ -18,6 +18,7 @@ from knetc.codegen.lower import lower_unit
 from knetc.codegen.plan_memory import Lifetime, place
 from knetc.codegen.products import Product, product_of
 from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import CheckError
 from knetc.runtime.program import ArgumentRef, BufferSpec, Check, Program, Step
 
 from knetc.ir.node import Graph, Line, Node
@@ -142,7 +143,9 @@ class _Assembler:
         for k, unit in enumerate(units):
             for source in unit_reads(unit, self.fusion):
                 origin = producer.get(self.memory(source))
-                if origin is not None and origin != k:
+                if origin == k:
+                    raise CheckError(f"a kernel that stores {source.op.name} {source.type} also reads it from memory")
+                if origin is not None:
                     graph.add_edge(origin, k)
             members = [*unit.domain.axes, *([unit.special] if unit.special is not None else [])]
             for node in members:

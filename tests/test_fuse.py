@@ -24,7 +24,7 @@ from knetc.ir.interpret import interpret
 from knetc.ir.node import Graph, Node
 from knetc.ir.printer import to_text
 from knetc.ir.types import TensorType
-from knetc.ops import activations, losses, reduction, transcendental
+from knetc.ops import activations, logic, losses, reduction, transcendental
 from knetc.ops.identities import iota
 from knetc.ops.indexed import gather
 from knetc.ops.movement import permute_dims
@@ -236,6 +236,24 @@ def test_what_is_gathered_from_lies_in_memory_before() -> None:
     graph = trace_function(lookup, f32(5))
     inputs = [np.full(5, 7, np.float32)]
     assert_same(graph, run(graph, inputs), interpret(graph, inputs))
+
+
+def test_what_a_kernel_reads_whole_is_stored_by_another() -> None:
+    """A value used element by element and also in another way by the same kernel: as a matrix, or under a new shape."""
+
+    def product(x: Node) -> list[Node]:
+        y = transcendental.exp(x)
+        return [y @ y + y]
+
+    def reshaped(x: Node) -> list[Node]:
+        total = reduction.sum(x, axis=(0, 1), keepdims=True)
+        return [total, logic.where(total > 0.0, total, x)]
+
+    for function in (product, reshaped):
+        graph = trace_function(function, f32(8, 8))
+        inputs = [np.random.default_rng(1).standard_normal((8, 8)).astype(np.float32)]
+        simple = simplify(graph)
+        assert_same(graph, run(simple, inputs), interpret(graph, inputs))
 
 
 def test_every_boundary_has_a_reason() -> None:

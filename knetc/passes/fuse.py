@@ -227,8 +227,12 @@ class _Fuser:
         groups: dict[Unit, list[Link]] = {}
         whole: set[Unit] = set()
         for user in self.order.users[node]:
+            whole.update(self.find(u) for u in self.alias_consumers.get(user, ()))
             for unit in self.units_of(user):
-                if user in self.aliases or (unit.special is user):
+                if user in self.aliases:
+                    continue
+                if unit.special is user:
+                    whole.add(unit)
                     continue
                 links = unit.domain.links(node, [user])
                 needs = next((l.why for l in links if l.how == "stored"), "")
@@ -251,9 +255,7 @@ class _Fuser:
             (unit,) = groups
             if self.join(node, unit, groups[unit]):
                 return
-        elif not (node in self.read_whole and any(u.domain.reduced for u in groups)) and self.join_all(
-            node, groups, why
-        ):
+        elif not self.is_better_apart(node, groups) and self.join_all(node, groups, why):
             return
         if self.is_repeatable(node, bool(why)):
             rest = [unit for unit, links in groups.items() if not self.join(node, unit, links)]
