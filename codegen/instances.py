@@ -23,7 +23,7 @@ from knetc.codegen.places import (
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
-from knetc.passes.domain import Split, is_inlined
+from knetc.passes.domain import Split, is_inlined, reads_memory
 from knetc.passes.fuse import Unit
 
 
@@ -121,8 +121,8 @@ class Instances:
             return instance("fold", operand)
         if name == "gather":
             return self._gather(node, places, conditions, instance)
-        in_memory = name == "reshape" and not is_inlined(sources[0]) and sources[0] not in self.domain.axes
-        if in_memory and not is_number(sources[0]):
+        in_memory = not is_inlined(sources[0]) or reads_memory(node, sources[0])
+        if name == "reshape" and in_memory and sources[0] not in self.domain.axes and not is_number(sources[0]):
             return self._load(sources[0], flat(places, node.shape), conditions, instance)
         if name == "pad":
             moved, when = pad_places(node, places)

@@ -17,7 +17,8 @@ from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS
 from knetc.ir.record import Recorder, record, recording
 from knetc.ir.types import Shape, TensorType
-from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node
+from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node, widened
+from knetc.ops.define import kind_of
 from knetc.ops.identities import iota, stop_gradient
 from knetc.ops.indexed import gather
 from knetc.ops.linear import matmul
@@ -26,6 +27,12 @@ from knetc.ops.movement import cut_node, flip_node, pad_node, permute_node
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 DTYPES = (dtypes.f32, dtypes.f64, dtypes.i32, dtypes.i64, dtypes.boolean)
+OTHERS = (
+    dtypes.f16, dtypes.bfloat16(), dtypes.i8, dtypes.i16, dtypes.u8, dtypes.u16, dtypes.u32, dtypes.u64, dtypes.i64,
+    dtypes.boolean,
+)  # fmt: skip
+"""The dtypes of graphs without float32 and float64: nothing in them rounds in more than one way."""
+NARROW_UNARY = ("negative", "absolute", "floor", "sqrt")
 FLOAT_UNARY = ("exp", "tanh", "sin", "negative", "absolute", "sign", "floor", "sqrt")
 FLOAT_BINARY = ("add", "subtract", "multiply", "true_divide", "maximum", "minimum")
 INTEGER_BINARY = ("add", "subtract", "multiply", "maximum", "minimum", "bitwise_and", "bitwise_xor")
@@ -41,17 +48,23 @@ shapes_or_empty = st.lists(st.sampled_from((1, 1, 2, 3, 4, 5, 0)), max_size=3).m
 
 @st.composite
 def random_graph(
-    draw: Draw, *, max_nodes: int = 14, floats_only: bool = False, exact: bool = False, empty: bool = False
+    draw: Draw,
+    *,
+    max_nodes: int = 14,
+    floats_only: bool = False,
+    exact: bool = False,
+    empty: bool = False,
+    others: bool = False,
 ) -> Graph:
     """A graph of one to three inputs over small shapes, with elementwise operations of all dtypes, reductions,
     movements, gathers and matrix products.
 
     ``floats_only`` starts from f32 and f64 inputs only; ``exact`` leaves out the operations whose result depends on
     the order or the precision in which it is computed: with it, passes must keep every bit. ``empty`` allows arrays
-    without elements.
+    without elements. ``others``, with ``exact``, gives graphs of ``OTHERS``, of which even programs keep every bit.
     """
     with recording(Recorder()) as builder:
-        kinds = (dtypes.f32, dtypes.f64) if floats_only else DTYPES
+        kinds = OTHERS[:8] if others else (dtypes.f32, dtypes.f64) if floats_only else DTYPES
         types = draw(
             st.lists(
                 st.builds(TensorType, st.sampled_from(kinds), shapes_or_empty if empty else shapes),
@@ -81,8 +94,8 @@ def random_values(graph: Graph, seed: int = 0, *, special: bool = False) -> list
             values.append(generator.integers(0, 2, node.shape).astype(bool))
             continue
         whole = generator.integers(-4, 5, node.shape)
-        value = whole.astype(node.dtype) if node.dtype.kind == "i" else (whole / 2 + 0.25).astype(node.dtype)
-        if special and node.dtype.kind == "f":
+        value = whole.astype(node.dtype) if dtypes.is_integer(node.dtype) else (whole / 2 + 0.25).astype(node.dtype)
+        if special and dtypes.is_float(node.dtype):
             odd = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-30], node.dtype)
             value = np.where(generator.random(node.shape) < 0.3, generator.choice(odd, node.shape), value)
         values.append(value.astype(node.dtype).reshape(node.shape))
@@ -107,13 +120,13 @@ def _broadcasts(small: Shape, large: Shape) -> bool:
 
 
 def _unary(draw: Draw, x: Node, values: list[Node]) -> Node:
-    if x.dtype.kind == "f":
-        return record(OPS[draw(st.sampled_from(FLOAT_UNARY))], (x,))
+    if dtypes.is_float(x.dtype):
+        return record(OPS[draw(st.sampled_from(NARROW_UNARY if dtypes.is_narrow(x.dtype) else FLOAT_UNARY))], (x,))
     return record(OPS["invert" if x.dtype == dtypes.boolean else draw(st.sampled_from(("negative", "invert")))], (x,))
 
 
 def _binary(draw: Draw, x: Node, values: list[Node]) -> Node:
-    names = {"f": FLOAT_BINARY, "i": INTEGER_BINARY, "b": BOOL_BINARY}[x.dtype.kind]
+    names = {"f": FLOAT_BINARY, "i": INTEGER_BINARY, "b": BOOL_BINARY}[kind_of(x.dtype)]
     operands = [x, _fitting(draw, x, values)]
     if draw(st.booleans()):
         operands.reverse()
@@ -132,7 +145,12 @@ def _where(draw: Draw, x: Node, values: list[Node]) -> Node:
 
 
 def _cast(draw: Draw, x: Node, values: list[Node]) -> Node:
-    return cast_node(x, draw(st.sampled_from(DTYPES)))
+    return cast_node(x, draw(st.sampled_from(_kinds(values))))
+
+
+def _kinds(values: list[Node]) -> tuple[np.dtype, ...]:
+    """The dtypes of graphs of the kind that this one is."""
+    return OTHERS if any(v.dtype in OTHERS[:8] for v in values) else DTYPES
 
 
 def _identity(draw: Draw, x: Node, values: list[Node]) -> Node:
@@ -142,7 +160,7 @@ def _identity(draw: Draw, x: Node, values: list[Node]) -> Node:
 def _ramp(draw: Draw, x: Node, values: list[Node]) -> Node | None:
     if not x.ndim:
         return None
-    return iota(draw(st.sampled_from(DTYPES[:4])), x.shape, draw(st.integers(0, x.ndim - 1)))
+    return iota(draw(st.sampled_from(_kinds(values)[:4])), x.shape, draw(st.integers(0, x.ndim - 1)))
 
 
 def _reduce(draw: Draw, x: Node, values: list[Node]) -> Node | None:
@@ -150,12 +168,17 @@ def _reduce(draw: Draw, x: Node, values: list[Node]) -> Node | None:
         return None
     name = draw(st.sampled_from(REDUCTIONS))
     axes = draw(st.sets(st.integers(0, x.ndim - 1), min_size=1))
-    return record(OPS[name], (x,), {"axes": tuple(sorted(axes))[: 1 if name == "argmax" else None]})
+    result = record(OPS[name], (widened(x),), {"axes": tuple(sorted(axes))[: 1 if name == "argmax" else None]})
+    return cast_node(result, x.dtype) if dtypes.is_narrow(x.dtype) and name != "argmax" else result
 
 
 def _exact_reduce(draw: Draw, x: Node, values: list[Node]) -> Node | None:
     node = _reduce(draw, x, values)
-    return node if node is not None and node.op.name in ("max", "min", "argmax") else None
+    return node if node is not None and _bottom(node).op.name in ("max", "min", "argmax") else None
+
+
+def _bottom(node: Node) -> Node:
+    return node.sources[0] if node.op.name == "cast" else node
 
 
 def _spread(draw: Draw, x: Node, values: list[Node]) -> Node:
@@ -209,7 +232,7 @@ def _gather(draw: Draw, x: Node, values: list[Node]) -> Node | None:
 
 
 def _matmul(draw: Draw, x: Node, values: list[Node]) -> Node | None:
-    if x.dtype.kind != "f" or x.ndim != 2:
+    if not dtypes.is_float(x.dtype) or x.ndim != 2:
         return None
     return matmul(x, permute_node(_fitting(draw, x, values), (1, 0)))  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ from typing import Any
 import compiled
 import numpy as np
 import pytest
+from graphs import random_graph, random_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from knetc.codegen.assemble import assemble
@@ -22,7 +23,7 @@ from scalar_kernels import LEVELS, Elementwise
 import knetc as kn
 from knetc.ir.build import trace_function
 from knetc.ir.interpret import interpret
-from knetc.ir.node import Node
+from knetc.ir.node import Graph, Node
 from knetc.ir.types import TensorType
 from knetc.ops.apply import CAST, cast_node
 from knetc.passes.simplify import simplify
@@ -243,6 +244,21 @@ def test_the_largest_and_the_first_place_of_it() -> None:
         array = kn.array(x)
         assert kn.max(array, 1).tolist() == x.max(1).tolist() and kn.max(array).dtype == dtype
         assert kn.argmax(array).item() == int(np.argmax(x)) and kn.argmin(array, 1).tolist() == x.argmin(1).tolist()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@given(graph=random_graph(exact=True, others=True), seed=st.integers(0, 3))
+@settings(max_examples=25)
+def test_random_graphs_of_small_types_keep_every_bit(level: str, graph: Graph, seed: int) -> None:
+    inputs = random_values(graph, seed, special=True)
+    simple, expected = simplify(graph), interpret(graph, inputs)
+    for found in (
+        interpret(simple, inputs),
+        compiled.run(simple, inputs, level=level),
+        compiled.run(graph, inputs, level=level, fused=seed > 0),
+    ):
+        for ours, theirs in zip(found, expected, strict=True):
+            identical(ours, theirs)
 
 
 # --- integers --------------------------------------------------------------------------------------------------------

@@ -44,6 +44,15 @@ def is_inlined(node: Node) -> bool:
     return node.op.kind is Kind.LEAF and node.op.name != "input"
 
 
+def reads_memory(user: Node, source: Node) -> bool:
+    """Whether a user must find even an inlined source in memory: what it gathers from, a ramp whose axes it merges."""
+    if user.op.name == "gather":
+        return user.sources[0] is source
+    if user.op.name != "reshape" or source.op.name != "iota":
+        return False
+    return wide_extents(source.shape) != wide_extents(user.shape) and not splits(user.shape, source.shape)
+
+
 def splits(fine: Shape, coarse: Shape) -> bool:
     """Whether each extent of ``coarse`` is a product of neighbouring extents of ``fine``."""
     k = 0

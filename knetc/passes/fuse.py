@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
-from knetc.passes.domain import CHEAP, Axes, Domain, Link, is_inlined
+from knetc.passes.domain import CHEAP, Axes, Domain, Link, is_inlined, reads_memory
 from knetc.passes.memory_order import MemoryOrder
 
 MAX_GROUP = 192
@@ -158,9 +158,7 @@ class _Fuser:
 
     def needs_memory(self, node: Node) -> bool:
         """Whether a constant or an index ramp must be written out after all."""
-        return node in self.must_store or any(
-            u.op.name == "gather" and u.sources[0] is node for u in self.order.users[node]
-        )
+        return node in self.must_store or any(reads_memory(user, node) for user in self.order.users[node])
 
     def place_special(self, node: Node) -> None:
         unit: Unit | None = None

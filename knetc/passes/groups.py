@@ -9,7 +9,7 @@ from knetc.ir.group import group
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import Kind
 from knetc.ir.record import Recorder, recording
-from knetc.passes.domain import is_inlined
+from knetc.passes.domain import is_inlined, reads_memory
 from knetc.passes.fuse import Fusion, Unit
 
 
@@ -78,7 +78,6 @@ def unit_reads(unit: Unit, fusion: Fusion) -> list[Node]:
         if node is unit.special:
             continue
         for source in node.sources:
-            gathered = node.op.name == "gather" and source is node.sources[0]
-            if source not in unit.domain.axes and (gathered or not is_inlined(source)):
+            if source not in unit.domain.axes and (reads_memory(node, source) or not is_inlined(source)):
                 found[source] = None
     return list(found)
