@@ -111,7 +111,7 @@ def _fitting(draw: Draw, x: Node, values: list[Node]) -> Node:
     choice = draw(st.integers(0, len(fits)))
     if choice == len(fits):
         number = draw(st.sampled_from(CONSTANTS))
-        return constant(number, x.dtype, x.shape)
+        return constant(dtypes.wrapped(number, x.dtype), x.dtype, x.shape)
     return broadcast_node(cast_node(fits[choice], x.dtype), x.shape)
 
 
