@@ -198,7 +198,8 @@ for k in range(100):
 def test_many_processes(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     environment = {**os.environ, "KNETC_CACHE_DIR": str(folder)}
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER], env=environment, stderr=subprocess.PIPE) for _ in range(3)
+        subprocess.Popen([sys.executable, "-P", "-c", WRITER], env=environment, stderr=subprocess.PIPE)
+        for _ in range(3)
     ]
     for writer in writers:
         _, error = writer.communicate(timeout=60)
@@ -226,7 +227,7 @@ def test_a_warm_process_imports_no_compiler(folder: Path) -> None:
     cache.store_program(cache.key("program", "graph", native.target("native").key), program, objects)
     environment = {**os.environ, "KNETC_CACHE_DIR": str(folder)}
     run = subprocess.run(
-        [sys.executable, "-c", WARM], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", WARM], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "\n", "")
 

@@ -203,7 +203,7 @@ def test_digest_is_the_same_in_another_process() -> None:
         "from knetc.ir.canonical import digest\n"
         f"print(digest(from_text({to_text(grouped())!r})))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == digest(grouped())
 
 

@@ -330,7 +330,7 @@ def test_clean_exit(daemon: bool, threads: int) -> None:
     script = SCRIPT.format(tests=str(Path(__file__).parent), daemon=daemon)
     environment = {**os.environ, "KNETC_THREADS": str(threads)}
     run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment, check=False
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60, env=environment, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "done\n", "")
 
