@@ -24,12 +24,12 @@ _LAYERS = (
     ("knetc.ops",),
     (
         "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.memory", "knetc.stream", "knetc.tapes", "knetc.structure",
-        "knetc.creation", "knetc.random", "knetc.numpy_protocol",
+        "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
     ),
     ("knetc.passes",),
-    ("knetc.transforms",),
+    ("knetc.transforms", "knetc.gradient_check"),
     ("knetc.codegen", "knetc.templates"),
-    ("knetc.compiler", "knetc.debug"),
+    ("knetc.compiler",),
     (),  # what users build with, and whatever is not named here: nn, train …
     ("knetc.cli", "knetc.dump"),
     ("knetc.__main__",),
@@ -37,7 +37,10 @@ _LAYERS = (
 _USERS = _LAYERS.index(())
 
 #: Who may import what runs programs (all of ``runtime`` but its base); it imports nothing but itself.
-_USES_RUNTIME = ("knetc.runtime", "knetc.codegen", "knetc.compiler", "knetc.cli", *_LAYERS[3], "knetc.train")
+_USES_RUNTIME = (
+    "knetc.runtime", "knetc.memory", "knetc.lazy", "knetc.arrays", "knetc.codegen", "knetc.compiler",
+    "knetc.train.data", "knetc.cli", "knetc.dump",
+)  # fmt: skip
 
 #: Packages that are slow to import (or optional), and the modules that import them.
 _HEAVY = {
