@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Processes that tests start find the installed package, never the folder of the same name they are started in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -174,7 +174,7 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_as_a_module_and_with_debug_output(model: Path) -> None:
-    environment = {**os.environ, "KNETC_CACHE_DIR": str(model / "cache")}
+    environment = {**os.environ, "KNETC_CACHE_DIR": str(model / "cache"), "PYTHONPATH": str(model)}
     shown = subprocess.run(
         [sys.executable, "-m", "knetc", "dump-ir", "model.py:own", "--stage", "plan"],
         capture_output=True, text=True, env=environment, check=True,
