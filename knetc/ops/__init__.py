@@ -23,6 +23,7 @@ from knetc.ops import (
     movement,
     random,
     reduction,
+    special,
     transcendental,
 )
 
@@ -82,5 +83,6 @@ __all__ = [
     "movement",
     "random",
     "reduction",
+    "special",
     "transcendental",
 ]

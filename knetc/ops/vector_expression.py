@@ -104,6 +104,13 @@ class Number:
     def trunc(self) -> Number:
         return self._with(self.e.trunc(self.value))
 
+    def rint(self) -> Number:
+        """The nearest integer, ties to even."""
+        return self._with(self.e.rint(self.value))
+
+    def floor(self) -> Number:
+        return self._with(self.e.floor(self.value))
+
     def copysign(self, sign: Number) -> Number:
         return self._with(self.e.copysign(self.value, sign.value))
 

@@ -1,0 +1,298 @@
+"""The gamma family, scaled and inverse error functions, and angles in half turns, as straight-line scalar code.
+
+Written as ``vector_math`` is, and as exact in float32, which is computed in float64. Errors in float64 are below 8 ulp
+(most below 4) as ``benchmarks/accuracy.py`` measures them, with one exception: next to their zeros at negative
+arguments ``lgamma`` and ``digamma`` are differences of larger numbers, so that there the error is absolute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+from knetc.ops import vector_coefficients as fitted
+from knetc.ops import vector_math as vm
+from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, select
+
+LN10 = math.log(10)
+
+
+# --- exponentials and angles -----------------------------------------------------------------------------------------
+
+
+@in_double
+def _exp10(x: Number) -> Number:
+    x = x.at_most(310.0).at_least(-326.0)
+    n, whole = vm._nearest_integer(x * math.log2(10))
+    head, rest = vm.LOG10_2
+    r = whole.fma(-head, x) - whole * rest
+    return vm._scale(vm._exp_reduced(r * LN10), n)
+
+
+def _sin_cos_pi(x: Number) -> tuple[Number, Number]:
+    """Sine and cosine of x half turns; both exact where they are 0, 1 or -1."""
+    rest = x - (x * 0.5).rint() * 2.0  # exact, in [-1, 1]
+    n, whole = vm._nearest_integer(rest + rest)
+    s, c = vm._sin_cos(whole.fma(-0.5, rest) * math.pi)
+    even = (n & 1).equals(0)
+    sine = vm._flip_sign(select(even, s, c), n, 1)
+    cosine = vm._flip_sign(select(even, c, s), n + 1, 1)
+    return sine, cosine
+
+
+@in_double
+def _sinpi(x: Number) -> Number:
+    sine, _ = _sin_cos_pi(abs(x))
+    sine = sine + 0.0  # no negative zero at whole numbers
+    return select(x < 0.0, -sine, select(x.equals(0.0), x, sine))
+
+
+@in_double
+def _cospi(x: Number) -> Number:
+    _, cosine = _sin_cos_pi(abs(x))
+    return cosine + 0.0
+
+
+def _logaddexp(x: Number, y: Number) -> Number:
+    larger = select(x > y, x, y)
+    # equal ones may be infinite, and then have no difference
+    distance = select(x.equals(y), 0.0, abs(x - y))
+    return select(x.unordered(y), math.nan, larger + vm._log1p(vm._exp(-distance)))
+
+
+# --- error functions -------------------------------------------------------------------------------------------------
+
+
+@in_double
+def _erfcx(x: Number) -> Number:
+    a = abs(x)
+    bounded = a.at_most(2.0**60)  # where the quotient is 1
+    fraction = polynomial((bounded - 4.0) / (bounded + 4.0), fitted.ERFCX) * 0.5 / (a + 0.5)
+    # exp(a²) needs all of a²: the square of a's upper half is exact, and the rest is a small correction
+    small = a.at_most(27.0)
+    upper = vm._upper_half(small)
+    n, r = vm._reduce(upper * upper)
+    r = (small - upper).fma(small + upper, r)
+    left = vm._scale(vm._exp_reduced(r), n + 1) - fraction
+    return select(x < 0.0, left, fraction)
+
+
+def _inverse_erf_centre(x: Number) -> Number:
+    """The inverse error function for |x| <= 1/2."""
+    return x * polynomial(x * x, fitted.ERFINV_CENTRE)
+
+
+def _inverse_erfc_tail(q: Number) -> Number:
+    """The inverse complementary error function for 0 <= q <= 1/2."""
+    s = (-vm._log(q)).sqrt()
+    near = polynomial(s - 1.45, fitted.ERFINV_NEAR)
+    bounded = s.at_most(28.0)
+    far = s * polynomial((bounded - 4.0) / (bounded + 4.0), fitted.ERFINV_FAR)
+    return select(s < 2.1, near, far)
+
+
+@in_double
+def _erfinv(x: Number) -> Number:
+    a = abs(x)
+    tail = _inverse_erfc_tail(1.0 - a.at_least(0.5)).copysign(x)  # the difference is exact
+    return select(a > 0.5, tail, _inverse_erf_centre(x))
+
+
+@in_double
+def _erfcinv(q: Number) -> Number:
+    left = q > 1.0
+    nearer = select(left, 2.0 - q, q)  # exact where it matters: from 1 on
+    tail = _inverse_erfc_tail(nearer.at_most(0.5))
+    return select(nearer < 0.5, select(left, -tail, tail), _inverse_erf_centre(1.0 - q))
+
+
+# --- gamma -----------------------------------------------------------------------------------------------------------
+
+#: from where on Stirling's formula is used
+FAR = 8.5
+#: log2 e: a few bits, and the rest
+LOG2_E_HEAD = 1.4426946640014648
+LOG2_E_REST = 3.768874985636099e-07
+
+
+def _steps_to_two(x: Number) -> tuple[Number, Number, Number, Number]:
+    """``k``, ``f``, ``up``, ``down`` with gamma(x) = gamma(2 + f) up / down and |f| <= 1/2, for -1/2 <= x <= 8.5."""
+    k = x.rint()
+    up = select(k > 2.0, x - 1.0, 1.0)
+    for j in range(2, 7):
+        up = up * select(k > j + 1.0, x - float(j), 1.0)
+    down = select(k < 1.0, x * (x + 1.0), select(k < 2.0, x, 1.0))
+    return k, x - k, up, down
+
+
+def _stirling(x: Number) -> tuple[Number, Number]:
+    """``m`` and ``n`` with gamma(x) = m 2**n, for x from 8.5 up to some hundreds."""
+    high, low = vm._log2_in_two(x)
+    shifted = high - LOG2_E_HEAD  # exact: log2 (x / e) in two pieces
+    head = vm._upper_half(shifted)
+    rest = low + (shifted - head) - LOG2_E_REST
+    y = x - 0.5
+    y_high = vm._upper_half(y)
+    product = y_high * head
+    small = (y - y_high).fma(head, y * rest)
+    n, whole = vm._nearest_integer(product + small)
+    inverse = 1.0 / x
+    series = inverse * polynomial(inverse * inverse, fitted.STIRLING)
+    # sqrt(2 pi / e) exp(series) 2**(…)
+    power = vm._exp_reduced((product - whole + small) * math.log(2) + series)
+    return power * math.sqrt(2 * math.pi / math.e), n
+
+
+@in_double
+def _gamma(x: Number) -> Number:
+    a = abs(x)
+    reflected = x < -0.5
+    y = select(reflected, a, x).at_most(190.0)
+    _, f, up, down = _steps_to_two(y.at_most(FAR))
+    near = polynomial(f, fitted.GAMMA) * up / down
+    far, n = _stirling(y.at_least(FAR))
+    is_near = y < FAR
+    value, n = select(is_near, near, far), select(is_near, 0, n)
+    sine, _ = _sin_cos_pi(a)
+    mirrored = -math.pi / (a.at_most(190.0) * sine * value)
+    result = vm._scale(select(reflected, mirrored, value), select(reflected, -n, n))
+    result = select(is_near & ~reflected, near, result)  # which may be infinite
+    return select(x.unordered(x) | (reflected & sine.equals(0.0)), math.nan, result)
+
+
+@in_double
+def _lgamma(x: Number) -> Number:
+    a = abs(x)
+    reflected = x < -0.5
+    y = select(reflected, a, x)
+    is_near = y < FAR
+    k, f, up, down = _steps_to_two(y.at_most(FAR))
+    logarithm = vm._log(select(is_near, abs(up * down), y))
+    near = f * (f + 1.0) * polynomial(f, fitted.LOG_GAMMA) + select(k < 2.0, -logarithm, logarithm)
+    inverse = 1.0 / y
+    series = inverse.fma(polynomial(inverse * inverse, fitted.STIRLING), 0.5 * math.log(2 * math.pi) - 0.5)
+    far = (y - 0.5).fma(logarithm - 1.0, series)
+    value = select(is_near, near, far)
+    sine, _ = _sin_cos_pi(a)
+    mirrored = vm._log(math.pi / (a * abs(sine))) - value
+    pole = sine.equals(0.0) | a.equals(math.inf)
+    return select(reflected, select(pole, math.inf, mirrored), value)
+
+
+# --- its logarithmic derivatives -------------------------------------------------------------------------------------
+
+DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)
+
+
+def _digamma_near(y: Number) -> Number:
+    """For -1/2 <= y < 8: from [1, 2) by adding or subtracting inverses, as one fraction."""
+    m = y.floor() - 1.0
+    # of the inverses of y - 1, y - 2 … as far as they are needed
+    up, down = y.constant(0.0), y.constant(1.0)
+    for j in range(1, 7):
+        factor, needed = y - float(j), m >= float(j)
+        up = select(needed, up.fma(factor, down), up)
+        down = select(needed, down * factor, down)
+    below_one, below_zero = m < 0.0, m < -1.0
+    up = select(below_zero, -(y + y + 1.0), select(below_one, -1.0, up))
+    down = select(below_zero, y * (y + 1.0), select(below_one, y, down))
+    t = y - m
+    head, rest = DIGAMMA_ROOT
+    return (t - head - rest).fma(polynomial(t - 1.5, fitted.DIGAMMA), up / down)
+
+
+@in_double
+def _digamma(x: Number) -> Number:
+    a = abs(x)
+    reflected = x < -0.5
+    y = select(reflected, a, x)
+    near = _digamma_near(y.at_most(8.0))
+    inverse = 1.0 / y
+    square = inverse * inverse
+    far = vm._log(y) - inverse * 0.5 - square * polynomial(square, fitted.DIGAMMA_FAR)
+    value = select(y < 8.0, near, far)
+    sine, cosine = _sin_cos_pi(a)
+    mirrored = value + inverse + math.pi * (cosine / sine)
+    return select(reflected, select(sine.equals(0.0), math.nan, mirrored), value)
+
+
+@cache
+def _bernoulli(count: int) -> tuple[Fraction, ...]:
+    """The first Bernoulli numbers, B0 first."""
+    numbers = [Fraction(1)]
+    for m in range(1, count):
+        numbers.append(-sum((math.comb(m + 1, k) * b for k, b in enumerate(numbers)), Fraction(0)) / (m + 1))
+    return tuple(numbers)
+
+
+def tail_coefficients(order: int, count: int) -> list[float]:
+    """Of 1/y², 1/y⁴ … in y**order times the sum of (y + k)**-(order + 1) over all k >= 0 (Euler and Maclaurin)."""
+    coefficients = []
+    for j in range(1, count + 1):
+        rising = math.prod(range(order + 1, order + 2 * j))
+        coefficients.append(float(_bernoulli(2 * j + 1)[2 * j] * rising / math.factorial(2 * j)))
+    return coefficients
+
+
+def cotangent_derivative(order: int) -> list[int]:
+    """The ``order``-th derivative of cot as a polynomial in cot, constant term first."""
+    p = [0, 1]
+    for _ in range(order):
+        slope = [k * c for k, c in enumerate(p)][1:]
+        p = [0] * (len(slope) + 2)
+        for k, c in enumerate(slope):
+            p[k] -= c
+            p[k + 2] -= c
+    return p
+
+
+def _to_the(x: Number, exponent: int) -> Number:
+    result = x
+    for _ in range(exponent - 1):
+        result = result * x
+    return result
+
+
+def _horner(x: Number, coefficients: Sequence[float]) -> Number:
+    result = x.constant(coefficients[-1])
+    for c in coefficients[-2::-1]:
+        result = result.fma(x, c)
+    return result
+
+
+def _polygamma(order: int) -> Callable[[Number], Number]:
+    """The ``order``-th derivative of digamma (order >= 1): a sum of powers of inverses, which has no cancellation."""
+    steps = 8 + order
+    sign = 1.0 if order % 2 else -1.0
+
+    def polygamma(x: Number) -> Number:
+        reflected = x < -0.25
+        y = select(reflected, 1.0 - x, x)
+        total = y.constant(0.0)
+        inverse = 1.0 / (y + float(steps))
+        square = inverse * inverse
+        tail = square * polynomial(square, tail_coefficients(order, 8)) + (inverse * 0.5 + 1 / order)
+        total = tail * _to_the(inverse, order)
+        for k in reversed(range(steps)):  # the smallest first
+            total = total + _to_the(1.0 / (y + float(k) if k else y), order + 1)
+        value = total * (sign * math.factorial(order))
+        sine, cosine = _sin_cos_pi(x)
+        turned = _horner(cosine / sine, [float(c) for c in cotangent_derivative(order)]) * math.pi ** (order + 1)
+        mirrored = -value - turned if order % 2 else value - turned
+        pole = select(sine.equals(0.0), math.inf if order % 2 else math.nan, mirrored)
+        return select(reflected, pole, value)
+
+    return in_double(polygamma)
+
+
+def polygamma(e: Any, x: Any, *, order: int) -> Any:
+    """CPU code of the ``order``-th derivative of digamma."""
+    return on_numbers(_polygamma(order))(e, x)
+
+
+exp10, sinpi, cospi, logaddexp = on_numbers(_exp10), on_numbers(_sinpi), on_numbers(_cospi), on_numbers(_logaddexp)
+erfcx, erfinv, erfcinv = on_numbers(_erfcx), on_numbers(_erfinv), on_numbers(_erfcinv)
+gamma, lgamma, digamma = on_numbers(_gamma), on_numbers(_lgamma), on_numbers(_digamma)
