@@ -14,6 +14,7 @@ from knetc.ir.types import Shape, TensorType
 from knetc.lazy import Box, Context, Storage
 from knetc.ops import apply, arithmetic, indexed, indexing, linear, logic, movement, reduction, transcendental
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
+from knetc.runtime import dlpack
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, TraceError
 from knetc.runtime.buffers import Buffer, allocate
@@ -159,7 +160,7 @@ class ArrayLike(Box):
 
     def __dlpack__(self, **options: Any) -> Any:
         """The memory for another library, not copied; while it is held there, assignments here take fresh memory."""
-        return lazy.numpy_view(self._storage("an export"), self.type, writeable=True).__dlpack__(**options)
+        return dlpack.export(lazy.numpy_view(self._storage("an export"), self.type, writeable=True), **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -458,7 +459,7 @@ def from_dlpack(x: Any) -> Array:
 
     >>> kn.from_dlpack(torch.ones(3))
     """
-    found = np.from_dlpack(x)
+    found = dlpack.take(x)
     lazy.check_dtype(found.dtype)
     dense = np.ascontiguousarray(found).reshape(found.shape)  # NumPy makes a vector of a number
     return of_buffer(TensorType(found.dtype, found.shape), Buffer.from_numpy(dense))

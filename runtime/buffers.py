@@ -137,7 +137,7 @@ def address_of(array: np.ndarray[Any, Any]) -> int:
             f"cannot use a NumPy array of shape {array.shape}, strides {array.strides} and dtype {array.dtype.str} "
             "in place: it must be C-contiguous, aligned and in native byte order; copy it with np.ascontiguousarray"
         )
-    if flags.writeable and array.size:
+    if flags.writeable and array.size and array.dtype.kind != "V":  # bfloat16, which has no buffer protocol
         # a quarter of the cost of the general way
         return _address(_first_byte(array))
     address: int = array.__array_interface__["data"][0]

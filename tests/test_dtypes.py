@@ -341,6 +341,25 @@ def test_arrays_come_and_go(dtype: np.dtype) -> None:
     assert kn.zeros(2, dtype=dtype).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_memory_is_exchanged(dtype: np.dtype) -> None:
+    array = kn.array(np.arange(6).reshape(2, 3).astype(dtype))
+    back = kn.from_dlpack(array)
+    identical(back.numpy(), array.numpy())
+    assert back.numpy().ctypes.data == array.numpy().ctypes.data
+    if dtype != BF16:
+        assert np.from_dlpack(array).ctypes.data == array.numpy().ctypes.data
+        assert memoryview(array.numpy()).nbytes == array.nbytes
+
+
+def test_torch_sees_bfloat16() -> None:
+    torch = pytest.importorskip("torch")
+    array = kn.array([1.0, 2.5, -3.0], "bfloat16")
+    theirs = torch.from_dlpack(array)
+    assert theirs.dtype == torch.bfloat16 and theirs.tolist() == [1.0, 2.5, -3.0]
+    assert kn.from_dlpack(theirs * 2).tolist() == [2.0, 5.0, -6.0]
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_the_default_dtype_may_be_any_float(dtype: np.dtype) -> None:
     try:
