@@ -170,6 +170,16 @@ def test_an_int_that_does_not_fit_is_an_error(dtype: np.dtype) -> None:
             x.numpy() + beyond
 
 
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_an_int_that_does_not_fit_compares_as_in_numpy(dtype: np.dtype) -> None:
+    x = telling(dtype, np.random.default_rng(0), 5)
+    info = np.iinfo(dtype)
+    for number in (int(info.max) + 1, int(info.min) - 1, int(info.max), 1):
+        for compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+            np.testing.assert_array_equal(compare(kn.array(x), number).numpy(), compare(x, number))
+            np.testing.assert_array_equal(compare(number, kn.array(x)).numpy(), compare(number, x))
+
+
 # --- narrow floats ---------------------------------------------------------------------------------------------------
 
 BINARY = (operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod)

@@ -17,9 +17,12 @@ from knetc.ops.apply import (
     broadcast_shapes,
     cast_node,
     coerce,
+    common_dtype,
     common_kind,
     composite,
+    constant,
     elementwise,
+    is_scalar,
     to_nodes,
     wrap_like,
 )
@@ -280,12 +283,24 @@ GREATER = _comparison("greater", np.greater, "gt", ">")
 GREATER_EQUAL = _comparison("greater_equal", np.greater_equal, "ge", ">=")
 
 
+def _compare(op: Op, a: Operand, b: Operand) -> Any:
+    """A comparison as users ask for it; an int that the other dtype does not hold is above or below all of it."""
+    for number, array in ((a, b), (b, a)):
+        if type(number) is int and not is_scalar(array) and common_kind(array) == "i":
+            bounds = np.iinfo(common_dtype(array))
+            if not bounds.min <= number <= bounds.max:
+                side = np.array([0, 1 if number > 0 else -1])  # the array's elements, then the number
+                result = bool(op.evaluate(*(side[::-1] if number is a else side)))
+                return wrap_like((a, b), constant(result, dtypes.boolean, to_nodes(array)[0].shape))
+    return elementwise(op, a, b)
+
+
 def equal(a: Operand, b: Operand) -> Any:
     """Whether elements are equal; NaN equals nothing.
 
     >>> equal(kn.array([1, 2]), 2)  # [False, True]
     """
-    return invert(bitwise_xor(a, b)) if common_kind(a, b) == "b" else elementwise(EQUAL, a, b)
+    return invert(bitwise_xor(a, b)) if common_kind(a, b) == "b" else _compare(EQUAL, a, b)
 
 
 def not_equal(a: Operand, b: Operand) -> Any:
@@ -293,7 +308,7 @@ def not_equal(a: Operand, b: Operand) -> Any:
 
     >>> not_equal(kn.array([1, 2]), 2)  # [True, False]
     """
-    return bitwise_xor(a, b) if common_kind(a, b) == "b" else elementwise(NOT_EQUAL, a, b)
+    return bitwise_xor(a, b) if common_kind(a, b) == "b" else _compare(NOT_EQUAL, a, b)
 
 
 def less(a: Operand, b: Operand) -> Any:
@@ -301,7 +316,7 @@ def less(a: Operand, b: Operand) -> Any:
 
     >>> less(kn.array([1, 2]), 2)  # [True, False]
     """
-    return bitwise_and(logical_not(a), b) if common_kind(a, b) == "b" else elementwise(LESS, a, b)
+    return bitwise_and(logical_not(a), b) if common_kind(a, b) == "b" else _compare(LESS, a, b)
 
 
 def less_equal(a: Operand, b: Operand) -> Any:
@@ -309,7 +324,7 @@ def less_equal(a: Operand, b: Operand) -> Any:
 
     >>> less_equal(kn.array([1, 3]), 2)  # [True, False]
     """
-    return bitwise_or(logical_not(a), b) if common_kind(a, b) == "b" else elementwise(LESS_EQUAL, a, b)
+    return bitwise_or(logical_not(a), b) if common_kind(a, b) == "b" else _compare(LESS_EQUAL, a, b)
 
 
 def greater(a: Operand, b: Operand) -> Any:
@@ -317,7 +332,7 @@ def greater(a: Operand, b: Operand) -> Any:
 
     >>> greater(kn.array([1, 3]), 2)  # [False, True]
     """
-    return less(b, a) if common_kind(a, b) == "b" else elementwise(GREATER, a, b)
+    return less(b, a) if common_kind(a, b) == "b" else _compare(GREATER, a, b)
 
 
 def greater_equal(a: Operand, b: Operand) -> Any:
@@ -325,7 +340,7 @@ def greater_equal(a: Operand, b: Operand) -> Any:
 
     >>> greater_equal(kn.array([1, 3]), 2)  # [False, True]
     """
-    return less_equal(b, a) if common_kind(a, b) == "b" else elementwise(GREATER_EQUAL, a, b)
+    return less_equal(b, a) if common_kind(a, b) == "b" else _compare(GREATER_EQUAL, a, b)
 
 
 # --- what floats are like --------------------------------------------------------------------------------------------
