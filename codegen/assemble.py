@@ -26,7 +26,7 @@ from knetc.ir.op import OPS, Kind
 from knetc.passes.domain import Split
 from knetc.passes.fuse import Fusion, Unit, fuse
 from knetc.passes.groups import unit_reads
-from knetc.passes.memory_order import MemoryOrder, separate_outputs
+from knetc.passes.memory_order import MemoryOrder, with_memory
 
 
 class Backend(Protocol):
@@ -94,7 +94,7 @@ class _Assembler:
     def __init__(self, graph: Graph, backend: Backend, fused: bool, nan_check: bool) -> None:
         self.nan_check = nan_check
         self.backend = backend
-        self.graph = separate_outputs(graph)
+        self.graph = with_memory(graph)
         self.order = MemoryOrder(self.graph)
         self.fusion = fuse(self.order, enabled=fused)
         self.in_place: dict[Node, Node] = {}

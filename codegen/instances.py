@@ -23,7 +23,7 @@ from knetc.codegen.places import (
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
-from knetc.passes.domain import Split, is_inlined, reads_memory
+from knetc.passes.domain import Split, is_inlined, is_number, reads_memory
 from knetc.passes.fuse import Unit
 
 
@@ -158,11 +158,6 @@ class Instances:
         self.loads.setdefault(self.memory(source), set()).add((place, True))
         axes = {a for a, _ in place.terms} | {a for p, _, _ in conditions for a, _ in p.terms}
         return instance("load", place=place, indirect=tuple(zip(rows, dense)), axes=frozenset(axes))
-
-
-def is_number(node: Node) -> bool:
-    """Whether a value is an input that kernels are given by value."""
-    return node.op.name == "input" and bool(node["scalar"])
 
 
 def _axes_of(conditions: Conditions) -> frozenset[int]:

@@ -11,7 +11,17 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ops import define, vector_math
-from knetc.ops.apply import CONSTANT, Operand, common_kind, elementwise, is_scalar, to_nodes, wrap_like
+from knetc.ops.apply import (
+    CONSTANT,
+    Operand,
+    cast_node,
+    common_dtype,
+    common_kind,
+    elementwise,
+    is_scalar,
+    to_nodes,
+    wrap_like,
+)
 from knetc.ops.arithmetic import multiply, reciprocal, square, true_divide
 from knetc.ops.logic import equal, where
 from knetc.runtime.base.errors import DtypeError
@@ -290,7 +300,7 @@ def _simple_power(base: Operand, exponent: bool | int | float) -> Any:
         [node] = to_nodes(base)
         return power(wrap_like((base,), true_divide(node, 1)), exponent)
     if exponent in (1, 2, 3, 4) or (not floating and exponent >= 1):
-        return _product_power(base, int(exponent))
+        return _product_power(base, exponent)
     if floating and exponent == -1:
         return reciprocal(base)
     if floating and exponent == 0.5:
@@ -298,9 +308,11 @@ def _simple_power(base: Operand, exponent: bool | int | float) -> Any:
     return None
 
 
-def _product_power(base: Operand, exponent: int) -> Any:
-    """``base`` multiplied with itself, by squaring, bit after bit of an exponent of at least 1."""
-    [factor] = to_nodes(base)
+def _product_power(base: Operand, exponent: bool | int | float) -> Any:
+    """``base`` multiplied with itself, by squaring, bit after bit of a whole exponent of at least 1."""
+    [node] = to_nodes(base)
+    factor = cast_node(node, common_dtype(base, exponent))
+    exponent = int(exponent)
     factors = []
     while exponent:
         if exponent & 1:

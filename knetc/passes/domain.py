@@ -53,6 +53,11 @@ def reads_memory(user: Node, source: Node) -> bool:
     return wide_extents(source.shape) != wide_extents(user.shape) and not splits(user.shape, source.shape)
 
 
+def is_number(node: Node) -> bool:
+    """Whether a value is an input that kernels are given by value: it lies in no memory."""
+    return node.op.name == "input" and bool(node["scalar"])
+
+
 def splits(fine: Shape, coarse: Shape) -> bool:
     """Whether each extent of ``coarse`` is a product of neighbouring extents of ``fine``."""
     k = 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
-from knetc.passes.domain import CHEAP, Axes, Domain, Link, is_inlined, reads_memory
+from knetc.passes.domain import CHEAP, Axes, Domain, Link, is_inlined, is_number, reads_memory
 from knetc.passes.memory_order import MemoryOrder
 
 MAX_GROUP = 192
@@ -243,7 +243,7 @@ class _Fuser:
             groups.pop(unit, None)
         if not self.enabled:
             why = why or "fusion is off"
-        if why and node.op.name == "reshape":
+        if why and node.op.name == "reshape" and not is_number(node.sources[0]):
             self.alias(node)
             return
         if not self.enabled or not groups:

@@ -9,7 +9,7 @@ from knetc.ir.group import group
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import Kind
 from knetc.ir.record import Recorder, recording
-from knetc.passes.domain import is_inlined, reads_memory
+from knetc.passes.domain import is_inlined, is_number, reads_memory
 from knetc.passes.fuse import Fusion, Unit
 
 
@@ -50,7 +50,7 @@ def group_graph(unit: Unit, fusion: Fusion) -> tuple[Graph, list[Node]]:
     """What a unit computes, as a graph of its own, and the values in memory that are its inputs."""
     reads = unit_reads(unit, fusion)
     with recording(Recorder()) as builder:
-        new = {node: input_node(builder, k, node.type, scalar=bool(is_scalar(node))) for k, node in enumerate(reads)}
+        new = {node: input_node(builder, k, node.type, scalar=is_number(node)) for k, node in enumerate(reads)}
         stack = list(unit.stored)
         while stack:
             node = stack[-1]
@@ -63,10 +63,6 @@ def group_graph(unit: Unit, fusion: Fusion) -> tuple[Graph, list[Node]]:
                 stack.extend(missing)
     outputs = tuple(new[n] for n in unit.stored)
     return Graph(tuple(new[n] for n in reads), outputs), reads
-
-
-def is_scalar(node: Node) -> bool:
-    return node.op.name == "input" and bool(node["scalar"])
 
 
 def unit_reads(unit: Unit, fusion: Fusion) -> list[Node]:

@@ -12,17 +12,27 @@ from knetc.ir.build import copy_node
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
 from knetc.ir.record import Recorder, record, recording
-from knetc.passes.domain import is_inlined
-from knetc.passes.views import View, view_of
+from knetc.passes.domain import is_inlined, is_number
+from knetc.passes.views import VIEWS, View, view_of
+
+_READ_WHOLE = ("matmul", "scatter_add", "gather")
 
 
-def separate_outputs(graph: Graph) -> Graph:
-    """Give every output a value of its own: a copy where it is an input, a constant, or another output's memory."""
+def with_memory(graph: Graph) -> Graph:
+    """Give all that must lie in memory a place there, by copies.
+
+    Every output gets a value of its own: a copy where it is an input, a constant, or another output's memory. A number
+    that kernels are given by value is copied where a matmul or a check reads it, which know only memory.
+    """
     claimed: set[Node] = set()
     with recording(Recorder()) as builder:
         new: dict[Node, Node] = {}
         for node in graph.nodes:
-            new[node] = copy_node(builder, node, tuple([new[s] for s in node.sources]))
+            sources = tuple([new[s] for s in node.sources])
+            if node.op.kind is Kind.EFFECT or node.op.name in _READ_WHOLE:
+                builder.lines = node.lines
+                sources = tuple([_based_on_memory(builder, s) for s in sources])
+            new[node] = copy_node(builder, node, sources)
         outputs: list[Node] = []
         for old in graph.outputs:
             node = new[old]
@@ -42,6 +52,21 @@ def separate_outputs(graph: Graph) -> Graph:
         graph.input_names,
         graph.output_names,
     )
+
+
+def _based_on_memory(builder: Recorder, node: Node) -> Node:
+    """A value, or the same movements of a copy where what they move is a number that lies in no memory."""
+    chain: list[Node] = []
+    base = node
+    while base.op.name in VIEWS:
+        chain.append(base)
+        base = base.sources[0]
+    if not is_number(base):
+        return node
+    moved = record(OPS["copy"], (base,), {"number": -1})
+    for movement in reversed(chain):
+        moved = copy_node(builder, movement, (moved,))
+    return moved
 
 
 class MemoryOrder:

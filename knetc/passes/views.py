@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from knetc.ir.node import Node
 from knetc.ir.types import Shape
 
+VIEWS = ("permute", "reshape", "broadcast", "slice")
+"""The movements that strides may express."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -29,7 +32,7 @@ def view_of(node: Node) -> View:
     """The furthest value of which ``node`` is a strided view: ``node`` itself if no movement can be seen through."""
     chain = []
     base = node
-    while base.op.name in ("permute", "reshape", "broadcast", "slice"):
+    while base.op.name in VIEWS:
         chain.append(base)
         base = base.sources[0]
     while True:
