@@ -19,7 +19,7 @@ from knetc.codegen.plan_memory import Lifetime, place
 from knetc.codegen.products import Product, product_of
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import CheckError
-from knetc.runtime.program import ArgumentRef, BufferSpec, Check, Program, Step
+from knetc.runtime.program import ArgumentRef, BufferSpec, Check, HostCall, Program, Step
 
 from knetc.ir.node import Graph, Line, Node
 from knetc.ir.op import OPS, Kind
@@ -61,6 +61,7 @@ class Part:
     """Whose memory each argument is (or which scalar input)."""
     nest: LoopNest | None = None
     check: Check | None = None
+    host: HostCall | None = None
     lines: tuple[Line, ...] = ()
     operations: int = 0
     reason: str = ""
@@ -129,7 +130,7 @@ class _Assembler:
                 places = "".join(f"\n  {line}" for line in part.lines)
                 what = f"{node.op.name} {node.type}"
                 message = f"kernel {part.name} produced NaN in {what} at element {{value}}; it holds{places}"
-                checks.append(Part("check_nan", kernel, (node,), None, Check(message, "NanError"), node.lines))
+                checks.append(Part("check_nan", kernel, (node,), check=Check(message, "NanError"), lines=node.lines))
         return checks
 
     def ordered_units(self) -> list[Unit]:
@@ -155,11 +156,15 @@ class _Assembler:
                         hazards.append((k, late, written))
         self.order_hazards(graph, hazards)
         writers = {self.memory(self.graph.outputs[o]) for o in self.order.in_place}
-        checks = {number[u] for u in units if u.special is not None and u.special.op.kind is Kind.EFFECT}
-        gate = len(units)  # stands for: all checks are done
+        checks = {number[u] for u in units if u.special is not None and may_fail(u.special)}
+        gate = len(units)  # stands for: all checks and host calls are done
         graph.add_node(gate)
         graph.add_edges_from((check, gate) for check in checks)
         needed = nx.ancestors(graph, gate)
+        for output in list(self.order.in_place):  # what a check needs is made before it, and so not in place
+            if producer.get(self.memory(self.graph.outputs[output])) in needed:
+                writers.discard(self.memory(self.graph.outputs[output]))
+                del self.order.in_place[output]
         graph.add_edges_from(
             (gate, k) for k, unit in enumerate(units) if k not in needed and any(n in writers for n in unit.stored)
         )
@@ -220,6 +225,8 @@ class _Assembler:
         special = unit.special
         if special is not None and special.op.kind is Kind.EFFECT:
             return [self.lower_check(special)]
+        if special is not None and special.op.name == "host":
+            return [self.lower_host(special, unit.stored[special])]
         if special is not None and special.op.name == "scatter_add":
             return self.lower_scatter(special, unit.stored[special])
         if special is not None and special not in unit.domain.axes:
@@ -240,7 +247,18 @@ class _Assembler:
         else:
             kernel, arguments, operations = self.backend.nest(lowered.nest), lowered.arguments, lowered.operations
         return [
-            Part(name, kernel, arguments, lowered.nest, None, lowered.nest.lines, operations, reason, lowered.in_place)
+            Part(
+                name,
+                kernel,
+                arguments,
+                lowered.nest,
+                None,
+                None,
+                lowered.nest.lines,
+                operations,
+                reason,
+                lowered.in_place,
+            )
         ]
 
     def lower_product(self, node: Node, unit: Unit) -> Part:
@@ -249,13 +267,22 @@ class _Assembler:
         product = product_of(node, self.order)
         kernel = self.backend.matmul(product, None)
         arguments = (self.memory(product.a.base), self.memory(product.b.base), node)
-        return Part("matmul", kernel, arguments, None, None, node.lines, 2 * product.multiplications, unit.stored[node])
+        return Part(
+            "matmul", kernel, arguments, None, None, None, node.lines, 2 * product.multiplications, unit.stored[node]
+        )
 
     def lower_check(self, node: Node) -> Part:
         source = node.sources[0]
         kernel = self.backend.check(source.dtype, source.type.size, node["low"], node["high"])
         check = Check(str(node["message"]), str(node["error"]), tuple(map(str, node.lines)))
-        return Part("check", kernel, (self.memory(source),), None, check, node.lines, source.type.size)
+        return Part("check", kernel, (self.memory(source),), check=check, lines=node.lines, operations=source.type.size)
+
+    def lower_host(self, node: Node, reason: str) -> Part:
+        values = (*node.sources, node)
+        kinds = tuple(dtypes.short_name(n.dtype) for n in values)
+        call = HostCall(str(node["function"]), tuple(n.shape for n in values), kinds)
+        arguments = tuple(self.memory(n) for n in values)
+        return Part(f"host {node['function']}", Kernel({}, ()), arguments, host=call, lines=node.lines, reason=reason)
 
     def lower_scatter(self, node: Node, reason: str) -> list[Part]:
         """Zeros, then a sum into the places that the indexes name."""
@@ -269,8 +296,10 @@ class _Assembler:
         nest, arguments = scatter_nest(node, values, indexes)
         owners = tuple(self.memory(a) for a in arguments)
         return [
-            Part("zeros", self.backend.nest(clear), (node,), clear, None, node.lines, 0, reason),
-            Part("scatter_add", self.backend.nest(nest), owners, nest, None, node.lines, values.type.size, reason),
+            Part("zeros", self.backend.nest(clear), (node,), clear, lines=node.lines, reason=reason),
+            Part(
+                "scatter_add", self.backend.nest(nest), owners, nest, None, None, node.lines, values.type.size, reason
+            ),
         ]
 
     # --- buffers ------------------------------------------------------------------------------------------------------
@@ -302,6 +331,7 @@ class _Assembler:
         workspaces = dict(zip(spaces, offsets[len(owners) :]))
         slot_of = {n: k for k, n in enumerate(scalars)}
         checks: list[Check] = []
+        hosts: list[HostCall] = []
         steps = []
         for k, part in enumerate(parts):
             references = tuple(
@@ -310,11 +340,14 @@ class _Assembler:
             )
             if part.check is not None:
                 checks.append(part.check)
+            if part.host is not None:
+                hosts.append(part.host)
             read, written = traffic(part)
             steps.append(
                 Step(
                     part.name, references, part.kernel.launches, part.kernel.workspace_bytes,
                     workspaces.get(k, -1), len(checks) - 1 if part.check is not None else -1,
+                    len(hosts) - 1 if part.host is not None else -1,
                     tuple(map(str, part.lines)), read, written, part.operations, part.reason,
                 )
             )  # fmt: skip
@@ -327,6 +360,7 @@ class _Assembler:
             tuple(checks),
             arena_bytes,
             (),
+            hosts=tuple(hosts),
         )
         return Assembly(program, functions, self.fusion, tuple(units), tuple(parts))
 
@@ -352,6 +386,11 @@ class _Assembler:
         return lives, owners, spaces
 
 
+def may_fail(node: Node) -> bool:
+    """Whether a program may end at this step: before it, nothing is updated in place."""
+    return node.op.kind is Kind.EFFECT or node.op.name == "host"
+
+
 def kernel_name(unit: Unit) -> str:
     """A short name from the operations inside: the heavy ones first."""
     weights = {"sum": 9, "max": 8, "prod": 8, "min": 8, "argmax": 8, "argmin": 8, "gather": 7}
@@ -369,6 +408,8 @@ def traffic(part: Part) -> tuple[int, int]:
     if part.nest is not None:
         own: list[str] = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
         kinds = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
+    elif part.host is not None:
+        kinds[-1] = "output"
     elif part.name == "matmul":
         kinds = ["input", "input", "output"]
     for node, kind in zip(part.arguments, kinds):

@@ -17,6 +17,7 @@ import numpy as np
 from knetc.compiler import pipeline, report
 from knetc.compiler.function import Compiled
 from knetc.ir.node import Graph
+from knetc.ir.op import MARKS
 from knetc.ir.types import TensorType
 from knetc.lazy import check_dtype
 from knetc.runtime.base import dtypes
@@ -153,7 +154,7 @@ def with_gradients(function: Callable[..., Any], values: Sequence[Any]) -> Graph
     function is neither a step nor a loss.
     """
     plain = traced(function, values)
-    if plain.updates or any(node.op.name == "variable" for node in plain.nodes):
+    if plain.updates or any(node.op.name in MARKS for node in plain.nodes):
         return plain
     original = getattr(function, "__knetc_original__", function)
 

@@ -22,7 +22,7 @@ import numpy as np
 from knetc.ir.build import copy_node, input_node
 from knetc.ir.canonical import lift_constants
 from knetc.ir.node import Graph, Line, Node, topological
-from knetc.ir.op import Kind, Op
+from knetc.ir.op import MARKS, Kind, Op
 from knetc.ir.record import Recorder, recorder, recorders, set_default_recorder, user_line
 from knetc.ir.types import TensorType
 from knetc.memory import Storage, check_dtype, copy_in, numpy_view, overwritable
@@ -411,7 +411,7 @@ def cut(
             inputs.append(new[node])
         else:
             sources = tuple([new[source] for source in node.sources])
-            new[node] = sources[0] if node.op.name == "variable" else copy_node(builder, node, sources)
+            new[node] = sources[0] if node.op.name in MARKS else copy_node(builder, node, sources)
     effects = tuple(dict.fromkeys(node for node in new.values() if node.op.kind is Kind.EFFECT))
     positions = {place: new[leaf]["index"] for place, leaf in updates.items() if leaf in new}
     whole = Graph(tuple(inputs), tuple([new[node] for node in outputs]), effects, positions)

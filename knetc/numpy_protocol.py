@@ -11,7 +11,18 @@ import numpy as np
 from knetc import creation
 from knetc.arrays import ArrayLike, operand, protocol, to_numpy
 from knetc.lazy import tracing
-from knetc.ops import arithmetic, contraction, indexed, linear, logic, movement, reduction, special, transcendental
+from knetc.ops import (
+    arithmetic,
+    contraction,
+    indexed,
+    linalg,
+    linear,
+    logic,
+    movement,
+    reduction,
+    special,
+    transcendental,
+)
 from knetc.runtime.base.errors import UnsupportedError
 
 Function = Callable[..., Any]
@@ -83,6 +94,21 @@ def _where(condition: Any, *choices: Any) -> Any:
     return logic.where(condition, *choices)
 
 
+def _qr(a: Any, mode: str = "reduced") -> Any:
+    if mode not in ("reduced", "r"):
+        raise UnsupportedError(
+            f"numpy.linalg.qr: mode {mode!r} is not supported for knetc arrays; use 'reduced' or 'r'"
+        )
+    result = linalg.qr(a)
+    return result if mode == "reduced" else result.R
+
+
+def _svd(a: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+    return linalg.svd(a, full_matrices, compute_uv)
+
+
+_SAME_IN_LINALG = "cholesky det eigh eigvalsh inv matrix_norm matrix_power pinv slogdet solve svdvals vector_norm"
+
 #: NumPy's other functions
 FUNCTIONS: dict[Any, Function] = {
     **_same(reduction, "all any argmax argmin count_nonzero max mean min prod sum"),
@@ -93,6 +119,15 @@ FUNCTIONS: dict[Any, Function] = {
     ),
     **_same(linear, "dot outer"),
     **_same(contraction, "einsum"),
+    **_same(linalg, "kron"),
+    **{
+        getattr(np.linalg, name): getattr(linalg, name)
+        for name in _SAME_IN_LINALG.split(" ")
+        if hasattr(np.linalg, name)  # some are of NumPy 2.0
+    },
+    np.linalg.norm: linalg.numpy_norm,
+    np.linalg.qr: _qr,
+    np.linalg.svd: _svd,
     **_same(indexed, "take take_along_axis"),
     **_same(arithmetic, "clip round"),
     **_same(creation, "full_like ones_like zeros_like"),

@@ -5,7 +5,8 @@ objects lie as bytes, by digest.
 
 The native entry of a CPU program is ``int32 run(context*, void** buffers, int64* scalars, char* arena)``. ``buffers``
 holds the addresses of the inputs, then of the outputs; ``scalars`` one eight-byte slot each (an int64, or a double's
-bits); ``arena`` is ``arena_bytes`` of memory aligned to 64. The result is 0, or 1 + the index of the failed check.
+bits); ``arena`` is ``arena_bytes`` of memory aligned to 64. The result is 0, or 1 + the index of
+the failed check (or of the failed host call, counted after the checks).
 """
 
 from __future__ import annotations
@@ -81,6 +82,21 @@ class Check:
 
 
 @dataclass(frozen=True)
+class HostCall:
+    """A call of a Python function over NumPy arrays, made by a step of the program.
+
+    The step's arguments are the function's, then the result. A function with several results, of one dtype, leaves
+    them one after the other in one array.
+    """
+
+    function: str
+    """Its name in ``runtime.base.host_functions``."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of each argument, then of the result."""
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Step:
     """A kernel of the program: its launches in order, what it works on, and what is known about it."""
 
@@ -96,6 +112,8 @@ class Step:
     The tables of its launches have one slot more than ``slots`` says: the address of the program's failure record, two
     int64 ``{failed, value}``. A kernel that meets an offending value stores it and sets ``failed`` to 1 (plain
     or monotonic stores; any offending value will do); the program then ends with this check's code."""
+    host: int = -1
+    """Index of the host call that this step is; -1 for steps of native code. It has no launches."""
     lines: tuple[str, ...] = ()
     read_bytes: int = 0
     written_bytes: int = 0
@@ -122,6 +140,8 @@ class Program:
     entry: str = "run"
     random_count: int = 0
     """How many random numbers a run consumes."""
+    hosts: tuple[HostCall, ...] = ()
+    """Calls of Python functions. The entry's result is 1 + the number of checks + the index of a call that failed."""
 
     @property
     def inputs(self) -> tuple[BufferSpec, ...]:

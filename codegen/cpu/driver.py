@@ -2,7 +2,8 @@
 
 ``int32 run(context, buffers, scalars, arena)`` fills each launch's table of slots on its stack and calls the kernel:
 directly when there is one piece, else through the pool. After a step that checks, it looks at the failure record in
-the context and returns 1 + the check's index if something was found.
+the context and returns 1 + the check's index if something was found. A step that is a host call fills a table of
+addresses and calls Python through the context, which takes the interpreter's lock (again, if the program let it go).
 
 ``call`` has the C signature of a CPython function (METH_FASTCALL). It reads addresses and scalars from Python numbers,
 takes the device's lock and runs the program; with the interpreter's lock released if the program is long enough.
@@ -47,6 +48,7 @@ def emit_driver(program: Program) -> str:
         "; level 0\n" if len(program.steps) > _MANY_STEPS else "",
         *(f"declare void @{name}(ptr, i64, i64, i32)\n" for name in functions),
         _DECLARATIONS,
+        "@kn_program = external global i64\n" if program.hosts else "",
         *_run(program),
         _call(program),
         "attributes #0 = { nounwind }\nattributes #1 = { nounwind nonlazybind }\n",
@@ -76,7 +78,8 @@ declare ptr @Py_BuildValue(ptr, ...) #1
 
 
 def _run(program: Program) -> Iterator[str]:
-    slots = max((_slot_count(step, launch) for step in program.steps for launch in step.launches), default=0)
+    counts = [_slot_count(step, launch) for step in program.steps for launch in step.launches]
+    slots = max([*counts, *(len(step.arguments) for step in program.steps if step.host >= 0)], default=0)
     yield f"\ndefine i32 @{program.entry}(ptr %context, ptr %buffers, ptr %scalars, ptr %arena) #0 {{\n"
     yield f"  %table = alloca [{max(slots, 1)} x i64], align 16\n"
     for k in range(slots):
@@ -89,6 +92,8 @@ def _run(program: Program) -> Iterator[str]:
     for k, step in enumerate(program.steps):
         for j, launch in enumerate(step.launches):
             yield from _launch(program, step, launch, f"{k}.{j}")
+        if step.host >= 0:
+            yield from _host_call(program, step, k)
         if step.check >= 0:
             yield f"""  %failed.{k} = load i64, ptr %record
   %fine.{k} = icmp eq i64 %failed.{k}, 0
@@ -116,6 +121,21 @@ def _launch(program: Program, step: Step, launch: Launch, mark: str) -> Iterator
     else:
         yield f"  call void @kn_parfor(ptr %pool, ptr @{launch.function}, ptr %table, i64 {launch.count}, "
         yield f"i64 {launch.grain})\n"
+
+
+def _host_call(program: Program, step: Step, k: int) -> Iterator[str]:
+    for j in range(len(step.arguments)):
+        yield from _slot(program, step, Slot("argument", j), f"{k}.h.{j}", f"%slot{j}")
+    yield f"""  %host.at.{k} = getelementptr i8, ptr %context, i64 {context.HOST}
+  %host.{k} = load ptr, ptr %host.at.{k}
+  %program.{k} = load i64, ptr @kn_program
+  %code.{k} = call i32 %host.{k}(i64 %program.{k}, i64 {step.host}, ptr %table)
+  %fine.{k} = icmp eq i32 %code.{k}, 0
+  br i1 %fine.{k}, label %step.{k + 1}, label %fail.{k}, !prof !0
+fail.{k}:
+  ret i32 {1 + len(program.checks) + step.host}
+step.{k + 1}:
+"""
 
 
 def _slot(program: Program, step: Step, slot: Slot, mark: str, place: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from knetc.ir.check import check
 from knetc.ir.node import Graph
 from knetc.runtime import cache as disk
 from knetc.runtime.base.config import config
+from knetc.runtime.base.host_functions import lookup
 from knetc.runtime.cpu.host import target_key
 from knetc.runtime.cpu.machine import Executable
 
@@ -91,7 +92,7 @@ def _load(key: str, graph: Graph) -> Executable:
     _assembly, program, objects = backend().build(
         optimised(graph), target(), compile_function, fused=config.fuse, nan_check=ambient().nan_check
     )
-    if config.cache:
+    if config.cache and all(lookup(call.function).everywhere for call in program.hosts):
         disk.store_program(key, program, objects)
     if config.debug:
         milliseconds = 1e3 * (time.perf_counter() - before)

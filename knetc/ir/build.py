@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from knetc.ir.node import Graph, Node, topological
-from knetc.ir.op import OPS, Kind
+from knetc.ir.op import MARKS, OPS, Kind
 from knetc.ir.record import Recorder, recording
 from knetc.ir.types import TensorType
 from knetc.runtime.base.errors import CheckError
@@ -67,8 +67,9 @@ def graph_of(
     """The graph that computes ``outputs`` from ``inputs``, cut out of recorded values.
 
     ``inputs`` may be any values; each becomes the ``input`` leaf of its position, and nothing behind it is looked at.
-    Effects on the way to the outputs are kept even if they are not listed. ``variable`` nodes, which serve to take
-    derivatives, are left out. Raises CheckError if the outputs need a leaf from outside that is no input.
+    Effects on the way to the outputs are kept even if they are not listed. ``variable`` and ``by_rule`` nodes,
+    which serve to take derivatives, are left out. Raises CheckError if the outputs need a leaf from outside that is no
+    input.
     """
     with recording(Recorder()) as builder:
         new: dict[Node, Node] = {}
@@ -83,7 +84,7 @@ def graph_of(
         for node in topological((*found, *outputs), inputs):
             if node in new:
                 continue
-            if node.op.name == "variable":
+            if node.op.name in MARKS:
                 new[node] = new[node.sources[0]]
                 continue
             if node.op.kind is Kind.LEAF and node.op.reference is None:

@@ -37,8 +37,12 @@ def equal(a: Graph, b: Graph) -> bool:
 def _serialised(graph: Graph) -> str:
     ids = {node: position for position, node in enumerate(graph.nodes)}
     lines = []
+    calls: dict[Hashable, int] = {}  # host calls are numbered; which ones are the same counts, not the numbers
     for node in graph.nodes:
-        attributes = ",".join(f"{key}={_attribute(node.attributes[key])}" for key in sorted(node.attributes))
+        given = dict(node.attributes)
+        if node.op.name == "host":
+            given["number"] = calls.setdefault(given["number"], len(calls))
+        attributes = ",".join(f"{key}={_attribute(given[key])}" for key in sorted(given))
         sources = ",".join([str(ids[source]) for source in node.sources])
         types = "+".join(map(str, node.type)) if isinstance(node.type, tuple) else str(node.type)
         lines.append(f"{node.op.name}({sources};{attributes}):{types}")

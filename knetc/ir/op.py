@@ -228,6 +228,10 @@ def _narrow_among(values: Sequence[Any]) -> np.dtype | None:
 OPS: dict[str, Op] = {}
 
 
+MARKS = frozenset({"variable", "by_rule"})
+"""Operations that only differentiation sees: a graph has their first source in their place."""
+
+
 def register(op: Op) -> Op:
     """Put an operation into the table; its name must be new."""
     if op.name in OPS:

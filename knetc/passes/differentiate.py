@@ -6,7 +6,7 @@ decides where they go: the lazy one, a trace, or a pass's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from knetc.ir.node import Line, Node, topological
 from knetc.ir.op import Kind
@@ -62,6 +62,10 @@ def gradients(loss: Node, wrt: Sequence[Node], seed: Node | None = None) -> list
             for source, contribution in zip(node.sources, _contributions(node, dy)):
                 if contribution is None or source not in active:
                     continue
+                if callable(contribution):
+                    contribution = contribution()
+                    if contribution is None:
+                        continue
                 if contribution.type != source.type:
                     raise DifferentiationError(
                         f"the gradient of {node.op.name} gave {contribution.type} for a source of type {source.type}; "
@@ -86,8 +90,8 @@ def _on_paths(loss: Node, targets: set[Node]) -> list[Node]:
     return found
 
 
-def _contributions(node: Node, dy: Node) -> tuple[Node | None, ...]:
-    """What each source of a node receives when the node receives ``dy``."""
+def _contributions(node: Node, dy: Node) -> tuple[Node | Callable[[], Node | None] | None, ...]:
+    """What each source of a node receives when the node receives ``dy``; or a function that makes it, if needed."""
     if node.op.gradient is not None:
         return node.op.gradient(node, dy)
     if node.op.kind is Kind.EFFECT:  # a check passes its first source through

@@ -15,14 +15,14 @@ from knetc.ir.record import Recorder, record, recording
 from knetc.passes.domain import is_inlined, is_number
 from knetc.passes.views import VIEWS, View, view_of
 
-_READ_WHOLE = ("matmul", "scatter_add", "gather")
+_READ_WHOLE = ("matmul", "scatter_add", "gather", "host")
 
 
 def with_memory(graph: Graph) -> Graph:
     """Give all that must lie in memory a place there, by copies.
 
     Every output gets a value of its own: a copy where it is an input, a constant, or another output's memory. A number
-    that kernels are given by value is copied where a matmul or a check reads it, which know only memory.
+    that kernels are given by value is copied where a matmul, a check or a host call reads it, which know only memory.
     """
     claimed: set[Node] = set()
     with recording(Recorder()) as builder:

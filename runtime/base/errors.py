@@ -66,6 +66,14 @@ class NanError(KnetcError, FloatingPointError):
     """A kernel produced NaN and the user asked to be told."""
 
 
+class LinearAlgebraError(KnetcError, ValueError):
+    """A matrix that a decomposition or a solution does not exist for, such as a singular one, found while running."""
+
+
+class HostCallError(KnetcError, RuntimeError):
+    """A Python function that a program called did not keep to its type, or used knetc's arrays."""
+
+
 class VariantsError(KnetcError, RuntimeError):
     """A compiled function met more signatures than it may have, or a new one where that is an error."""
 

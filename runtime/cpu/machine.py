@@ -20,6 +20,7 @@ from knetc.runtime import buffers
 from knetc.runtime.base import errors
 from knetc.runtime.base.errors import CacheError, KnetcError, OutOfMemoryError
 from knetc.runtime.cpu.host import runs_here
+from knetc.runtime.cpu.host_calls import HostCalls, host_entry_address
 from knetc.runtime.cpu.loader import Module
 from knetc.runtime.cpu.pool import Pool, thread_count
 from knetc.runtime.program import Program
@@ -31,6 +32,8 @@ FAILED, VALUE = 8, 16
 """The failure record, i64 each: whether a check failed, and the offending value."""
 ARENA = 24
 """ptr: memory for intermediate values, as much as the greediest loaded program needs."""
+HOST = 32
+"""ptr: the function that steps call Python through, ``i32 (i64 program, i64 call, ptr addresses)``."""
 LOCK = 64
 """i32: 0 free, 1 held, 2 held and awaited; on a cache line of its own."""
 CONTEXT_BYTES = 128
@@ -48,8 +51,9 @@ _FASTCALL = 0x80
 class _Code:
     """What a builtin must keep alive: its code and its description. It is the builtin's ``__self__``."""
 
-    def __init__(self, module: Module, arena_bytes: int) -> None:
+    def __init__(self, module: Module, arena_bytes: int, calls: HostCalls | None) -> None:
         self.module = module
+        self.calls = calls
         self.arena_bytes = arena_bytes
         self.definition = _MethodDef(b"call", module["call"], _FASTCALL, None)
 
@@ -61,6 +65,7 @@ class Device:
         self._memory = buffers.allocate(CONTEXT_BYTES)
         self.address = self._memory.address
         ctypes.memset(self.address, 0, CONTEXT_BYTES)
+        self._word(HOST).value = host_entry_address()
         self._arena = buffers.allocate(0)
         self._word(ARENA).value = self._arena.address
         self._pool: Pool | None = None
@@ -173,8 +178,12 @@ class Executable:
         if missing:
             raise CacheError(f"the program's native objects {', '.join(missing)} are missing")
         self.program = program
-        self.module = Module([objects[d] for d in dict.fromkeys(program.objects)], {"kn_context": device.address})
-        code = _Code(self.module, program.arena_bytes)
+        self._calls = HostCalls(program) if program.hosts else None
+        symbols = {"kn_context": device.address}
+        if self._calls is not None:
+            symbols["kn_program"] = self._calls.address
+        self.module = Module([objects[d] for d in dict.fromkeys(program.objects)], symbols)
+        code = _Code(self.module, program.arena_bytes, self._calls)
         device.prepare(code)
         self.entry = _builtin(code)
 
@@ -195,6 +204,8 @@ class Executable:
     def fail(self, failure: tuple[int, int]) -> NoReturn:
         """Raises the error that ``entry`` told of."""
         code, value = failure
+        if self._calls is not None and code > len(self.program.checks):
+            self._calls.fail(code - 1 - len(self.program.checks))
         check = self.program.checks[code - 1]
         kind = getattr(errors, check.error, None)
         message = check.message.replace("{value}", str(value)) + "".join(f"\n  {line}" for line in check.lines)

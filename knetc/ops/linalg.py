@@ -1,0 +1,553 @@
+"""Linear algebra through LAPACK: decompositions, solutions and norms of matrices and stacks of them, with gradients.
+
+Values come from host calls over NumPy; gradients are formulas of matrix calculus in knetc's own operations, so that
+they can be differentiated again. A rule calls its function anew for what it needs of the results: equal calls are
+one call of the program.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from knetc.ir.ambient import ambient
+from knetc.ir.node import Node
+from knetc.ir.types import Shape, TensorType
+from knetc.ops import arithmetic, logic, movement, reduction, transcendental
+from knetc.ops.apply import (
+    Operand,
+    broadcast_node,
+    broadcast_shapes,
+    cast_node,
+    common_dtype,
+    composite,
+    reshape_node,
+    to_nodes,
+    wrap_like,
+)
+from knetc.ops.host import by_rule, host_call
+from knetc.ops.identities import iota, stop_gradient
+from knetc.ops.linear import swapped
+from knetc.ops.movement import cut_node, normalize_axes
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import DtypeError, ShapeError
+
+
+class SlogdetResult(NamedTuple):
+    """Of ``slogdet``."""
+
+    sign: Any
+    logabsdet: Any
+
+
+class QRResult(NamedTuple):
+    """Of ``qr``."""
+
+    Q: Any
+    R: Any
+
+
+class EighResult(NamedTuple):
+    """Of ``eigh``."""
+
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+class SVDResult(NamedTuple):
+    """Of ``svd``."""
+
+    U: Any
+    S: Any
+    Vh: Any
+
+
+# --- operands --------------------------------------------------------------------------------------------------------
+
+
+def _matrix(name: str, x: Operand) -> Node:
+    """A stack of matrices of float32 or float64."""
+    [node] = to_nodes(x)
+    if node.ndim < 2:
+        raise ShapeError(f"{name} takes matrices, of shape [..., M, N], not {node.type}; reshape it")
+    return _precise(name, node)
+
+
+def _precise(name: str, node: Node) -> Node:
+    if not dtypes.is_float(node.dtype):
+        return cast_node(node, ambient().dtype)
+    if node.dtype.itemsize < 4:
+        raise DtypeError(f"{name} works in float32 and float64, not {node.dtype}; cast first, with x.astype('float32')")
+    return node
+
+
+def _square(name: str, x: Operand) -> Node:
+    node = _matrix(name, x)
+    if node.shape[-1] != node.shape[-2]:
+        raise ShapeError(f"{name} takes square matrices, of shape [..., N, N], not {node.type}")
+    return node
+
+
+def _filled(name: str, node: Node) -> Node:
+    if not node.type.size:
+        raise ShapeError(f"{name} takes matrices with elements, not {node.type}")
+    return node
+
+
+def _sized(x: Node, *last: int) -> TensorType:
+    """The type of a stack of other things, as many as ``x`` has matrices."""
+    return TensorType(x.dtype, (*x.shape[:-2], *last))
+
+
+def _places(x: Node) -> tuple[Node, Node]:
+    """The row and the column of each element."""
+    return iota(dtypes.i64, x.shape, x.ndim - 2), iota(dtypes.i64, x.shape, x.ndim - 1)
+
+
+def _eye_like(x: Node) -> Node:
+    row, column = _places(x)
+    return cast_node(logic.equal(row, column), x.dtype)
+
+
+def _column(x: Node) -> Node:
+    """[..., N] as [..., N, 1]."""
+    return reshape_node(x, (*x.shape, 1))
+
+
+def _row(x: Node) -> Node:
+    """[..., N] as [..., 1, N]."""
+    return reshape_node(x, (*x.shape[:-1], 1, x.shape[-1]))
+
+
+def _spread(x: Node) -> Node:
+    """[...] as [..., 1, 1]."""
+    return reshape_node(x, (*x.shape, 1, 1))
+
+
+def _gaps(values: Node) -> Node:
+    """1 / (values[j] - values[i]) in row i and column j; 0 where they are equal."""
+    gap = _row(values) - _column(values)
+    equal = logic.equal(gap, 0)
+    return logic.where(equal, 0, 1 / logic.where(equal, 1, gap))  # type: ignore[no-any-return]
+
+
+# --- triangles, diagonals --------------------------------------------------------------------------------------------
+
+
+def _lower(x: Node, k: int = 0) -> Node:
+    row, column = _places(x)
+    return logic.where(column <= row + k, x, 0)  # type: ignore[no-any-return]
+
+
+@composite()
+def trace(x: Operand, offset: int = 0) -> Any:
+    """The sum of each matrix's diagonal, or of the one ``offset`` places to the right of it.
+
+    Takes arrays of shape [..., M, N] and returns [...]. Raises ShapeError for fewer than two axes.
+
+    >>> trace(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # 7
+    """
+    [node] = to_nodes(x)
+    if node.ndim < 2:
+        raise ShapeError(f"trace takes matrices, of shape [..., M, N], not {node.type}")
+    row, column = _places(node)
+    return reduction.sum(logic.where(logic.equal(column, row + offset), node, 0), (-2, -1))
+
+
+@composite(2)
+def kron(a: Operand, b: Operand) -> Any:
+    """The Kronecker product: each element of ``a`` times the whole of ``b``, side by side.
+
+    The one with fewer axes gets axes of 1 in front; extents are multiplied.
+
+    >>> kron(kn.array([1.0, 2.0]), kn.array([1.0, 10.0]))  # [1, 10, 2, 20]
+    """
+    left, right = to_nodes(a, b)
+    ndim = max(left.ndim, right.ndim)
+    rows = (1,) * (ndim - left.ndim) + left.shape
+    columns = (1,) * (ndim - right.ndim) + right.shape
+    first = reshape_node(left, tuple(n for extent in rows for n in (extent, 1)))
+    second = reshape_node(right, tuple(n for extent in columns for n in (1, extent)))
+    return reshape_node(first * second, tuple(n * m for n, m in zip(rows, columns)))
+
+
+# --- determinants, inverses, solutions -------------------------------------------------------------------------------
+
+
+@composite()
+def inv(a: Operand) -> Any:
+    """The inverse of each square matrix, of shape [..., N, N].
+
+    Raises ShapeError for other shapes, and LinearAlgebraError, when the program runs, for a singular matrix.
+
+    >>> inv(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # [[0.3, -0.1], [-0.2, 0.4]]
+    """
+    x = _square("inv", a)
+    [y] = host_call("lapack.inv", [x], [x.type])
+
+    def rule(node: Node, dy: Node) -> list[Any]:
+        turned = swapped(node)
+        return [-(turned @ dy @ turned)]
+
+    return by_rule(y, [x], rule)
+
+
+@composite()
+def det(a: Operand) -> Any:
+    """The determinant of each square matrix: [..., N, N] gives [...].
+
+    Its gradient needs the inverse: LinearAlgebraError for a singular matrix.
+
+    >>> det(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # 10
+    """
+    x = _square("det", a)
+    [y] = host_call("lapack.det", [x], [_sized(x)])
+    return by_rule(y, [x], lambda node, dy: [_spread(dy * node) * swapped(inv(node.sources[1]))])
+
+
+def _slogdet(x: Node) -> tuple[Node, Node]:
+    sign, value = host_call("lapack.slogdet", [x], [_sized(x), _sized(x)])
+    return sign, by_rule(value, [x], lambda node, dy: [_spread(dy) * swapped(inv(node.sources[1]))])
+
+
+def slogdet(a: Operand) -> SlogdetResult:
+    """The sign of each square matrix's determinant and the logarithm of its absolute value: (0, -inf) if singular.
+
+    >>> slogdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # (1, 2.3026)
+    """
+    return SlogdetResult(*(wrap_like((a,), part) for part in _slogdet(_square("slogdet", a))))
+
+
+@composite()
+def logdet(a: Operand) -> Any:
+    """The logarithm of each square matrix's determinant; NaN where that is negative.
+
+    >>> logdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # 2.3026
+    """
+    sign, value = _slogdet(_square("logdet", a))
+    return logic.where(sign < 0, math.nan, value)
+
+
+def _solve(a: Node, b: Node) -> Node:
+    [y] = host_call("lapack.solve", [a, b], [b.type])
+
+    def rule(node: Node, dy: Node) -> list[Any]:
+        db = _solve(swapped(node.sources[1]), dy)
+        return [lambda: -(db @ swapped(node)), db]
+
+    return by_rule(y, [a, b], rule)
+
+
+@composite(2)
+def solve(a: Operand, b: Operand) -> Any:
+    """The x with ``a @ x = b``, for square matrices ``a`` of shape [..., N, N].
+
+    ``b`` is a vector of shape [N] or a stack of matrices [..., N, K]; leading axes broadcast. Raises ShapeError for
+    shapes that do not fit, and LinearAlgebraError, when the program runs, for a singular matrix.
+
+    >>> solve(kn.array([[4.0, 1.0], [2.0, 3.0]]), kn.array([1.0, 2.0]))  # [0.1, 0.6]
+    """
+    left, [right] = _square("solve", a), to_nodes(b)
+    dtype = common_dtype(left, _precise("solve", right))
+    left, right = cast_node(left, dtype), cast_node(right, dtype)
+    single = right.ndim == 1
+    columns = _column(right) if single else right
+    if columns.ndim < 2 or columns.shape[-2] != left.shape[-1]:
+        raise ShapeError(f"solve: {left.type} and {right.type}: needs [..., N, N] and [N] or [..., N, K]")
+    batch = broadcast_shapes("solve", left.shape[:-2], columns.shape[:-2])
+    left = broadcast_node(left, (*batch, *left.shape[-2:]))
+    result = _solve(left, broadcast_node(columns, (*batch, *columns.shape[-2:])))
+    return reshape_node(result, result.shape[:-1]) if single else result
+
+
+@composite()
+def pinv(a: Operand) -> Any:
+    """The pseudo-inverse of each matrix: [..., M, N] gives [..., N, M]. Its gradient is that at constant rank.
+
+    >>> pinv(kn.array([[1.0], [1.0]]))  # [[0.5, 0.5]]
+    """
+    x = _filled("pinv", _matrix("pinv", a))
+    [y] = host_call("lapack.pinv", [x], [_sized(x, x.shape[-1], x.shape[-2])])
+
+    def rule(p: Node, dy: Node) -> list[Any]:
+        source = p.sources[1]
+        pt, dyt = swapped(p), swapped(dy)
+        left, right = source @ p, p @ source
+        rows, columns = dyt - left @ dyt, dyt - dyt @ right
+        return [rows @ p @ pt + pt @ p @ columns - pt @ dy @ pt]
+
+    return by_rule(y, [x], rule)
+
+
+# --- decompositions --------------------------------------------------------------------------------------------------
+
+
+@composite()
+def cholesky(a: Operand) -> Any:
+    """The lower triangular L with ``L @ L.T = a``, of symmetric positive definite matrices [..., N, N].
+
+    Only the lower triangle is read; the gradient is symmetric. Raises LinearAlgebraError, when the program runs, for
+    a matrix that is not positive definite.
+
+    >>> cholesky(kn.array([[4.0, 2.0], [2.0, 5.0]]))  # [[2, 0], [1, 2]]
+    """
+    x = _square("cholesky", a)
+    [y] = host_call("lapack.cholesky", [x], [x.type])
+
+    def rule(node: Node, dy: Node) -> list[Any]:
+        inner = swapped(node) @ dy
+        row, column = _places(inner)
+        half = logic.where(logic.equal(row, column), 0.5 * inner, _lower(inner, -1))
+        inverse = inv(node)
+        whole = swapped(inverse) @ half @ inverse
+        return [0.5 * (whole + swapped(whole))]
+
+    return by_rule(y, [x], rule)
+
+
+def _qr(x: Node) -> tuple[Node, Node]:
+    rows, columns = x.shape[-2:]
+    if columns > rows:  # the first columns decide Q
+        q, r = _qr(cut_node(x, x.ndim - 1, 0, rows))
+        rest = swapped(q) @ cut_node(x, x.ndim - 1, rows, columns)
+        return q, movement.concat_node([r, rest], x.ndim - 1)
+    q, r = host_call("lapack.qr", [x], [x.type, _sized(x, columns, columns)])
+
+    def back(q: Node, r: Node, inner: Node, dq: Node | None) -> list[Any]:
+        whole = q @ (_lower(inner) + swapped(_lower(inner, -1)))
+        return [swapped(_solve(r, swapped(whole if dq is None else whole + dq)))]
+
+    def rule_q(node: Node, dy: Node) -> list[Any]:
+        q, r = _qr(node.sources[1])
+        return back(q, r, -(swapped(dy) @ q), dy)
+
+    def rule_r(node: Node, dy: Node) -> list[Any]:
+        q, r = _qr(node.sources[1])
+        return back(q, r, r @ swapped(dy), None)
+
+    return by_rule(q, [x], rule_q), by_rule(r, [x], rule_r)
+
+
+def qr(a: Operand) -> QRResult:
+    """Q with orthonormal columns and R upper triangular, ``Q @ R = a``: of [..., M, N], K = min(M, N) columns of Q.
+
+    Differentiable where the first K columns of ``a`` are independent.
+
+    >>> Q, R = qr(kn.array([[3.0, 1.0], [4.0, 2.0]]))  # abs(R[0, 0]) = 5
+    """
+    return QRResult(*(wrap_like((a,), part) for part in _qr(_filled("qr", _matrix("qr", a)))))
+
+
+def _eigh(x: Node) -> tuple[Node, Node]:
+    values, vectors = host_call("lapack.eigh", [x], [_sized(x, x.shape[-1]), x.type])
+
+    def rule_values(node: Node, dy: Node) -> list[Any]:
+        _, v = _eigh(node.sources[1])
+        return [(v * _row(dy)) @ swapped(v)]
+
+    def rule_vectors(node: Node, dy: Node) -> list[Any]:
+        w, v = _eigh(node.sources[1])
+        inner = _gaps(w) * (swapped(v) @ dy)
+        whole = v @ inner @ swapped(v)
+        return [0.5 * (whole + swapped(whole))]
+
+    return by_rule(values, [x], rule_values), by_rule(vectors, [x], rule_vectors)
+
+
+def eigh(a: Operand) -> EighResult:
+    """Eigenvalues, ascending, and eigenvectors, as columns, of symmetric matrices [..., N, N].
+
+    Only the lower triangle is read; gradients are symmetric. That of eigenvectors is defined where eigenvalues differ;
+    vectors of equal ones are taken not to turn into each other.
+
+    >>> w, V = eigh(kn.array([[2.0, 1.0], [1.0, 2.0]]))  # w = [1, 3]
+    """
+    return EighResult(*(wrap_like((a,), part) for part in _eigh(_filled("eigh", _square("eigh", a)))))
+
+
+@composite()
+def eigvalsh(a: Operand) -> Any:
+    """The eigenvalues of symmetric matrices, ascending: [..., N, N] gives [..., N].
+
+    >>> eigvalsh(kn.array([[2.0, 1.0], [1.0, 2.0]]))  # [1, 3]
+    """
+    return _eigh(_filled("eigvalsh", _square("eigvalsh", a)))[0]
+
+
+def _svd(x: Node) -> tuple[Node, Node, Node]:
+    rows, columns = x.shape[-2:]
+    count = min(rows, columns)
+    u, s, vh = host_call("lapack.svd", [x], [_sized(x, rows, count), _sized(x, count), _sized(x, count, columns)])
+
+    def rule_s(node: Node, dy: Node) -> list[Any]:
+        u, _, vh = _svd(node.sources[1])
+        return [(u * _row(dy)) @ vh]
+
+    def rule_u(node: Node, dy: Node) -> list[Any]:
+        u, s, vh = _svd(node.sources[1])
+        product = swapped(u) @ dy
+        inner = u @ ((_gaps(s * s) * (product - swapped(product))) * _row(s))
+        outer = (dy - u @ product) / _row(s) if rows > count else None
+        return [(inner if outer is None else inner + outer) @ vh]
+
+    def rule_vh(node: Node, dy: Node) -> list[Any]:
+        u, s, vh = _svd(node.sources[1])
+        product = dy @ swapped(vh)  # the transpose of V.T @ dV
+        inner = (_column(s) * (_gaps(s * s) * (swapped(product) - product))) @ vh
+        outer = (dy - product @ vh) / _column(s) if columns > count else None
+        return [u @ (inner if outer is None else inner + outer)]
+
+    return by_rule(u, [x], rule_u), by_rule(s, [x], rule_s), by_rule(vh, [x], rule_vh)
+
+
+def svd(a: Operand, full_matrices: bool = False, compute_uv: bool = True) -> Any:
+    """Singular values S, descending, with ``U @ diag(S) @ Vh = a``: of [..., M, N], K = min(M, N) of them.
+
+    U is [..., M, K] and Vh [..., K, N]; with ``full_matrices`` (not differentiable) they are square. Without
+    ``compute_uv`` only S is returned. Gradients of U and Vh are defined where the singular values differ.
+
+    >>> svd(kn.array([[3.0, 0.0], [0.0, 4.0]]), compute_uv=False)  # [4, 3]
+    """
+    x = _filled("svd", _matrix("svd", a))
+    rows, columns = x.shape[-2:]
+    parts = _svd(x)
+    if not compute_uv:
+        return wrap_like((a,), parts[1])
+    if full_matrices and rows != columns:
+        kinds = [_sized(x, rows, rows), _sized(x, min(rows, columns)), _sized(x, columns, columns)]
+        parts = tuple(host_call("lapack.svd_full", [stop_gradient(x)], kinds))  # type: ignore[assignment]
+    return SVDResult(*(wrap_like((a,), part) for part in parts))
+
+
+@composite()
+def svdvals(a: Operand) -> Any:
+    """The singular values of each matrix, descending: [..., M, N] gives [..., min(M, N)].
+
+    >>> svdvals(kn.array([[3.0, 0.0], [0.0, 4.0]]))  # [4, 3]
+    """
+    return _svd(_filled("svdvals", _matrix("svdvals", a)))[1]
+
+
+# --- norms -----------------------------------------------------------------------------------------------------------
+
+
+def _power_norm(x: Node, p: float, axes: tuple[int, ...]) -> Node:
+    """The vector norm of order ``p`` over axes, which are dropped; its gradient at zero is zero."""
+    if p == 0:
+        return reduction.sum(cast_node(logic.not_equal(x, 0), x.dtype), axes)  # type: ignore[no-any-return]
+    size = arithmetic.absolute(x)
+    if p == 1:
+        return reduction.sum(size, axes)  # type: ignore[no-any-return]
+    if math.isinf(p):
+        fold = reduction.max if p > 0 else reduction.min
+        empty = p > 0 and math.prod(x.shape[a] for a in axes) == 0
+        return reduction.sum(size, axes) if empty else fold(size, axes)  # type: ignore[no-any-return]
+    total = reduction.sum(x * x if p == 2 else transcendental.power(size, float(p)), axes)
+    nothing = logic.equal(total, 0)
+    some = logic.where(nothing, 1, total)
+    root = transcendental.sqrt(some) if p == 2 else transcendental.power(some, 1 / p)
+    return logic.where(nothing, 0 if p > 0 else total, root)  # type: ignore[no-any-return]
+
+
+@composite()
+def norm(x: Operand, p: float = 2) -> Any:
+    """The norm of order ``p`` of all elements: 2 Euclid's, 1 the sum of sizes, inf the largest, -inf the smallest,
+    0 how many are not zero. The gradient at zero is zero. For norms of matrices see ``kn.linalg.norm``.
+
+    >>> norm(kn.array([3.0, 4.0]))  # 5
+    """
+    [node] = to_nodes(x)
+    node = node if dtypes.is_float(node.dtype) else cast_node(node, ambient().dtype)
+    return _power_norm(node, p, tuple(range(node.ndim)))
+
+
+@composite()
+def vector_norm(x: Operand, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Any:
+    """The norm of order ``ord`` of the vectors along axes (all of them, by default).
+
+    >>> vector_norm(kn.array([[3.0, 4.0], [6.0, 8.0]]), axis=1)  # [5, 10]
+    """
+    [node] = to_nodes(x)
+    node = node if dtypes.is_float(node.dtype) else cast_node(node, ambient().dtype)
+    axes = tuple(range(node.ndim)) if axis is None else normalize_axes("vector_norm", axis, node.ndim)
+    return _kept(_power_norm(node, ord, axes), node.shape, axes, keepdims)
+
+
+def _kept(result: Node, shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Node:
+    full = tuple(1 if k in axes else n for k, n in enumerate(shape))
+    return reshape_node(result, full) if keepdims else result
+
+
+_MATRIX_ORDERS = ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf)
+
+
+@composite()
+def matrix_norm(x: Operand, keepdims: bool = False, ord: Any = "fro") -> Any:
+    """The norm of each matrix of shape [..., M, N]: Frobenius' by default.
+
+    ``ord`` is "fro", "nuc" (sum of singular values), 2 or -2 (largest and smallest singular value), 1 or -1 (largest
+    and smallest sum of a column's sizes), inf or -inf (of a row's). Raises ValueError for another.
+
+    >>> matrix_norm(kn.array([[3.0, 0.0], [0.0, 4.0]]), ord=2)  # 4
+    """
+    node = _matrix("matrix_norm", x)
+    last = (node.ndim - 2, node.ndim - 1)
+    if ord not in _MATRIX_ORDERS:
+        raise ValueError(f"matrix_norm: ord={ord!r} is none of {', '.join(map(repr, _MATRIX_ORDERS))}")
+    if ord == "fro":
+        result = _power_norm(node, 2, last)
+    elif ord in ("nuc", 2, -2):
+        fold = {"nuc": reduction.sum, 2: reduction.max, -2: reduction.min}[ord]
+        result = fold(_svd(_filled("matrix_norm", node))[1], -1)
+    else:
+        sums = reduction.sum(arithmetic.absolute(node), last[0] if abs(ord) == 1 else last[1])
+        result = (reduction.max if ord > 0 else reduction.min)(sums, -1)
+    return _kept(result, node.shape, last, keepdims)
+
+
+@composite()
+def numpy_norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """NumPy's ``linalg.norm``: of all elements, of vectors along an axis, or of matrices in two axes.
+
+    Without ``ord`` it is the root of the sum of squares. With ``ord``, an array of two axes (or ``axis`` a pair) is a
+    matrix, as for ``matrix_norm``, and one axis holds vectors, as for ``vector_norm``.
+
+    >>> kn.linalg.norm(kn.array([[3.0, 0.0], [0.0, 4.0]]), 2)  # 4
+    """
+    [node] = to_nodes(x)
+    if axis is None and (ord is None or node.ndim == 1):
+        axes: tuple[int, ...] = tuple(range(node.ndim))
+    else:
+        axes = tuple(range(node.ndim)) if axis is None else normalize_axes("norm", axis, node.ndim)
+        if len(axes) > 2:
+            raise ShapeError(f"norm: {node.type} is no vector and no matrix; name one or two axes with axis=")
+    if ord is None or len(axes) == 1:
+        return vector_norm(node, axes, keepdims, 2 if ord is None else ord)
+    rest = tuple(k for k in range(node.ndim) if k not in axes)
+    result = matrix_norm(movement.permute_node(node, (*rest, *axes)), False, ord)
+    return _kept(result, node.shape, axes, keepdims)
+
+
+@composite()
+def matrix_power(a: Operand, n: int) -> Any:
+    """Each square matrix times itself, ``n`` factors; of the inverse for negative ``n``.
+
+    >>> matrix_power(kn.array([[1.0, 1.0], [0.0, 1.0]]), 3)  # [[1, 3], [0, 1]]
+    """
+    if not isinstance(n, int):
+        raise TypeError(f"matrix_power takes an integer exponent, not {n!r}")
+    x = _square("matrix_power", a)
+    factor = inv(x) if n < 0 else x
+    result: Node | None = None
+    for bit in reversed(f"{abs(n):b}"):
+        if bit == "1":
+            result = factor if result is None else result @ factor
+        factor = factor @ factor
+    return _eye_like(x) if result is None else result
+
+
+__all__ = [
+    "EighResult", "QRResult", "SVDResult", "SlogdetResult", "cholesky", "det", "eigh", "eigvalsh", "inv", "kron",
+    "logdet", "matrix_norm", "matrix_power", "norm", "numpy_norm", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
+    "trace", "vector_norm",
+]  # fmt: skip

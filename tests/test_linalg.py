@@ -1,0 +1,249 @@
+"""Linear algebra: values against NumPy, gradients to second order against differences, errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from knetc.runtime.base import dtypes
+
+import knetc as kn
+from knetc.ir.build import trace_function
+from knetc.ir.interpret import interpret
+from knetc.ir.node import Node
+from knetc.ir.types import TensorType
+from knetc.ops import linalg, reduction
+from knetc.ops.linear import swapped
+from knetc.passes.differentiate import gradients
+
+_random = np.random.default_rng(7)
+_GENERAL = _random.normal(size=(2, 3, 3)) + 2 * np.eye(3)
+_TALL, _WIDE = _random.normal(size=(4, 3)), _random.normal(size=(3, 4))
+_Q = np.array([[4.0, 1.0], [2.0, 3.0]])
+
+
+def symmetric(x: Node) -> Node:
+    return 0.5 * (x + swapped(x))
+
+
+def definite(x: Node) -> Node:
+    return x @ swapped(x) + symmetric(x) @ symmetric(x)
+
+
+def of_signs(q: Node) -> Node:
+    """Vectors without their signs, which are nobody's choice."""
+    return (q * 0.3 + 1) * q
+
+
+def signless(u: Node, s: Node, vh: Node) -> Node:
+    return (u @ vh) @ u @ vh
+
+
+CASES: dict[str, tuple[Callable[..., Any], list[np.ndarray]]] = {
+    "det": (linalg.det, [_GENERAL]),
+    "slogdet": (lambda x: linalg.slogdet(x).logabsdet, [_GENERAL]),
+    "logdet": (lambda x: linalg.logdet(definite(x)), [_GENERAL]),
+    "inv": (linalg.inv, [_GENERAL]),
+    "solve": (linalg.solve, [_GENERAL, _random.normal(size=(2, 3, 2))]),
+    "solve one vector": (linalg.solve, [_GENERAL, _random.normal(size=3)]),
+    "solve many for one matrix": (linalg.solve, [_GENERAL[0], _random.normal(size=(2, 3, 1))]),
+    "cholesky": (lambda x: linalg.cholesky(definite(x)), [_GENERAL]),
+    "Q": (lambda x: linalg.qr(x).Q, [_GENERAL]),
+    "R": (lambda x: linalg.qr(x).R, [_GENERAL]),
+    "QR": (lambda x: linalg.qr(x).Q * 2 + linalg.qr(x).R, [_GENERAL]),
+    "tall Q": (lambda x: linalg.qr(x).Q, [_TALL]),
+    "wide R": (lambda x: linalg.qr(x).R, [_WIDE]),
+    "eigenvalues": (lambda x: linalg.eigh(symmetric(x)).eigenvalues, [_GENERAL]),
+    "eigenvectors": (lambda x: of_signs(linalg.eigh(symmetric(x)).eigenvectors), [_GENERAL]),
+    "S": (linalg.svdvals, [_WIDE]),
+    "U": (lambda x: of_signs(linalg.svd(x).U), [_TALL]),
+    "Vh": (lambda x: of_signs(linalg.svd(x).Vh), [_WIDE]),
+    "USVh": (lambda x: signless(*linalg.svd(x)), [_GENERAL]),
+    "pinv of a tall one": (linalg.pinv, [_TALL]),
+    "pinv of a wide one": (linalg.pinv, [_WIDE]),
+    "norm": (linalg.norm, [_TALL]),
+    "norm 3": (lambda x: linalg.norm(x, 3), [_TALL]),
+    "norm 1": (lambda x: linalg.norm(x, 1), [_TALL]),
+    "norm inf": (lambda x: linalg.norm(x, math.inf), [_TALL]),
+    "matrix norm 2": (lambda x: linalg.matrix_norm(x, ord=2), [_GENERAL]),
+    "matrix norm -2": (lambda x: linalg.matrix_norm(x, ord=-2), [_TALL]),
+    "nuclear norm": (lambda x: linalg.matrix_norm(x, ord="nuc"), [_WIDE]),
+    "matrix norm 1": (lambda x: linalg.matrix_norm(x, ord=1), [_GENERAL]),
+    "matrix norm -inf": (lambda x: linalg.matrix_norm(x, ord=-math.inf), [_GENERAL]),
+    "kron": (linalg.kron, [_TALL, _Q]),
+    "trace": (lambda x: linalg.trace(x, 1), [_GENERAL]),
+    "matrix_power": (lambda x: linalg.matrix_power(x, -3), [_GENERAL]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_to_second_order(name: str) -> None:
+    function, arrays = CASES[name]
+
+    types = [TensorType(dtypes.f64, a.shape) for a in arrays]
+    shape = trace_function(lambda *xs: [function(*xs)], *types).outputs[0].type
+    inputs = [*arrays, np.cos(np.arange(shape.size) * 1.7 + 1).reshape(shape.shape)]
+    inputs += [np.sin(np.arange(a.size) * 1.3 + 1).reshape(a.shape) for a in arrays]
+    count = len(arrays)
+
+    def first(*nodes: Node) -> list[Node]:
+        loss = reduction.sum(function(*nodes[:count]) * nodes[count])
+        return [loss, *(g for g in gradients(loss, nodes[:count]) if g is not None)]
+
+    def second(*nodes: Node) -> list[Node]:
+        total: Any = 0.0
+        for g, w in zip(first(*nodes)[1:], nodes[count + 1 :]):
+            total = total + reduction.sum(g * w)
+        found = gradients(total, nodes[:count]) if isinstance(total, Node) else []
+        return [total, *(g if g is not None else 0.0 * x for g, x in zip(found, nodes))]
+
+    every = [*types, shape, *types]
+    for orders in (first, second):
+        graph = trace_function(orders, *every)
+        _, *computed = interpret(graph, inputs)
+        for k, array in enumerate(arrays):
+            direction = _random.normal(size=array.shape)
+            step = 1e-5
+            ends = [[*inputs[:k], array + s * direction, *inputs[k + 1 :]] for s in (step, -step)]
+            high, low = (interpret(graph, end)[0] for end in ends)
+            expected = (high - low) / (2 * step)
+            assert np.vdot(computed[k], direction) == pytest.approx(expected, rel=2e-6, abs=2e-7)
+
+
+SAME = "cholesky det eigh eigvalsh inv pinv qr slogdet svdvals"
+
+
+@pytest.mark.parametrize("name", SAME.split())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values_are_numpys(name: str, dtype: str) -> None:
+    a = (_GENERAL @ np.swapaxes(_GENERAL, -1, -2)).astype(dtype)
+    expected, found = getattr(np.linalg, name)(a), getattr(kn.linalg, name)(kn.array(a))
+    parts = zip(expected, found, strict=True) if isinstance(expected, tuple) else [(expected, found)]
+    for x, y in parts:
+        assert y.dtype == x.dtype
+        np.testing.assert_allclose(np.asarray(y), x, rtol=1e-4 if dtype == "float32" else 1e-10, atol=1e-5)
+
+
+def test_svd_forms() -> None:
+    a = kn.array(_TALL)
+    u, s, vh = kn.svd(a)
+    assert (u.shape, s.shape, vh.shape) == ((4, 3), (3,), (3, 3))
+    np.testing.assert_allclose(np.asarray((u * s) @ vh), _TALL, atol=1e-12)
+    assert kn.svd(a, full_matrices=True).U.shape == (4, 4)
+    np.testing.assert_allclose(np.asarray(kn.svd(a, compute_uv=False)), np.linalg.svd(_TALL, compute_uv=False))
+
+
+@pytest.mark.parametrize("order", [None, "fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf])
+def test_norms_of_matrices_are_numpys(order: Any) -> None:
+    a = kn.array(_TALL)
+    assert float(kn.linalg.norm(a, order)) == pytest.approx(np.linalg.norm(_TALL, order))
+    both = kn.array(_GENERAL)
+    if order is not None:
+        expected = np.linalg.norm(_GENERAL, order, axis=(0, 2), keepdims=True)
+        found = kn.linalg.norm(both, order, axis=(0, 2), keepdims=True)
+        np.testing.assert_allclose(np.asarray(found), expected)
+
+
+@pytest.mark.parametrize("order", [None, 0, 1, 2, 3, 0.5, -1, math.inf, -math.inf])
+def test_norms_of_vectors_are_numpys(order: Any) -> None:
+    expected = np.linalg.norm(_TALL, order, axis=1)
+    np.testing.assert_allclose(np.asarray(kn.linalg.norm(kn.array(_TALL), order, axis=1)), expected)
+
+
+def test_knets_norm() -> None:
+    x = kn.array(np.array([3.0, 4.0]))
+    found = [float(kn.norm(x, p)) for p in (2, 1, math.inf, 0, -math.inf, 3)]
+    assert found == pytest.approx([5, 7, 4, 2, 3, 4.497941], rel=1e-6)
+    assert np.asarray(kn.grad(kn.norm)(x)) == pytest.approx(np.array([0.6, 0.8]))
+    assert np.asarray(kn.grad(kn.norm)(kn.zeros(3))).tolist() == [0, 0, 0]
+    assert float(kn.norm(kn.array(_Q))) == pytest.approx(np.sqrt(30))
+
+
+def test_knets_numbers() -> None:
+    q = kn.array(_Q)
+    assert float(kn.det(q)) == pytest.approx(10)
+    np.testing.assert_allclose(np.asarray(kn.grad(kn.det)(q)), [[3, -2], [-1, 4]])
+    np.testing.assert_allclose(np.asarray(kn.grad(kn.logdet)(q)), [[0.3, -0.2], [-0.1, 0.4]])
+    gradient = kn.grad(lambda a: kn.sum(kn.inv(a)))(q)
+    np.testing.assert_allclose(np.asarray(gradient), [[-0.02, -0.02], [-0.06, -0.06]], atol=1e-15)
+
+
+def test_numpys_functions_take_arrays() -> None:
+    q, b = kn.array(_Q), kn.array(np.array([1.0, 2.0]))
+    np.testing.assert_allclose(np.asarray(np.linalg.solve(q, b)), [0.1, 0.6])
+    for name in ("inv", "det", "cholesky", "norm", "svd", "qr", "eigh", "slogdet", "pinv"):
+        result = getattr(np.linalg, name)(q @ q.T)
+        assert isinstance(result[0] if isinstance(result, tuple) else result, kn.Array)
+    assert isinstance(np.kron(q, q), kn.Array)
+    with pytest.raises(kn.UnsupportedError, match="complete"):
+        np.linalg.qr(q, "complete")
+
+
+def test_inside_a_compiled_step() -> None:
+    w = kn.Param(_Q)
+
+    @kn.compile
+    def step(target: Any) -> Any:
+        tape = kn.diff(lambda: kn.sum((kn.inv(w) - target) ** 2) + kn.logdet(w @ w.T))
+        w[...] = w - 0.1 * kn.grad(tape, w)
+        return kn.value(tape)
+
+    losses = [float(step(kn.array(np.eye(2)))) for _ in range(3)]
+    other = kn.Param(_Q)
+    for loss in losses:
+        tape = kn.diff(lambda: kn.sum((kn.inv(other) - kn.array(np.eye(2))) ** 2) + kn.logdet(other @ other.T))
+        assert float(kn.value(tape)) == pytest.approx(loss)
+        other[...] = other - 0.1 * kn.grad(tape, other)
+    assert "lapack.inv" in kn.summary(step)
+
+
+def test_equal_calls_are_one() -> None:
+    @kn.compile
+    def both(a: Any) -> Any:
+        return kn.sum(kn.inv(a)) + kn.max(kn.inv(a))
+
+    both(kn.array(_Q))
+    assert kn.summary(both).count("lapack.inv") == 1
+
+
+def test_singular_matrices() -> None:
+    w = kn.Param(np.ones((2, 2)))
+
+    @kn.compile
+    def step() -> Any:
+        w[...] = w * 2
+        return kn.sum(kn.inv(w))
+
+    for function in (step, lambda: np.asarray(kn.inv(w))):
+        with pytest.raises(kn.LinearAlgebraError, match=r"inv\(float64\[2, 2\]\): .* singular.*\n.*test_linalg"):
+            function()
+    assert np.asarray(w).tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(kn.LinearAlgebraError, match="positive definite"):
+        np.asarray(kn.cholesky(kn.array(-_Q)))
+    assert float(kn.det(w)) == 0
+    assert [float(x) for x in kn.slogdet(w)] == [0, -math.inf]
+    assert math.isnan(float(kn.logdet(kn.array(np.diag([1.0, -1.0])))))
+
+
+def test_bad_operands() -> None:
+    for function in (kn.det, kn.inv, kn.cholesky, kn.eigh):
+        with pytest.raises(kn.ShapeError, match="square"):
+            function(kn.ones((2, 3)))
+        with pytest.raises(kn.ShapeError, match="matrices"):
+            function(kn.ones(3))
+    with pytest.raises(kn.ShapeError, match="solve"):
+        kn.solve(kn.ones((2, 2)), kn.ones(3))
+    with pytest.raises(kn.DtypeError, match="astype"):
+        kn.inv(kn.ones((2, 2), dtype="float16"))
+    assert kn.inv(kn.array([[2, 0], [0, 4]])).dtype == np.float32
+    with pytest.raises(ValueError, match="nuc"):
+        kn.linalg.matrix_norm(kn.ones((2, 2)), ord=5)
+
+
+def test_empty_stacks() -> None:
+    assert kn.inv(kn.zeros((0, 2, 2))).shape == (0, 2, 2)
+    assert np.asarray(kn.inv(kn.zeros((0, 2, 2)))).shape == (0, 2, 2)
+    assert float(kn.det(kn.zeros((0, 0)))) == 1
