@@ -425,7 +425,7 @@ def test_a_traced_value_has_no_numbers_and_outlives_nothing() -> None:
         for what in (float, bool, int, lambda v: v.tolist(), np.asarray, lambda v: [1][v]):
             with pytest.raises((TraceError, TypeError, ValueError)):
                 what(y)
-        with pytest.raises(TraceError, match=r"kn\.where.*kn\.cond.*kn\.scan"):
+        with pytest.raises(TraceError, match=r"kn\.where.*static argument"):
             bool(total(y) > 0)
         with pytest.raises(TraceError, match="numbers"):
             x.numpy()
@@ -470,7 +470,7 @@ def test_numpy_functions_that_there_are_not() -> None:
     for call, message in (
         (lambda: np.sinc(x), r"numpy\.sinc"),
         (lambda: np.sort(x), r"numpy\.sort"),
-        (lambda: np.logaddexp(x, x), r"numpy\.logaddexp"),
+        (lambda: np.i0(x), r"numpy\.i0"),
         (lambda: np.add(x, 1, out=np.zeros(2, np.float32)), r"out="),
         (lambda: np.add(x, 1, where=np.array([True, False])), r"where="),
         (lambda: np.add.accumulate(x), r"accumulate"),
