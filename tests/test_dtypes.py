@@ -170,6 +170,19 @@ def test_an_int_that_does_not_fit_is_an_error(dtype: np.dtype) -> None:
             x.numpy() + beyond
 
 
+def test_an_int_argument_that_does_not_fit_is_an_error_when_the_function_runs() -> None:
+    @kn.compile
+    def scaled(x: Any, n: int) -> Any:
+        return x * n
+
+    for dtype in (np.uint8, np.int16, np.uint64):
+        x = kn.array(np.array([1, 2], dtype))
+        assert scaled(x, 100).tolist() == [100, 200]
+        with pytest.raises(RangeError, match="-32769 does not fit"):
+            scaled(x, -32769)
+        assert scaled(x, 3).tolist() == [3, 6]
+
+
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 def test_an_int_that_does_not_fit_compares_as_in_numpy(dtype: np.dtype) -> None:
     x = telling(dtype, np.random.default_rng(0), 5)

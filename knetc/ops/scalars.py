@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import numpy as np
+
 from knetc.ir.node import Node
 from knetc.ir.op import OPS
 from knetc.ir.record import record
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant
+from knetc.ops.identities import check_range
 from knetc.runtime.base import dtypes
 
 Needs = Callable[[frozenset[int], str], NoReturn]
@@ -39,8 +42,13 @@ class RuntimeScalar(WeakScalar):
         return self._kind
 
     def spread(self, dtype: Any, shape: tuple[int, ...]) -> Node:
-        """The value in another dtype, in every element of an array."""
-        return broadcast_node(cast_node(self.node, dtype), shape)
+        """The value in another dtype, in every element of an array; a run raises RangeError for an int beyond it."""
+        node = self.node
+        if self._kind is int and dtypes.is_integer(dtype) and dtype != dtypes.i64:
+            bounds = np.iinfo(dtype)
+            message = f"the number {{value}} does not fit into {dtype}, the dtype of the arrays beside it"
+            node = check_range(node, int(bounds.min), min(int(bounds.max) + 1, 1 << 63), message, "RangeError")
+        return broadcast_node(cast_node(node, dtype), shape)
 
     def _static(self, use: str) -> Any:
         self._needs(self.roots, use)
