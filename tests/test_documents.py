@@ -182,8 +182,10 @@ def check_value(comment: str, value: Any) -> None:
         assert len(expected) == len(value)
     else:
         expected, value = [expected], [value]
+    digits = max(map(len, re.findall(r"(?<=\.)\d+", comment)), default=0)
+    rounding = 0.51 * 10.0**-digits if digits > 2 else 0.0  # a value is told to so many places
     for one, other in zip(expected, value):
-        np.testing.assert_allclose(np.asarray(other), one, rtol=2e-6)
+        np.testing.assert_allclose(np.asarray(other), one, rtol=2e-6, atol=rounding)
 
 
 _DOCUMENTED = {
