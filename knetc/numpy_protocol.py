@@ -14,13 +14,16 @@ from knetc.lazy import tracing
 from knetc.ops import (
     arithmetic,
     contraction,
+    elementary,
     indexed,
     linalg,
     linear,
     logic,
     movement,
+    rearrange,
     reduction,
     special,
+    statistics,
     transcendental,
 )
 from knetc.runtime.base.errors import UnsupportedError
@@ -56,6 +59,11 @@ UFUNCS: dict[Any, Function] = {
     np.arctan: transcendental.atan,
     np.arctan2: transcendental.atan2,
     np.arctanh: transcendental.atanh,
+    **_same(
+        elementary,
+        "copysign deg2rad degrees divmod fmax fmin fmod heaviside rad2deg radians signbit",
+    ),
+    np.fabs: arithmetic.absolute,
     np.logaddexp: special.logaddexp,
     np.matmul: linear.matmul,
 }
@@ -131,6 +139,12 @@ FUNCTIONS: dict[Any, Function] = {
     **_same(indexed, "take take_along_axis"),
     **_same(arithmetic, "clip round"),
     **_same(creation, "full_like ones_like zeros_like"),
+    **_same(elementary, "isneginf isposinf nan_to_num sinc"),
+    **_same(rearrange, "diag diagonal meshgrid repeat roll tile tril triu vander"),
+    **_same(statistics, "allclose array_equal average isclose nanmax nanmean nanmin nanprod nansum ptp trapezoid"),
+    np.diff: statistics.difference,
+    np.nanvar: _moment(statistics.nanvar),
+    np.nanstd: _moment(statistics.nanstd),
     np.amax: reduction.max,
     np.amin: reduction.min,
     np.var: _moment(reduction.var),

@@ -14,6 +14,7 @@ from knetc.ops import (
     apply,
     arithmetic,
     contraction,
+    elementary,
     host,
     identities,
     indexed,
@@ -24,8 +25,10 @@ from knetc.ops import (
     losses,
     movement,
     random,
+    rearrange,
     reduction,
     special,
+    statistics,
     transcendental,
 )
 
@@ -75,6 +78,7 @@ __all__ = [
     "apply",
     "arithmetic",
     "contraction",
+    "elementary",
     "host",
     "identities",
     "indexed",
@@ -86,7 +90,9 @@ __all__ = [
     "losses",
     "movement",
     "random",
+    "rearrange",
     "reduction",
     "special",
+    "statistics",
     "transcendental",
 ]

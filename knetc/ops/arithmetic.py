@@ -9,7 +9,8 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ops import define
-from knetc.ops.apply import Operand, common_kind, elementwise, to_nodes, wrap_like
+from knetc.ops.apply import Operand, common_kind, elementwise, is_scalar, to_nodes, wrap_like
+from knetc.ops.identities import stop_gradient
 from knetc.ops.logic import bitwise_and, bitwise_or, equal, greater, less, where
 from knetc.runtime.base import dtypes
 
@@ -406,13 +407,17 @@ def minimum(a: Operand, b: Operand) -> Any:
 
 
 def clip(x: Operand, low: Operand = None, high: Operand = None) -> Any:
-    """``x`` kept between two bounds, either of which may be None; the gradient passes where x is within them.
+    """``x`` kept between two bounds, either of which may be None.
+
+    The gradient passes where x is within the bounds or on them; the bounds have none.
 
     >>> clip(kn.array([-1.0, 0.5, 2.0]), 0, 1)  # [0, 0.5, 1]
     """
     if low is not None:
+        low = low if is_scalar(low) else stop_gradient(low)
         x = where(less(x, low), low, x)
     if high is not None:
+        high = high if is_scalar(high) else stop_gradient(high)
         x = where(greater(x, high), high, x)
     return x
 

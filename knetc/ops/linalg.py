@@ -213,7 +213,7 @@ def _slogdet(x: Node) -> tuple[Node, Node]:
 def slogdet(a: Operand) -> SlogdetResult:
     """The sign of each square matrix's determinant and the logarithm of its absolute value: (0, -inf) if singular.
 
-    >>> slogdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # (1, 2.3026)
+    >>> slogdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # (1, 2.302585)
     """
     return SlogdetResult(*(wrap_like((a,), part) for part in _slogdet(_square("slogdet", a))))
 
@@ -222,7 +222,7 @@ def slogdet(a: Operand) -> SlogdetResult:
 def logdet(a: Operand) -> Any:
     """The logarithm of each square matrix's determinant; NaN where that is negative.
 
-    >>> logdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # 2.3026
+    >>> logdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # 2.302585
     """
     sign, value = _slogdet(_square("logdet", a))
     return logic.where(sign < 0, math.nan, value)

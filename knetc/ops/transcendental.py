@@ -373,12 +373,14 @@ def expm1(x: Operand) -> Any:
     return elementwise(EXPM1, x)
 
 
-def log(x: Operand) -> Any:
-    """The natural logarithm; -inf at 0, NaN below.
+def log(x: Operand, base: Operand = None) -> Any:
+    """The natural logarithm, or that to a base; -inf at 0, NaN below.
 
-    >>> log(kn.array([1.0]))  # [0]
+    >>> log(kn.array([1.0, 8.0]), 2)  # [0, 3]
     """
-    return elementwise(LOG, x)
+    if base is None:
+        return elementwise(LOG, x)
+    return true_divide(log2(x), math.log2(base) if type(base) in (int, float) else log2(base))
 
 
 def log2(x: Operand) -> Any:
