@@ -60,8 +60,8 @@ def plain_node(value: Any) -> Node:
     if is_scalar(value):
         return value.spread(_WEAK[value.__class__](), ()) if isinstance(value, WeakScalar) else weak_constant(value)
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.shape == ()):
-        lazy.check_dtype(value.dtype)
-        return constant(value.item(), value.dtype)
+        number = to_numpy(value)
+        return constant(number.item(), number.dtype)
     return lazy.context().data(to_numpy(value))
 
 
@@ -85,6 +85,8 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     if isinstance(value, ArrayLike):
         return value.numpy()
     found = np.asarray(value)
+    if not found.dtype.isnative:
+        found = found.astype(found.dtype.newbyteorder("="))
     if found.dtype == dtypes.f64 and not hasattr(value, "dtype"):
         found = found.astype(ambient().dtype)
     lazy.check_dtype(found.dtype)
@@ -240,7 +242,8 @@ class ArrayLike(Box):
     def __bool__(self) -> bool:
         if self.type.size != 1:
             raise ValueError(
-                f"whether an array of shape {self.type.shape} is true is not defined; use kn.any or kn.all"
+                f"whether an array of shape {self.type.shape} is true is not defined: use kn.where to choose for "
+                "each element, kn.any or kn.all for a single answer"
             )
         return bool(self._number("a branch or bool()"))
 

@@ -49,3 +49,26 @@ def test_powers_of_bools_are_integers(exponent: int) -> None:
     result = kn.array(base) ** exponent
     assert result.dtype == np.int64
     np.testing.assert_array_equal(result.numpy(), base.astype(np.int64) ** exponent)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">i8"])
+@pytest.mark.parametrize("shape", [(), (3, 4)])
+def test_arrays_of_foreign_byte_order(dtype: str, shape: tuple[int, ...]) -> None:
+    x = np.full(shape, 3, dtype)
+    for result in (kn.array(x) + 1, kn.array([1], x.dtype.newbyteorder("=")) + x, kn.compile(lambda x: x + 1)(x)):
+        assert result.dtype == x.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(np.squeeze(result.numpy()), np.squeeze(np.broadcast_to(x + 1, result.shape)))
+
+
+def test_mistakes_are_told_with_their_line() -> None:
+    x = kn.array(X)
+    for mistake in (
+        lambda: x[7],
+        lambda: x[0, 0, 0],
+        lambda: kn.grad(lambda y: y * 2)(x),
+        lambda: kn.compile(lambda y: float(y[0, 0]))(x),
+    ):
+        with pytest.raises((IndexError, RuntimeError), match="test_against_numpy.py:"):
+            mistake()
+    with pytest.raises(ValueError, match=r"kn\.where"):
+        bool(x > 2)

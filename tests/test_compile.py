@@ -399,6 +399,27 @@ def test_model_objects(lines: list[str]) -> None:
     assert numbers(other(x)).tolist() == [12]
 
 
+def test_methods_and_properties_that_are_replaced() -> None:
+    class Model:
+        def scaled(self, x: Any) -> Any:
+            return x * 2
+
+        @property
+        def shift(self) -> float:
+            return 1.0
+
+        def __call__(self, x: Any) -> Any:
+            return self.scaled(x) + self.shift
+
+    model = Model()
+    compiled = compile(model)
+    assert numbers(compiled(f32(1, 2))).tolist() == [3, 5]
+    Model.scaled = lambda self, x: x * 10  # type: ignore[method-assign]
+    assert numbers(compiled(f32(1, 2))).tolist() == [11, 21]
+    Model.shift = property(lambda self: 3.0)  # type: ignore[assignment,method-assign]
+    assert numbers(compiled(f32(1, 2))).tolist() == [13, 23]
+
+
 def test_callables_of_all_kinds() -> None:
     x = array(f32(1))
     layer = Layer(2)

@@ -218,6 +218,7 @@ class _Walker:
         self.queue: deque[Place] = deque()
         self.functions: set[int] = set()
         self.edges: set[tuple[Hashable, ...]] = set()
+        self.spaces: dict[type, Mapping[str, Any]] = {}
 
     def run(self, function: types.FunctionType, arguments: Mapping[str, Any], roots: dict[str, Any]) -> Walk:
         for name, value in roots.items():
@@ -334,6 +335,10 @@ class _Walker:
             named = not self.names.isdisjoint((name, f"'{name}'", name.removeprefix("_")))
             self.reach(member, Edge(place, Step("attribute", name), named), given=given)
 
+    def space_of(self, owner: type) -> Mapping[str, Any]:
+        """The names that a class defines, as they are at each look; one object for each class."""
+        return self.spaces.setdefault(owner, vars(owner))
+
     def expand_member(self, place: Place, base: type, name: str, member: Any, own: Mapping[str, Any]) -> None:
         """What a class gives its objects: the methods that the code calls, and values that they share."""
         function = member
@@ -344,6 +349,8 @@ class _Walker:
         if isinstance(function, types.FunctionType):
             if name in self.names or (name.startswith("__") and name not in _NOT_CALLED):
                 self.enter(function)
+                if not base.__module__.startswith("knetc."):
+                    self.reach(member, Edge(None, Step("global", name, self.space_of(base)), True))
         elif base.__module__.startswith("knetc."):
             pass  # what knetc's own classes share does not change
         elif name in self.names and name not in own and not hasattr(member, "__get__"):

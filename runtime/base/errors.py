@@ -46,7 +46,7 @@ class UnsupportedError(LocatedError, TypeError):
     """A NumPy function, protocol or argument that knetc arrays do not support; the message names the cure."""
 
 
-class TraceError(KnetcError, RuntimeError):
+class TraceError(LocatedError, RuntimeError):
     """Something that cannot be done while a function is being traced, such as branching on a traced value."""
 
 
@@ -54,12 +54,12 @@ class CaptureError(KnetcError, RuntimeError):
     """A traced function touched an array that is neither an argument nor reachable from the function."""
 
 
-class DifferentiationError(KnetcError, RuntimeError):
+class DifferentiationError(LocatedError, RuntimeError):
     """A value that cannot be differentiated."""
 
 
-class LabelError(KnetcError, IndexError):
-    """An index or label that is out of range, found while running."""
+class LabelError(LocatedError, IndexError):
+    """An index or label that is out of range, found when it is used or while running."""
 
 
 class NanError(KnetcError, FloatingPointError):

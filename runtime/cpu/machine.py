@@ -208,7 +208,7 @@ class Executable:
             self._calls.fail(code - 1 - len(self.program.checks))
         check = self.program.checks[code - 1]
         kind = getattr(errors, check.error, None)
-        message = check.message.replace("{value}", str(value)) + "".join(f"\n  {line}" for line in check.lines)
+        message = check.message.replace("{value}", str(value)) + "".join(f"\n  at {line}" for line in check.lines)
         raise kind(message) if isinstance(kind, type) and issubclass(kind, KnetcError) else KnetcError(message)
 
 
