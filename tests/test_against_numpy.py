@@ -68,7 +68,7 @@ def test_mistakes_are_told_with_their_line() -> None:
         lambda: kn.grad(lambda y: y * 2)(x),
         lambda: kn.compile(lambda y: float(y[0, 0]))(x),
     ):
-        with pytest.raises((IndexError, RuntimeError), match="test_against_numpy.py:"):
+        with pytest.raises((IndexError, RuntimeError), match=r"test_against_numpy\.py:"):
             mistake()
     with pytest.raises(ValueError, match=r"kn\.where"):
         bool(x > 2)

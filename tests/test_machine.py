@@ -141,7 +141,7 @@ def test_checks_come_before_writes(grain: int) -> None:
     x, other, y = np.ones(40, np.float32), np.ones(40, np.float32), np.zeros(40, np.float32)
     addresses = [x.ctypes.data, other.ctypes.data]
     x[17] = -5
-    with pytest.raises(LabelError, match=r"label -5 \{odd\}\n  model.py:7"):
+    with pytest.raises(LabelError, match=r"label -5 \{odd\}\n  at model.py:7"):
         executable.run(addresses, [y.ctypes.data], [1.0])
     assert executable.entry(*addresses, y.ctypes.data, 1.0) == (2, -5)
     assert (y == 0).all()
