@@ -261,6 +261,16 @@ def test_gradients_are_narrow_too(dtype: np.dtype) -> None:
         assert error <= 30 * 2.0 ** -dtypes.mantissa_bits(dtype) * np.abs(theirs).max()
 
 
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_optimizers_keep_their_state_in_float32(dtype: np.dtype) -> None:
+    w = kn.Param(kn.array([1.0, -2.0], dtype))
+    w.opt = kn.Adam(lr=0.25)
+    for _ in range(3):
+        kn.update(w, kn.array([1e-4, -1e-4], dtype))  # whose squares float16 does not have
+    assert w.dtype == dtype and w.opt.scndm.dtype == dtypes.f32
+    np.testing.assert_allclose(w.numpy().astype(np.float64), [0.25, -1.25], rtol=0.01)
+
+
 def test_the_largest_and_the_first_place_of_it() -> None:
     for dtype in ALL:
         x = np.array([[3, 1, 7], [7, 0, 2]]).astype(dtype)

@@ -62,7 +62,8 @@ class Optimizer:
             setattr(self, name, value)
 
     def prepare(self, type: TensorType) -> None:
-        """Make the state for a parameter of this type, zeros, unless it is there."""
+        """Make the state for a parameter of this type, zeros, unless it is there; of narrow floats it is float32."""
+        type = type.with_dtype(dtypes.accumulator(type.dtype))
         if (self.counts or callable(self.lr)) and self.step is None:
             self.step = zeros_in_memory(TensorType(dtypes.i64, ()))
         for name in self.arrays:
@@ -81,17 +82,20 @@ class Optimizer:
         return [array for array in held if array is not None]
 
     def apply(self, w: ArrayLike, g: Any) -> None:
-        """One step: writes ``w`` and the state."""
+        """One step: writes ``w`` and the state. Narrow floats are moved in float32, then rounded."""
+        wide = dtypes.accumulator(w.dtype)
         step = None
         if self.step is not None:
             self.step[...] = self.step + 1
             step = self.step.astype(dtypes.f64)
         lr = self.lr(step) if callable(self.lr) else self.number("lr")
         if isinstance(lr, ArrayLike):
-            lr = lr.astype(w.dtype)
+            lr = lr.astype(wide)
+        if g.dtype != wide:
+            g = g.astype(wide)
         if self.gclip:
             g = clipped(g, self.number("gclip"))
-        old = w.copy()  # what the parameter is now, as an array: it is not differentiated
+        old = w.astype(wide)  # what the parameter is now, as an array: it is not differentiated
         if self.weight_decay:
             decay = self.number("weight_decay")
             if self.decoupled:
