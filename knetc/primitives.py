@@ -43,10 +43,11 @@ def primitive(
     returns a tuple, ``dy`` and ``y`` are tuples.
 
     With ``host=True`` the function works on NumPy arrays and is opaque: it runs in Python wherever a program needs its
-    value, also inside compiled functions, on copies of its arguments. Keyword arguments must be hashable and are fixed
-    when it is traced. Calls are not merged, and one whose value nothing needs is not made. Its results' shapes and
-    dtypes depend on those of its arguments alone: ``result(*arrays, **kwargs)`` says them, by anything that has a shape
-    and a dtype; without it the function is called on zeros, once for each new combination. It cannot use knetc arrays
+    value, also inside compiled functions, on copies of its arguments. Arrays are given by position; numbers, strings
+    and other arguments must be hashable and are fixed when it is traced (a number that changes had better be an
+    array). Calls are not merged, and one whose value nothing needs is not made. Its results' shapes and dtypes depend
+    on those of its arguments alone: ``result(*arrays, **kwargs)`` says them, by anything that has a shape and a dtype;
+    without it the function is called on zeros, once for each new combination. It cannot use knetc arrays
     (HostCallError); what it raises comes out of the program, before any Param was changed.
 
     >>> @primitive(lambda dy, y, x: dy * kn.cos(x))
@@ -105,7 +106,15 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, (ArrayLike, np.ndarray, np.generic, WeakScalar))
+    return isinstance(value, (ArrayLike, np.ndarray, np.generic, Node))
+
+
+def _fixed(value: Any) -> Any:
+    """A number of a traced function as a constant of its trace; anything else as it is."""
+    if not isinstance(value, WeakScalar):
+        return value
+    kind: Any = value.__class__  # bool, int or float
+    return kind(value)
 
 
 class _Opaque:
@@ -120,8 +129,11 @@ class _Opaque:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         nodes = [to_nodes(value)[0] for value in args if _is_array(value)]
         # What is no array is part of the function, as keyword arguments are.
-        fixed = tuple(None if _is_array(value) else (value,) for value in args)
-        name, types, several = self.prepared(fixed, tuple(sorted(kwargs.items())), [node.type for node in nodes])
+        fixed = tuple(None if _is_array(value) else (_fixed(value),) for value in args)
+        options = tuple((key, _fixed(value)) for key, value in sorted(kwargs.items()))
+        if any(_is_array(value) for value in kwargs.values()):
+            raise TypeError(f"{self.name}: a NumPy function is given its arrays by position, not by keyword")
+        name, types, several = self.prepared(fixed, options, [node.type for node in nodes])
         results = [of_node(node) for node in host_call(name, nodes, types, next(_calls))]
         return tuple(results) if several else results[0]
 
@@ -129,8 +141,8 @@ class _Opaque:
         self, fixed: tuple[Any, ...], options: tuple[tuple[str, Any], ...], types: Sequence[TensorType]
     ) -> tuple[str, list[TensorType], bool]:
         """The name under which programs find the function with these fixed arguments, and what it returns."""
-        key = (fixed, tuple((type(v), *item) for item in options for v in item[1:]), tuple(types))
-        key = (*key, tuple(type(part[0]) for part in fixed if part is not None))
+        kinds = tuple(type(part[0]) for part in fixed if part is not None)  # 1, 1.0 and True are equal
+        key = (fixed, kinds, tuple((type(value), name, value) for name, value in options), tuple(types))
         try:
             found = self.known.get(key)
         except TypeError:

@@ -215,6 +215,23 @@ def test_a_function_is_called_on_zeros_once_for_each_type() -> None:
     assert "result=" in caught.value.__notes__[0]
 
 
+def test_numbers_are_fixed() -> None:
+    @kn.zerograd(host=True)
+    def summed(x: np.ndarray, axis: int, scale: float = 1.0) -> np.ndarray:
+        assert type(axis) is int and type(scale) is float
+        return (x * scale).sum(axis)
+
+    @kn.compile
+    def f(x: Any, axis: int, scale: float) -> Any:
+        return summed(x, axis, scale=scale)
+
+    x = np.arange(6.0).reshape(2, 3)
+    for axis, scale in ((0, 1.0), (1, 1.0), (1, 2.0)):
+        assert numbers(f(x, axis, scale)) == numbers((x * scale).sum(axis))
+    with pytest.raises(TypeError, match="by position"):
+        summed(x, 0, scale=kn.ones(()))
+
+
 def test_a_wrong_result_is_told() -> None:
     @kn.zerograd(host=True)
     def chosen(x: np.ndarray) -> np.ndarray:

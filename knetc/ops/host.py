@@ -82,6 +82,10 @@ def _by_rule_gradient(node: Node, dy: Node) -> tuple[Any, ...]:
     return (None, *node["rule"](node, dy))
 
 
+def _nothing(node: Node, dy: Node) -> Sequence[Any]:
+    return ()
+
+
 BY_RULE = define.structural(
     "by_rule",
     Kind.MOVEMENT,
@@ -89,6 +93,7 @@ BY_RULE = define.structural(
     reference=lambda value, *sources, rule: value.copy(),
     gradient=_by_rule_gradient,
     arity=-1,
+    samples=[define.case("f64[3]", rule=_nothing)],
 )
 """The first source's value, differentiated by a rule: what it receives goes to the other sources as the rule says, and
 not into the computation of the value. Only differentiation sees it; graphs leave it out."""

@@ -69,7 +69,8 @@ def _view(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size_bytes = prod(shape) * dtype.itemsize
     if not size_bytes:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, (ctypes.c_char * size_bytes).from_address(address))
+    memory: Any = (ctypes.c_char * size_bytes).from_address(address)
+    return np.ndarray(shape, dtype, memory)
 
 
 def _deliver(function: HostFunction, call: HostCall, value: Any, result: Array) -> None:
