@@ -95,14 +95,10 @@ def load_program(key: str) -> tuple[Program, dict[str, bytes]] | None:
     except (CacheError, ValueError) as error:
         _discard("program", key, str(error))
         return None
-    objects: dict[str, bytes] = {}
-    for name in program.objects:
-        if name not in objects:
-            found = load_object(name)
-            if found is None:
-                return None
-            objects[name] = found
-    return program, objects
+    # all of them are read: each damaged one must go, or it stands in the way of the one that is made again
+    found = {name: load_object(name) for name in program.objects}
+    objects = {name: data for name, data in found.items() if data is not None}
+    return (program, objects) if len(objects) == len(found) else None
 
 
 def store_program(key: str, program: Program, objects: Mapping[str, bytes]) -> None:

@@ -104,6 +104,16 @@ def test_a_program_without_one_of_its_objects_is_absent() -> None:
     assert cache.load_program("ab12") == (program, objects)
 
 
+def test_all_damage_of_a_program_is_repaired_at_once(folder: Path) -> None:
+    program, objects = example()
+    cache.store_program("ab12", program, objects)
+    for file in (folder / "objects").glob("*/*"):
+        file.write_bytes(b"")
+    assert cache.load_program("ab12") is None
+    cache.store_program("ab12", program, objects)
+    assert cache.load_program("ab12") == (program, objects)
+
+
 def test_entries_verify_and_clear(folder: Path) -> None:
     assert (cache.entries(), cache.verify(), cache.clear()) == ([], [], 0)
     program, objects = example()
