@@ -13,12 +13,12 @@ from vector_math_cases import FLOATS, REFERENCES, worst
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    print(f"{'function':10}{'dtype':10}" + "".join(f"{level:>10}" for level in LEVELS) + "   at (native)")
+    print(f"{'function':12}{'dtype':10}" + "".join(f"{level:>10}" for level in LEVELS) + "   at (native)")
     for name in sys.argv[2:] or REFERENCES:
         for dtype in FLOATS:
             found = [worst(name, dtype, level, count) for level in LEVELS]
             row = "".join(f"{error:10.2f}" for error, _ in found)
-            print(f"{name:10}{dtype.name:10}{row}   {', '.join(f'{v:.17g}' for v in found[0][1])}", flush=True)
+            print(f"{name:12}{dtype.name:10}{row}   {', '.join(f'{v:.17g}' for v in found[0][1])}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,19 @@ from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.ir.types import Shape, TensorType
 from knetc.lazy import Box, Context, Storage
-from knetc.ops import apply, arithmetic, indexed, indexing, linear, logic, movement, reduction, transcendental
+from knetc.ops import (
+    apply,
+    arithmetic,
+    elementary,
+    indexed,
+    indexing,
+    linear,
+    logic,
+    movement,
+    rearrange,
+    reduction,
+    transcendental,
+)
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
 from knetc.runtime import dlpack
 from knetc.runtime.base import dtypes
@@ -280,6 +292,7 @@ class ArrayLike(Box):
     __truediv__, __rtruediv__ = _binary(arithmetic.true_divide)
     __floordiv__, __rfloordiv__ = _binary(arithmetic.floor_divide)
     __mod__, __rmod__ = _binary(arithmetic.mod)
+    __divmod__, __rdivmod__ = _binary(elementary.divmod)
     __pow__, __rpow__ = _binary(transcendental.power)
     __matmul__, __rmatmul__ = _binary(linear.matmul)
     __and__, __rand__ = _binary(logic.bitwise_and)
@@ -341,6 +354,8 @@ class ArrayLike(Box):
     round = arithmetic.round
     dot = linear.dot
     take = indexed.take
+    repeat = rearrange.repeat
+    diagonal = rearrange.diagonal
 
     def reshape(self, *shape: Any) -> Any:
         """The elements in another shape; one extent may be -1."""

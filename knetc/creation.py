@@ -113,6 +113,26 @@ def linspace(start: float, stop: float, num: int = 50, dtype: Any = None, *, end
     return array(places.astype(wanted))
 
 
+def logspace(
+    start: float, stop: float, num: int = 50, dtype: Any = None, *, endpoint: bool = True, base: float = 10
+) -> Array:
+    """``num`` powers of ``base`` whose exponents go at equal distances from ``start`` to ``stop``.
+
+    >>> kn.logspace(0, 2, 3)  # [1, 10, 100]
+    """
+    wanted = _dtype(dtype, ambient().dtype)
+    return array(np.logspace(start, stop, num, endpoint=endpoint, base=base).astype(wanted))
+
+
+def geomspace(start: float, stop: float, num: int = 50, dtype: Any = None, *, endpoint: bool = True) -> Array:
+    """``num`` numbers from ``start`` to ``stop``, each the same multiple of the one before.
+
+    >>> kn.geomspace(1, 8, 4)  # [1, 2, 4, 8]
+    """
+    wanted = _dtype(dtype, ambient().dtype)
+    return array(np.geomspace(start, stop, num, endpoint=endpoint).astype(wanted))
+
+
 def eye(rows: int, columns: int | None = None, dtype: Any = None) -> Array:
     """Ones on the diagonal, zeros elsewhere.
 

@@ -220,3 +220,17 @@ def test_diagonals_as_numpy(rows: int, columns: int, k: int, name: str) -> None:
 def test_errors_teach(call: Callable[[Any], Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         call(kn.ones(3))
+
+
+def test_numbers_at_equal_ratios() -> None:
+    np.testing.assert_allclose(np.asarray(kn.logspace(-1, 2, 7, "float64", base=2)), np.logspace(-1, 2, 7, base=2))
+    found = kn.geomspace(1, 1000, 4)
+    assert found.dtype == np.float32 and np.asarray(found).tolist() == [1, 10, 100, 1000]
+
+
+def test_methods_and_operators() -> None:
+    x = kn.array(A)
+    np.testing.assert_array_equal(np.asarray(x.repeat(2, 0)), A.repeat(2, 0))
+    np.testing.assert_array_equal(np.asarray(x.diagonal(1)), A.diagonal(1))
+    for found, expected in zip((*divmod(x, 2), *divmod(2, x)), (*divmod(A, 2), *divmod(2, A)), strict=True):
+        np.testing.assert_allclose(np.asarray(found), expected)

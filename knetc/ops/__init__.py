@@ -46,6 +46,7 @@ def install_operators(kind: type) -> None:
         "truediv": arithmetic.true_divide,
         "floordiv": arithmetic.floor_divide,
         "mod": arithmetic.mod,
+        "divmod": elementary.divmod,
         "pow": transcendental.power,
         "matmul": linear.matmul,
         "and": logic.bitwise_and,

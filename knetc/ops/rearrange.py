@@ -61,7 +61,7 @@ def repeat(x: Operand, repeats: int | Sequence[int], axis: int | None = None) ->
         wide = (*node.shape[: axis + 1], count, *node.shape[axis + 1 :])
         spread = broadcast_node(reshape_node(node, shape), wide)
         return reshape_node(spread, (*node.shape[:axis], extent * count, *node.shape[axis + 1 :]))
-    pieces = [cut_node(node, axis, k, k + 1) for k in np.repeat(np.arange(extent), each)]
+    pieces = [cut_node(node, axis, k, k + 1) for k in np.repeat(np.arange(extent), each).tolist()]
     return concat_node(pieces, axis) if pieces else cut_node(node, axis, 0, 0)
 
 

@@ -49,7 +49,7 @@ def _function(
 # --- the meaning of what NumPy has not, in extended precision --------------------------------------------------------
 
 
-def _extended(function: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
+def _extended(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """Compute in long doubles, round once."""
 
     def reference(x: np.ndarray, **attributes: Any) -> np.ndarray:
