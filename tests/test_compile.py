@@ -33,7 +33,7 @@ from knetc.params import Param
 from knetc.random import dropout, rand, seed
 from knetc.train.optimizers import Adam
 from knetc.train.update import update
-from knetc.transforms import diff, grad, training
+from knetc.transforms import diff, grad, gradloss, training
 
 assert realize  # lazy arrays are computed by the compiler
 
@@ -331,6 +331,19 @@ def test_globals_of_named_functions_are_read_at_each_call(monkeypatch: pytest.Mo
     assert "factor_global was 2.0, is 3.0" in lines[1]
     monkeypatch.setitem(globals(), "helper", lambda x: x)
     assert numbers(use(x)).tolist() == [1, 1]
+
+
+def test_what_a_gradient_function_differentiates_is_reached() -> None:
+    factor, weights = 2.0, array(f32(1, 2))
+
+    def loss(x: Any) -> Any:
+        return total(x * weights * factor)
+
+    gradient, both = grad(loss), gradloss(loss)
+    first, second = compile(lambda x: gradient(x)), compile(lambda x: both(x)[0])
+    assert numbers(first(f32(1, 1))).tolist() == numbers(second(f32(1, 1))).tolist() == [2, 4]
+    factor, weights = 3.0, array(f32(5, 5))
+    assert numbers(first(f32(1, 1))).tolist() == numbers(second(f32(1, 1))).tolist() == [15, 15]
 
 
 def test_closure_cells_are_read_at_each_call(lines: list[str]) -> None:

@@ -198,6 +198,8 @@ def _is_library(value: object, name: str) -> bool:
     if isinstance(value, types.ModuleType):
         return not _is_user_code(value.__name__)
     module = getattr(value, "__module__", None)
+    if getattr(value, "__closure__", None):  # made by a library around something of the user's
+        return False
     return getattr(value, "__name__", None) == name and isinstance(module, str) and not _is_user_code(module)
 
 
@@ -259,12 +261,7 @@ class _Walker:
         self.functions.add(id(function))
         names = dict.fromkeys(mentioned(function.__code__))
         self.names.update(names)
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not filled yet
-                continue
-            self.reach(value, Edge(None, Step("cell", name, cell), True))
+        self.enter_closure(function)
         space = function.__globals__
         own = str(function.__module__).startswith("knetc.")
         for name in names:
@@ -275,6 +272,14 @@ class _Walker:
                 self.enter_library(value)
             else:
                 self.reach(value, Edge(None, Step("global", name, space), True))
+
+    def enter_closure(self, function: types.FunctionType) -> None:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+            self.reach(value, Edge(None, Step("cell", name, cell), True))
 
     def enter_library(self, value: object) -> None:
         """Walk the code of knetc's layers and optimizers; what is imported from libraries is not rebound."""
@@ -316,7 +321,9 @@ class _Walker:
         elif isinstance(value, functools.partial):
             for name in ("func", "args", "keywords"):
                 self.reach(getattr(value, name), Edge(place, Step("attribute", name), True))
-        elif isinstance(value, types.FunctionType) and _is_walked_code(original(value)):
+        elif isinstance(value, types.FunctionType) and not _is_walked_code(original(value)):
+            self.enter_closure(value)  # a library's function around the user's: kn.grad(loss)
+        elif isinstance(value, types.FunctionType):
             self.enter(value)
             for name in ("__defaults__", "__kwdefaults__"):
                 if getattr(value, name):
