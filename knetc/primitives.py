@@ -237,12 +237,14 @@ def _differentiated(
         return value
     finished: list[Any] = []
     results: list[Node] = []
+    # One result alone is not remembered: a rule that held its own node would keep memory until the next collection.
+    siblings = results if several else [plains[0]]
     for number, plain in enumerate(plains):
 
         def rule(node: Node, dy: Node, number: int = number) -> list[Any]:
             given = {k: _handle(s) for k, s in zip(places, node.sources[1:])}
             arguments = [given.get(k, arg) for k, arg in enumerate(args)]
-            ys = tuple(_handle(node if k == number else other) for k, other in enumerate(results))
+            ys = tuple(_handle(node if k == number else other) for k, other in enumerate(siblings))
             dys = tuple(_handle(dy if k == number else constant(0, o.dtype, o.shape)) for k, o in enumerate(plains))
             call = (dys, ys) if several else (dys[0], ys[0])
 

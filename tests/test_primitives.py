@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from knetc.runtime import cache as disk
 from knetc.runtime.base.config import config
 
 import knetc as kn
+from knetc.arrays import node_of
 from knetc.compiler import pipeline
 from knetc.ir.ambient import setting
 
@@ -119,6 +122,20 @@ def test_results_in_a_tuple() -> None:
         x = kn.array(np.float64(0.4))
         assert float(kn.grad(f)(x)) == pytest.approx(2 * np.cos(0.4) - 3 * np.sin(0.4))
         assert float(kn.grad(kn.grad(f))(x)) == pytest.approx(-2 * np.sin(0.4) - 3 * np.cos(0.4))
+
+
+def test_nothing_of_a_call_is_kept() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for function in (host_sine, kn.linalg.inv, lambda x: length(x, x), lambda x: kn.qr(x).Q):
+            made = function(kn.array(np.eye(3)))
+            kept = ref(node_of(made))
+            float(kn.sum(made))
+            del made
+            assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_a_gradient_of_another_shape_is_an_error() -> None:

@@ -6,7 +6,6 @@ They run with one thread of the BLAS library that NumPy brings: its threads woul
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -18,8 +17,6 @@ from knetc.runtime.base.errors import LinearAlgebraError
 from knetc.runtime.base.host_functions import register
 
 Array = np.ndarray[Any, Any]
-
-_changing = threading.Lock()
 
 
 @cache
@@ -46,13 +43,12 @@ def one_thread() -> Iterator[None]:
         yield
         return
     ask, change = found
-    with _changing:
-        before = ask()
-        change(1)
-        try:
-            yield
-        finally:
-            change(before)
+    before = ask()
+    change(1)
+    try:
+        yield
+    finally:
+        change(before)
 
 
 _REASONS = {
