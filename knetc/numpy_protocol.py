@@ -102,6 +102,10 @@ def _where(condition: Any, *choices: Any) -> Any:
     return logic.where(condition, *choices)
 
 
+def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return linalg.trace(movement.moveaxis(a, (axis1, axis2), (-2, -1)), offset)
+
+
 def _qr(a: Any, mode: str = "reduced") -> Any:
     if mode not in ("reduced", "r"):
         raise UnsupportedError(
@@ -115,7 +119,7 @@ def _svd(a: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     return linalg.svd(a, full_matrices, compute_uv)
 
 
-_SAME_IN_LINALG = "cholesky det eigh eigvalsh inv matrix_norm matrix_power pinv slogdet solve svdvals vector_norm"
+_SAME_IN_LINALG = "cholesky det eigh eigvalsh inv matrix_norm matrix_power pinv slogdet solve svdvals trace vector_norm"
 
 #: NumPy's other functions
 FUNCTIONS: dict[Any, Function] = {
@@ -134,6 +138,7 @@ FUNCTIONS: dict[Any, Function] = {
         if hasattr(np.linalg, name)  # some are of NumPy 2.0
     },
     np.linalg.norm: linalg.numpy_norm,
+    np.trace: _trace,
     np.linalg.qr: _qr,
     np.linalg.svd: _svd,
     **_same(indexed, "take take_along_axis"),

@@ -178,6 +178,8 @@ def test_numpys_functions_take_arrays() -> None:
         result = getattr(np.linalg, name)(q @ q.T)
         assert isinstance(result[0] if isinstance(result, tuple) else result, kn.Array)
     assert isinstance(np.kron(q, q), kn.Array)
+    cube = np.arange(24.0).reshape(2, 3, 4)
+    assert np.asarray(np.trace(kn.array(cube), 1)).tolist() == np.trace(cube, 1).tolist()
     with pytest.raises(kn.UnsupportedError, match="complete"):
         np.linalg.qr(q, "complete")
 
