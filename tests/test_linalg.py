@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,3 +253,17 @@ def test_empty_stacks() -> None:
     assert kn.inv(kn.zeros((0, 2, 2))).shape == (0, 2, 2)
     assert np.asarray(kn.inv(kn.zeros((0, 2, 2)))).shape == (0, 2, 2)
     assert float(kn.det(kn.zeros((0, 0)))) == 1
+
+
+def test_a_kept_program_calls_lapack(tmp_path: Path) -> None:
+    text = (
+        "import sys, knetc as kn\n"
+        "print(float(kn.sum(kn.inv(kn.array([[4.0, 1.0], [2.0, 3.0]])) * 3)))\n"
+        "print('llvmlite' in sys.modules)"
+    )
+    environment = {**os.environ, "KNETC_CACHE_DIR": str(tmp_path)}
+    for compiled in (True, False):
+        done = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, cwd="/")
+        value, used = done.stdout.split()
+        assert float(value) == pytest.approx(1.2, rel=1e-6), done.stderr
+        assert used == str(compiled)
