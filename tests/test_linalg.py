@@ -267,3 +267,11 @@ def test_a_kept_program_calls_lapack(tmp_path: Path) -> None:
         value, used = done.stdout.split()
         assert float(value) == pytest.approx(1.2, rel=1e-6), done.stderr
         assert used == str(compiled)
+
+
+def test_square_factors_of_a_rectangle_are_not_differentiated_silently() -> None:
+    a = np.random.default_rng(0).standard_normal((4, 2))
+    full = kn.grad(lambda x: kn.sum(kn.linalg.svd(x, full_matrices=True)[1]))(a)
+    np.testing.assert_allclose(np.asarray(full), np.asarray(kn.grad(lambda x: kn.sum(kn.linalg.svdvals(x)))(a)))
+    with pytest.raises(kn.DifferentiationError, match="full_matrices"):
+        kn.grad(lambda x: kn.sum(kn.linalg.svd(x, full_matrices=True)[0]))(a)

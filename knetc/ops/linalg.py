@@ -30,7 +30,7 @@ from knetc.ops.identities import iota, stop_gradient
 from knetc.ops.linear import swapped
 from knetc.ops.movement import cut_node, normalize_axes
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import DtypeError, ShapeError
+from knetc.runtime.base.errors import DifferentiationError, DtypeError, ShapeError
 
 
 class SlogdetResult(NamedTuple):
@@ -400,11 +400,22 @@ def _svd(x: Node) -> tuple[Node, Node, Node]:
     return by_rule(u, [x], rule_u), by_rule(s, [x], rule_s), by_rule(vh, [x], rule_vh)
 
 
+def _no_gradient(node: Node, dy: Node) -> list[Any]:
+    def refuse() -> Node:
+        raise DifferentiationError(
+            "svd: the square U and Vh of full_matrices=True are not differentiable: their further vectors are any "
+            "orthogonal completion; use full_matrices=False"
+        )
+
+    return [refuse]
+
+
 def svd(a: Operand, full_matrices: bool = False, compute_uv: bool = True) -> Any:
     """Singular values S, descending, with ``U @ diag(S) @ Vh = a``: of [..., M, N], K = min(M, N) of them.
 
-    U is [..., M, K] and Vh [..., K, N]; with ``full_matrices`` (not differentiable) they are square. Without
-    ``compute_uv`` only S is returned. Gradients of U and Vh are defined where the singular values differ.
+    U is [..., M, K] and Vh [..., K, N]; with ``full_matrices`` they are square, and raise DifferentiationError when
+    they are differentiated. Without ``compute_uv`` only S is returned. Gradients of U and Vh are defined where the
+    singular values differ.
 
     >>> svd(kn.array([[3.0, 0.0], [0.0, 4.0]]), compute_uv=False)  # [4, 3]
     """
@@ -415,7 +426,8 @@ def svd(a: Operand, full_matrices: bool = False, compute_uv: bool = True) -> Any
         return wrap_like((a,), parts[1])
     if full_matrices and rows != columns:
         kinds = [_sized(x, rows, rows), _sized(x, min(rows, columns)), _sized(x, columns, columns)]
-        parts = tuple(host_call("lapack.svd_full", [stop_gradient(x)], kinds))  # type: ignore[assignment]
+        u, _, vh = host_call("lapack.svd_full", [stop_gradient(x)], kinds)
+        parts = by_rule(u, [x], _no_gradient), parts[1], by_rule(vh, [x], _no_gradient)
     return SVDResult(*(wrap_like((a,), part) for part in parts))
 
 
