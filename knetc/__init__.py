@@ -1,5 +1,9 @@
 """knetc: Python functions over arrays and parameters, differentiated, fused and run as a few native kernels."""
 
+# NumPy first: imported from deep inside of our own modules, it takes twice as long (CPython allocates and frees a chunk
+# of its frame stack with each of thousands of calls that happen to cross a chunk's edge).
+import numpy as _numpy  # noqa: F401
+
 from knetc import linalg
 from knetc import numpy_protocol as _protocol  # noqa: F401 (NumPy functions on arrays)
 from knetc.arrays import Array, array, from_dlpack
