@@ -194,6 +194,19 @@ CASES: dict[str, list[Case]] = {
         (V, lambda x: spread(reshape_node(x, (1, 3)), 2, 3), lambda x: spread(x, 2, 3)),
         stays(V, lambda x: spread(reshape_node(x, (3, 1)), 3, 2)),
     ],
+    "A transposed product is the product of the transposed factors, exchanged.": [
+        (
+            "f32[2,3] f32[3,4]",
+            lambda x, y: op("permute", op("matmul", x, y), axes=(1, 0)),
+            lambda x, y: op("matmul", op("permute", y, axes=(1, 0)), op("permute", x, axes=(1, 0))),
+        ),
+        (
+            "f32[5,2,3] f32[5,3,4]",
+            lambda x, y: op("permute", op("matmul", x, y), axes=(0, 2, 1)),
+            lambda x, y: op("matmul", op("permute", y, axes=(0, 2, 1)), op("permute", x, axes=(0, 2, 1))),
+        ),
+        stays("f32[5,2,3] f32[5,3,4]", lambda x, y: op("permute", op("matmul", x, y), axes=(1, 0, 2))),
+    ],
     "Two permutations are one.": [
         (
             "f32[2,3,4]",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
+from knetc.ir.record import record
 from knetc.ir.rewrite import Rule, operation, variable
 from knetc.ir.types import Shape
 from knetc.ops.apply import broadcast_node, constant, reshape_node
 from knetc.ops.identities import iota
+from knetc.ops.linear import swapped
 from knetc.ops.movement import pad_node, permute_node, slice_node
 from knetc.passes.rules import after
 
@@ -52,6 +54,14 @@ def _permute_permute(node: Node, x: Node, y: Node) -> Node:
     return permute_node(x, tuple(y["axes"][k] for k in node["axes"]))
 
 
+def _transposed_product(node: Node, product: Node, x: Node, y: Node) -> Node | None:
+    """Transposes in front of a product cost nothing, one behind it costs a pass over memory."""
+    last = product.ndim - 2
+    if node["axes"] != (*range(last), last + 1, last):
+        return None
+    return record(product.op, (swapped(y), swapped(x)), product.attributes)
+
+
 def _permute_ones(node: Node, x: Node) -> Node | None:
     """Axes of extent 1 may move freely: the elements stay where they are."""
     wide = [k for k in node["axes"] if x.shape[k] != 1]
@@ -78,6 +88,12 @@ REARRANGING = [
     Rule("A broadcast that repeats nothing is a reshape.", operation("broadcast", x), _broadcast_ones),
     Rule("A broadcast adds leading axes of its own.", after("broadcast", "reshape"), _broadcast_reshape),
     Rule("Two permutations are one.", after("permute", "permute"), _permute_permute),
+    Rule(
+        "A transposed product is the product of the transposed factors, exchanged.",
+        operation("permute", operation("matmul", x, y, name="product")),
+        _transposed_product,
+        alone="product",
+    ),
     Rule("Permuting axes of extent 1 is a reshape.", operation("permute", x), _permute_ones),
     Rule(
         "Converted indices are indices of that dtype.",
