@@ -348,7 +348,7 @@ class _Assembler:
                     part.name, references, part.kernel.launches, part.kernel.workspace_bytes,
                     workspaces.get(k, -1), len(checks) - 1 if part.check is not None else -1,
                     len(hosts) - 1 if part.host is not None else -1,
-                    tuple(map(str, part.lines)), read, written, part.operations, part.reason,
+                    tuple(map(str, part.lines)), read, written, part.operations, part.reason, part.kernel.grids,
                 )
             )  # fmt: skip
         functions = {name: text for part in parts for name, text in part.kernel.functions.items()}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from knetc.runtime.program import Launch
+from knetc.runtime.program import GridLaunch, Launch
 
 
 @dataclass(frozen=True)
 class Kernel:
     """Code for one step of a program, before it is compiled.
 
-    ``functions`` maps a symbol (``k_`` + digest of the text) to LLVM IR that defines it and declares all that it
-    uses; equal functions of different steps have equal symbols, so each is compiled once. ``launches`` refer to the
-    step's arguments in the order that the caller gave them.
+    ``functions`` maps a symbol (``k_`` + digest of the text) to the text that defines it and all that it uses (LLVM IR,
+    or Triton source); equal functions of different steps have equal symbols, so each is compiled once. ``launches``
+    refer to the step's arguments in the order that the caller gave them.
     """
 
     functions: dict[str, str]
@@ -21,3 +21,5 @@ class Kernel:
     workspace_bytes: int = 0
     notes: tuple[str, ...] = field(default=())
     """What the backend decided, for people (tile, widths)."""
+    grids: tuple[GridLaunch, ...] = ()
+    """What a GPU launches, in place of ``launches``."""

@@ -7,6 +7,8 @@ The native entry of a CPU program is ``int32 run(context*, void** buffers, int64
 holds the addresses of the inputs, then of the outputs; ``scalars`` one eight-byte slot each (an int64, or a double's
 bits); ``arena`` is ``arena_bytes`` of memory aligned to 64. The result is 0, or 1 + the index of
 the failed check (or of the failed host call, counted after the checks).
+
+A GPU program has no entry: the runtime launches the kernels of its steps (``Step.grids``) itself, in order.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from knetc.runtime.base.errors import CacheError
 ALIGNMENT = 64
 """Every output and every place in an arena begins at a multiple of this many bytes; an input, which may be a NumPy
 array's memory, only at one of its item size."""
+
+GRID_ALIGNMENT = 16
+"""Every address that a GPU kernel is given is a multiple of this many bytes: it is compiled for that."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,56 @@ class Launch:
     count: int
     grain: int
     slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class GridLaunch:
+    """One launch of a GPU kernel: ``grid`` programs, each of which runs ``function`` with the same parameters.
+
+    The parameters are what ``slots`` says, in order: the address of the step's argument (a scalar argument by value),
+    an address in the step's workspace, or a number. Sizes are in the code. Each address is a multiple of
+    ``GRID_ALIGNMENT``. Launches run one after the other, each seeing what those before it have written.
+    """
+
+    function: str
+    """Symbol of the kernel: the ``function`` of one of the program's ``cubins``."""
+    grid: tuple[int, ...]
+    """One to three extents, each at least 1; the last two are at most 65535."""
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """What is to be known about a compiled GPU kernel in order to load and to launch it."""
+
+    function: str
+    """Symbol by which launches name it: ``k_`` and the digest of its source."""
+    object: str
+    """Key of its bytes in ``Program.objects``."""
+    entry: str
+    """Name of the kernel inside its bytes."""
+    arch: str
+    """The architecture it runs on: ``sm_80`` (and later ones of the same generation) or ``sm_90a`` (that one alone)."""
+    num_warps: int
+    """A block has 32 times as many threads."""
+    num_ctas: int
+    """Blocks of a cluster, by which the grid's first extent is multiplied."""
+    shared_bytes: int
+    """Dynamic shared memory of a block."""
+    parameters: str
+    """``struct`` format of the launch's parameters, beginning with ``@``; addresses are ``Q``. Those of a step with a
+    check have the failure record's address as one more, after the slots."""
+    hidden_parameters: int
+    """Eight-byte addresses that follow the parameters: of global scratch memory, then of others, which are 0."""
+    global_scratch_bytes: int
+    """Memory for each block of the grid, to whose beginning the first hidden parameter points; mostly 0."""
+    global_scratch_align: int
+    registers: int
+    """Of each thread."""
+    spilled_bytes: int
+    """Of each thread, for values that found no register."""
+    source: str
+    """Digest of what it was compiled from."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +175,8 @@ class Step:
     operations: int = 0
     reason: str = ""
     """Why the kernel ends where it does."""
+    grids: tuple[GridLaunch, ...] = ()
+    """What the step is on a GPU, in place of ``launches``."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +199,8 @@ class Program:
     """How many random numbers a run consumes."""
     hosts: tuple[HostCall, ...] = ()
     """Calls of Python functions. The entry's result is 1 + the number of checks + the index of a call that failed."""
+    cubins: tuple[Cubin, ...] = ()
+    """The kernels of a GPU program, each once; its ``objects`` are theirs."""
 
     @property
     def inputs(self) -> tuple[BufferSpec, ...]:

@@ -13,6 +13,8 @@ from knetc.runtime.program import (
     ArgumentRef,
     BufferSpec,
     Check,
+    Cubin,
+    GridLaunch,
     Launch,
     Program,
     Slot,
@@ -26,11 +28,13 @@ names = st.text(max_size=8)
 numbers = st.integers(-(2**63), 2**63)
 slots = st.builds(Slot, st.sampled_from(["argument", "workspace", "value"]), numbers)
 launches = st.builds(Launch, names, numbers, numbers, st.lists(slots, max_size=3).map(tuple))
+grids = st.builds(GridLaunch, names, st.lists(numbers, max_size=3).map(tuple), st.lists(slots, max_size=3).map(tuple))
 arguments = st.builds(ArgumentRef, st.sampled_from(["buffer", "scalar"]), numbers)
 lines = st.lists(names, max_size=2).map(tuple)
 steps = st.builds(
-    Step, names, st.lists(arguments, max_size=2).map(tuple), st.lists(launches, max_size=2).map(tuple), lines=lines
-)
+    Step, names, st.lists(arguments, max_size=2).map(tuple), st.lists(launches, max_size=2).map(tuple), lines=lines,
+    grids=st.lists(grids, max_size=2).map(tuple),
+)  # fmt: skip
 specs = st.builds(
     BufferSpec, st.sampled_from(["input", "output", "arena"]), names, st.lists(numbers, max_size=3).map(tuple), numbers
 )
@@ -43,6 +47,7 @@ programs = st.builds(
     st.lists(st.builds(Check, names, names, lines), max_size=2).map(tuple),
     numbers,
     lines,
+    cubins=st.lists(st.from_type(Cubin), max_size=1).map(tuple),
 )
 
 
