@@ -15,6 +15,9 @@ A reduction folds
 The last two are 'partial, then combine': the backend cuts the outer axes into chunks that depend on the shape alone,
 folds each chunk into its own partial state, and combines the partials in order, so results do not depend on threads.
 
+A scan keeps what a fold over the inner axis is so far, at each inner point (cumulative sums). Nests that scan have one
+inner axis, and walk it forward: a scan from the end is one over offsets with negative strides.
+
 There is no tile, vector width, mask or thread count here: those are the backend's. Offsets count elements of the
 argument, which is dense memory.
 """
@@ -155,7 +158,26 @@ class Reduce:
     index: int = -1
 
 
-Statement = Load | Index | Constant | Inside | Compute | Store | Reduce
+@dataclass(frozen=True)
+class Scan:
+    """Fold the elements of this outer point from the first to this one inclusive, with ``op.combine`` in ``dtype``.
+
+    ``operands`` are an element's state, one value for each part of it (one for a cumulative sum; coefficient and
+    addend for a linear recurrence); ``result``, a value of this stage like that of a ``Compute``, is the last part of
+    the folded state. It stands in element stages of nests with one inner axis. A stage may hold several scans, also of
+    each other's results, and a later stage that needs the values again scans again.
+
+    ``op.combine.merge`` is associative, so a backend may fold in another order, as long as it depends on the shape
+    alone: in vectors, or long rows in chunks (the fold of each chunk, a scan of these, then each chunk from there).
+    """
+
+    result: int
+    op: Op
+    operands: tuple[int, ...]
+    dtype: np.dtype
+
+
+Statement = Load | Index | Constant | Inside | Compute | Store | Reduce | Scan
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from knetc.codegen.loopnest import (
     Offset,
     Range,
     Reduce,
+    Scan,
     Stage,
     Statement,
     Store,
@@ -172,7 +173,7 @@ def independent(loops: Loops, statements: Iterable[Statement], axes: Container[i
         return all(v in found for v in offset.indirect) and not any(s and a in axes for a, s in offset.axes.items())
 
     for s in statements:
-        if isinstance(s, (Store, Reduce)):
+        if isinstance(s, (Store, Reduce, Scan)):
             continue
         if isinstance(s, Load) and loops.nest.arguments[s.argument].kind not in ("input", "scalar"):
             continue
@@ -206,13 +207,16 @@ def _lifted(loops: Loops) -> Loops:
 def _joined(loops: Loops) -> tuple[Statement, ...] | None:
     """All statements of a nest that does nothing for whole rows but prepare values for its one element stage.
 
-    None for other nests, and where order or memory ties elements to their rows (folds of rows, sums into one place).
+    None for other nests, and where order or memory ties elements to their rows (folds and scans of rows, sums into one
+    place).
     """
     stages = [stage for stage in loops.nest.stages if stage.body]
     levels = [stage.level for stage in stages]
     if not loops.nest.inner or levels.count("element") != 1 or levels[-1] != "element":
         return None
     if loops.reductions("inner") or any(argument.kind == "scratch" for argument in loops.nest.arguments):
+        return None
+    if any(isinstance(s, Scan) for s in loops.statements):
         return None
     if any(isinstance(s, (Store, Reduce)) for stage in stages[:-1] for s in stage.body):
         return None
@@ -264,7 +268,7 @@ def results(statement: Statement) -> tuple[int, ...]:
 def used_values(statement: Statement) -> set[int]:
     """The numbers of the values that a statement uses."""
     used = {value for offset in offsets(statement) for value in offset.indirect}
-    if isinstance(statement, Compute):
+    if isinstance(statement, (Compute, Scan)):
         used |= set(statement.operands)
     elif isinstance(statement, Store):
         used.add(statement.value)
@@ -277,7 +281,7 @@ def value_dtypes(loops: Loops) -> dict[int, np.dtype]:
     """The dtype of every value of a nest."""
     types: dict[int, np.dtype] = {}
     for s in loops.statements:
-        if isinstance(s, (Compute, Constant)):
+        if isinstance(s, (Compute, Constant, Scan)):
             types[s.result] = s.dtype
         elif isinstance(s, Load):
             types[s.result] = loops.nest.arguments[s.argument].dtype

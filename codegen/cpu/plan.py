@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from knetc.codegen.cpu.axes import Loops, is_free, results, value_dtypes
-from knetc.codegen.loopnest import Compute, Load, Offset, Reduce, Stage, Store
+from knetc.codegen.loopnest import Compute, Load, Offset, Reduce, Scan, Stage, Store
 
 UNROLLED = 16
 """Rows of at most so many elements are unrolled, and rows are processed side by side."""
@@ -169,6 +169,7 @@ def _tile(loops: Loops, unroll: bool) -> int:
         row_values = [r for stage in loops.nest.stages if stage.level == "row" for s in stage.body for r in results(s)]
         folded = [r for reduce in loops.reductions("inner") for r in reduce.results]
         size += sum(types[r].itemsize for r in (*row_values, *folded))
+        size += sum(s.dtype.itemsize * len(s.operands) for s in loops.statements if isinstance(s, Scan))
     if size == 0:
         return 4096 if loops.reductions("all") else 1
     budget, most = (_SCRATCH_BYTES, 256) if scratch else (_TILE_BYTES, 512)
@@ -191,5 +192,7 @@ def point_cost(loops: Loops) -> float:
                 each += 0.012 * loops.nest.arguments[s.argument].dtype.itemsize
             elif isinstance(s, Reduce):
                 each += 0.03
+            elif isinstance(s, Scan):
+                each += 0.5
         total += each * times
     return max(total, 0.01)

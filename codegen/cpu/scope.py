@@ -20,6 +20,7 @@ from knetc.codegen.loopnest import (
     Offset,
     Range,
     Reduce,
+    Scan,
     Statement,
     Store,
 )
@@ -30,6 +31,9 @@ from knetc.ir.op import Combine
 
 State = tuple[Scalar, ...]
 """The state of a fold: one value for a sum, a value and an index for an argmax."""
+
+Fold = Reduce | Scan
+"""What has a state that elements are merged into."""
 
 
 @dataclass
@@ -50,6 +54,10 @@ class Scope:
     """Loads, by identity, whose value was brought to an array on the stack: its address and the element there."""
     streamed: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Stores, by identity, that go to an array on the stack first: its address and the element there."""
+    scans: dict[int, tuple[Cell, str]] = field(default_factory=dict)
+    """Scans, by identity: where their state is, and which of the cells there."""
+    scanned: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Scans, by identity, whose results were brought to an array on the stack: its address and the element there."""
     lane: str = ""
     """Index in the tile of a point that is processed beside others; '' where rows are processed one by one."""
     tile: int = 1
@@ -96,7 +104,15 @@ class Scope:
             elif isinstance(s, Reduce):
                 fold(s, self.element(s))
             elif s.result not in self.values:
-                self.values[s.result] = self._value(s)
+                self.values[s.result] = self._scan(s) if isinstance(s, Scan) else self._value(s)
+
+    def _scan(self, s: Scan) -> Scalar:
+        if id(s) in self.scanned:
+            return self.frame.emitter.load(*self.scanned[id(s)], s.dtype)
+        cell, index = self.scans[id(s)]
+        state = self.merge(s, cell.read(index), self.element(s))
+        cell.write(state, index)
+        return state[-1]
 
     def _value(self, s: Load | Index | Constant | Inside | Compute) -> Scalar:
         e = self.frame.emitter
@@ -170,32 +186,36 @@ class Scope:
 
     # --- folds -------------------------------------------------------------------------------------------------------
 
-    def element(self, reduce: Reduce) -> State:
+    def element(self, reduce: Fold) -> State:
         """An element as the state of a fold of it alone."""
+        if isinstance(reduce, Scan):
+            return tuple(self.frame.emitter.convert(self.values[v], reduce.dtype) for v in reduce.operands)
         value = self.frame.emitter.convert(self.values[reduce.operand], reduce.dtype)
         return (value, self.values[reduce.index]) if reduce.index >= 0 else (value,)
 
-    def merge(self, reduce: Reduce, left: State, right: State) -> State:
+    def merge(self, reduce: Fold, left: State, right: State) -> State:
         """The state of two folds together; ``left`` is of the elements that come first."""
         combine = combine_of(reduce)
-        if combine.reassociable:
+        if combine.reassociable and isinstance(reduce, Reduce):
             return (self.frame.emitter.accumulate(combine.reassociable, left[0], right[0]),)
         return tuple(combine.merge(self.frame.emitter, left, right))
 
 
-def combine_of(reduce: Reduce) -> Combine:
-    """How a reduction folds."""
+def combine_of(reduce: Fold) -> Combine:
+    """How a reduction or a scan folds."""
     if reduce.op.combine is None:
         raise CompileError(f"the operation {reduce.op.name} has no fold (the record's combine)")
     return reduce.op.combine
 
 
-def state_dtypes(reduce: Reduce) -> tuple[np.dtype, ...]:
+def state_dtypes(reduce: Fold) -> tuple[np.dtype, ...]:
     """The dtypes of the parts of a fold's state."""
+    if isinstance(reduce, Scan):
+        return (reduce.dtype,) * len(reduce.operands)
     return (reduce.dtype, dtypes.i64) if combine_of(reduce).with_index else (reduce.dtype,)
 
 
-def identity(scope: Scope, reduce: Reduce) -> State:
+def identity(scope: Scope, reduce: Fold) -> State:
     """The state of the empty fold."""
     values = combine_of(reduce).identity(reduce.dtype)
     return tuple(scope.frame.emitter.constant(v, d) for v, d in zip(values, state_dtypes(reduce), strict=True))
@@ -204,16 +224,16 @@ def identity(scope: Scope, reduce: Reduce) -> State:
 class Cell:
     """The state of a fold in memory: one variable (or array) a part."""
 
-    def __init__(self, scope: Scope, reduce: Reduce, pointers: tuple[str, ...]) -> None:
+    def __init__(self, scope: Scope, reduce: Fold, pointers: tuple[str, ...]) -> None:
         self.scope, self.reduce, self.pointers = scope, reduce, pointers
 
     @classmethod
-    def variable(cls, scope: Scope, reduce: Reduce) -> Self:
+    def variable(cls, scope: Scope, reduce: Fold) -> Self:
         """A cell of registers."""
         return cls(scope, reduce, tuple(scope.frame.variable(d) for d in state_dtypes(reduce)))
 
     @classmethod
-    def array(cls, scope: Scope, reduce: Reduce, count: int) -> Self:
+    def array(cls, scope: Scope, reduce: Fold, count: int) -> Self:
         """``count`` cells on the stack."""
         return cls(scope, reduce, tuple(scope.frame.array(d, count) for d in state_dtypes(reduce)))
 
@@ -245,7 +265,7 @@ class Cell:
 class Total(Cell):
     """A sum of sums. Of floats it keeps what rounding loses, so that many parts add up as exactly as few."""
 
-    def __init__(self, scope: Scope, reduce: Reduce, pointers: tuple[str, ...]) -> None:
+    def __init__(self, scope: Scope, reduce: Fold, pointers: tuple[str, ...]) -> None:
         super().__init__(scope, reduce, pointers)
         self.lost = ""
         if dtypes.is_float(reduce.dtype) and combine_of(reduce).reassociable == "add":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -11,9 +11,9 @@ from itertools import product
 import numpy as np
 from knetc.codegen.cpu.axes import Loops, independent, is_free, results, used_values, value_dtypes
 from knetc.codegen.cpu.plan import Plan
-from knetc.codegen.cpu.scope import Cell, Scope, State, Total, combine_of, identity
+from knetc.codegen.cpu.scope import Cell, Scope, State, Total, combine_of, identity, state_dtypes
 from knetc.codegen.cpu.stream import PIECE, Streams
-from knetc.codegen.loopnest import Load, Offset, Reduce, Stage, Statement, Store
+from knetc.codegen.loopnest import Load, Offset, Reduce, Scan, Stage, Statement, Store
 
 STRIP = 64
 """How many folds with an index (argmax) run side by side along a long row."""
@@ -74,7 +74,8 @@ class Walk(ABC):
     def prepare(self, values: Container[int]) -> None:
         """Compute some values where the code stands; they are not computed again where they are used."""
         self.scope.emit(
-            [s for s in self.loops.statements if not isinstance(s, (Store, Reduce)) and s.result in values], _no_fold
+            [s for s in self.loops.statements if not isinstance(s, (Store, Reduce, Scan)) and s.result in values],
+            _no_fold,
         )
 
 
@@ -97,6 +98,7 @@ class Rows(Walk):
             self.decode(row, self.plan.order)
             for stage in self.loops.nest.stages:
                 if stage.level == "row" or not self.loops.nest.inner:
+                    start_scans(scope, stage.body)
                     scope.emit(stage.body, self._row_fold)
                 else:
                     self._elements(stage)
@@ -118,6 +120,7 @@ class Rows(Walk):
         totals = {id(r): kind.variable(scope, r) for r in folds}
         for cell in totals.values():
             cell.clear()
+        start_scans(scope, stage.body)
         self._nested(stage, axes, totals)
         scope.values = shared
         for reduce in folds:
@@ -170,7 +173,7 @@ class Rows(Walk):
         """Whether a long loop has folds that must see their elements in order, but tell by an index what order was."""
         ranked = [cell.reduce for cell in totals.values() if not is_free(cell.reduce)]
         long = axis != self.loops.dynamic and self.loops.extent(axis) >= 4 * STRIP
-        free = axis not in self.bounds and not collides(stage.body, axis)
+        free = axis not in self.bounds and not collides(stage.body, axis) and not scans_of(stage.body)
         return bool(ranked) and long and free and all(combine_of(reduce).with_index for reduce in ranked)
 
     def _strips(self, stage: Stage, axis: int, extent: str, totals: Mapping[int, Cell]) -> None:
@@ -251,12 +254,16 @@ class Rows(Walk):
         scope.values = shared
 
 
+@dataclass
 class Lanes(Walk):
     """Points along the last axis of ``plan.order``, side by side: every load and store along that axis is contiguous.
 
     Values that are needed in a later loop over the lanes, and the states of folds over inner axes, are arrays on the
     stack with an element for each lane of a tile.
     """
+
+    states: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """The arrays with the states of scans, by identity."""
 
     def points(self, low: str, high: str) -> None:
         """Code for the outer points ``low`` to ``high``; consecutive points go along the lane axis."""
@@ -265,6 +272,8 @@ class Lanes(Walk):
         groups = self._groups()
         steady = independent(self.loops, self.loops.statements, (lane, *self.loops.inner), scope.values)
         arrays = {v: frame.array(dtype, self.plan.tile) for v, dtype in self._saved(groups, steady).items()}
+        for s in scans_of(self.loops.statements):
+            self.states[id(s)] = tuple(frame.array(dtype, self.plan.tile) for dtype in state_dtypes(s))
         with frame.advance(low, high) as (point, by):
             count = frame.sub(high, point)
             first = point
@@ -382,6 +391,7 @@ class _Tile:
         scope, loops = self.walk.scope, self.walk.loops
         states: dict[int, State] = {}
         shared = dict(scope.values)
+        start_scans(scope, stage.body)
         for k, point in enumerate(points):
 
             def fold(reduce: Reduce, state: State, k: int = k) -> None:
@@ -406,9 +416,10 @@ class _Tile:
         scope = self.walk.scope
         inner = [s for s in stage.body if isinstance(s, Reduce) and s.over == "inner"]
         cells = {id(r): Cell(scope, r, tuple(self.arrays[v] for v in r.results)) for r in inner}
-        if inner:
+        scans = {id(s): Cell(scope, s, self.walk.states[id(s)]) for s in scans_of(stage.body)}
+        if cells or scans:
             with self.each_lane([]) as lane:
-                for cell in cells.values():
+                for cell in (*cells.values(), *scans.values()):
                     cell.clear(lane)
         self._nested(stage, self.walk.plan.inner_order(stage), cells)
 
@@ -424,6 +435,8 @@ class _Tile:
         for part in parts.values():
             part.clear()
         with self.each_lane(stage.body) as lane:
+            for s in scans_of(stage.body):
+                scope.scans[id(s)] = Cell(scope, s, self.walk.states[id(s)]), lane
 
             def fold(reduce: Reduce, state: State) -> None:
                 if reduce.over == "inner":
@@ -444,3 +457,16 @@ def collides(body: Sequence[Statement], axis: int) -> bool:
         isinstance(s, Store) and s.accumulate and (not s.offset.axes.get(axis) or here & s.offset.indirect.keys())
         for s in body
     )
+
+
+def scans_of(statements: Iterable[Statement]) -> list[Scan]:
+    """The scans among statements."""
+    return [s for s in statements if isinstance(s, Scan)]
+
+
+def start_scans(scope: Scope, statements: Iterable[Statement]) -> None:
+    """Give scans a state in registers: that of no elements."""
+    for s in scans_of(statements):
+        cell = Cell.variable(scope, s)
+        cell.clear()
+        scope.scans[id(s)] = cell, "0"

@@ -27,6 +27,7 @@ from knetc.codegen.loopnest import (
     Offset,
     Range,
     Reduce,
+    Scan,
     Stage,
     Statement,
     Store,
@@ -133,6 +134,12 @@ class Builder:
     def fold_into(self, name: str, value: int, over: Any, argument: int, axes: Strides = NONE, index: int = -1) -> None:
         dtype = self.types[value]
         self._body.append(Reduce(OPS[name], value, dtype, over, (), argument, Offset(axes=axes), index))
+
+    def scan(self, name: str, *operands: int, dtype: Any = None) -> int:
+        """With the fold of an operation, along the inner axis."""
+        v = self._new(dtype or self.types[operands[0]])
+        self._body.append(Scan(v, OPS[name], operands, self.types[v]))
+        return v
 
     @property
     def nest(self) -> LoopNest:
