@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from knetc.codegen.places import (
@@ -14,11 +15,14 @@ from knetc.codegen.places import (
     broadcast_places,
     concat_places,
     flat,
+    numbers_of,
     pad_places,
     permute_places,
+    placed_places,
     reduced_places,
     reshape_places,
     slice_places,
+    window_places,
 )
 
 from knetc.ir.node import Node
@@ -38,9 +42,18 @@ class Instance:
     operands: tuple[Instance, ...] = ()
     place: Place = field(default_factory=Place)
     indirect: tuple[tuple[Instance, int], ...] = ()
+    when: tuple[Conditions, ...] = ()
+    """Of a choice: the conditions under which each operand is the one."""
     axes: frozenset[int] = frozenset()
     depth: int = 0
     """How many folds lie behind it: it can be computed from stage pair ``depth`` on."""
+
+    @cached_property
+    def needs(self) -> tuple[Instance, ...]:
+        """The instances whose values it is made of, or which say where it is."""
+        conditions = [*(c for choice in self.when for c in choice), *(self.conditions if self.kind == "load" else ())]
+        numbers = numbers_of([self.place, *(place for place, _, _ in conditions)])
+        return (*self.operands, *(i for i, _ in self.indirect), *numbers)
 
 
 class Instances:
@@ -81,7 +94,7 @@ class Instances:
         if found is None:
             found = self._known[key] = self._make(node, places, conditions)
             reach = set(found.axes)
-            for operand in (*found.operands, *(i for i, _ in found.indirect)):
+            for operand in found.needs:
                 reach |= operand.axes
                 found.depth = max(found.depth, operand.depth)
             if found.kind == "fold":
@@ -126,11 +139,16 @@ class Instances:
             return self._load(sources[0], flat(places, node.shape), conditions, instance)
         if name == "pad":
             moved, when = pad_places(node, places)
-            return instance("select", self.at(sources[0], moved, (*conditions, *when)), axes=_axes_of(when))
+            return self._select([(sources[0], moved, when)], conditions, instance)
+        if name == "placed":
+            moved, when = placed_places(node, places, [self.at(start, ()) for start in sources[1:]])
+            return self._select([(sources[0], moved, when)], conditions, instance)
+        if name == "window":
+            starts = [self.at(start, ()) for start in sources[1:]]
+            return self.at(sources[0], window_places(places, starts), conditions)
         if name == "concat":
-            parts = concat_places(node, places)
-            choices = [self.at(s, p, (*conditions, *c)) for s, (p, c) in zip(sources, parts)]
-            return instance("select", *choices, axes=frozenset().union(*(_axes_of(c) for _, c in parts)))
+            parts = [(source, *part) for source, part in zip(sources, concat_places(node, places))]
+            return self._select(parts, conditions, instance)
         moves = {
             "broadcast": broadcast_places,
             "permute": permute_places,
@@ -140,6 +158,16 @@ class Instances:
         if name in moves:
             return self.at(sources[0], moves[name](node, places), conditions)
         return instance("compute", *[self.at(s, places, conditions) for s in sources])
+
+    def _select(
+        self,
+        parts: list[tuple[Node, Places, Conditions]],
+        conditions: Conditions,
+        instance: Callable[..., Instance],
+    ) -> Instance:
+        choices = [self.at(source, places, (*conditions, *when)) for source, places, when in parts]
+        whens = tuple(when for _, _, when in parts)
+        return instance("select", *choices, when=whens, axes=frozenset().union(*map(_axes_of, whens)))
 
     def _load(self, node: Node, place: Place, conditions: Conditions, instance: Callable[..., Instance]) -> Instance:
         self.loads.setdefault(self.memory(node), set()).add((place, bool(conditions)))

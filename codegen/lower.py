@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from knetc.codegen.instances import Instance, Instances
@@ -18,6 +18,7 @@ from knetc.codegen.loopnest import (
     Load,
     LoopNest,
     Offset,
+    Range,
     Reduce,
     Stage,
     Statement,
@@ -27,10 +28,8 @@ from knetc.codegen.places import (
     Conditions,
     Place,
     aligned_places,
-    concat_places,
     flat,
     offset_of,
-    pad_places,
     ranges,
 )
 from knetc.runtime.base import dtypes
@@ -270,7 +269,7 @@ class _Lowering:
         def visit(instance: Instance) -> None:
             if instance not in seen:
                 seen.add(instance)
-                for operand in (*instance.operands, *(i for i, _ in instance.indirect)):
+                for operand in instance.needs:
                     visit(operand)
                 order.append(instance)
 
@@ -298,7 +297,7 @@ class _Lowering:
                 used.setdefault(instance, set()).add(depth)
                 if instance.kind == "compute" and instance.node.op.cost >= EXPENSIVE and instance.depth < depth:
                     continue  # what lies behind is not needed if this is kept
-                stack.extend((*instance.operands, *(i for i, _ in instance.indirect)))
+                stack.extend(instance.needs)
         left = SCRATCH_BYTES
         for instance, depths in used.items():
             dear = instance.kind == "compute" and instance.node.op.cost >= EXPENSIVE
@@ -321,14 +320,12 @@ class _Lowering:
         self.values += 1
         return self.values - 1
 
-    def _offset(self, place: Place, indirect: dict[int, int] | None = None) -> Offset:
-        moved = Place(place.base, tuple((self.position[a], s) for a, s in place.terms))
-        return offset_of(moved, indirect)
+    def _offset(self, place: Place, emission: _Emission, indirect: dict[int, int] | None = None) -> Offset:
+        offset = offset_of(place, self.position, lambda number: self._number(emission, number))
+        return replace(offset, indirect={**offset.indirect, **indirect}) if indirect else offset
 
-    def _ranges(self, conditions: Conditions) -> Any:
-        return ranges(
-            tuple((Place(p.base, tuple((self.position[a], s) for a, s in p.terms)), lo, hi) for p, lo, hi in conditions)
-        )
+    def _ranges(self, conditions: Conditions, emission: _Emission) -> tuple[Range, ...]:
+        return ranges(conditions, self.position, lambda number: self._number(emission, number))
 
     def emit(self, emission: _Emission, instance: Instance) -> int:
         """The number of an instance's value in a stage, writing what computes it if it is not there yet."""
@@ -347,11 +344,7 @@ class _Lowering:
                 emission.known[current] = result
                 stack.pop()
                 continue
-            missing = [
-                o
-                for o in (*current.operands, *(i for i, _ in current.indirect))
-                if o not in emission.known and o not in self.row_values
-            ]
+            missing = [o for o in current.needs if o not in emission.known and o not in self.row_values]
             if missing:
                 stack.extend(missing)
                 continue
@@ -370,7 +363,7 @@ class _Lowering:
                 value = node["value"] if node.op.name == "constant" else 0
                 body.append(Constant(result, node.dtype, value))
             case "index":
-                body.append(Index(result, self._offset(instance.place)))
+                body.append(Index(result, self._offset(instance.place, emission)))
                 if node.dtype != dtypes.i64:
                     index, result = result, self.new()
                     body.append(Compute(result, OPS["cast"], node.dtype, (index,), {"dtype": node.dtype}))
@@ -391,8 +384,8 @@ class _Lowering:
                 reads_source = node in self.domain.axes and node.op.name in ("gather", "reshape")
                 source = node.sources[0] if reads_source else node
                 argument = self.memory_argument(source)
-                where = self._ranges(instance.conditions)
-                body.append(Load(result, argument, self._offset(instance.place, indirect), where))
+                where = self._ranges(instance.conditions, emission)
+                body.append(Load(result, argument, self._offset(instance.place, emission, indirect), where))
             case "select":
                 return self._select(emission, instance)
             case _:
@@ -403,18 +396,16 @@ class _Lowering:
     def _select(self, emission: _Emission, instance: Instance) -> int:
         """Padding and concatenation: the part whose conditions hold."""
         node, body = instance.node, emission.body
-        if node.op.name == "pad":
-            parts = [(instance.operands[0], pad_places(node, instance.places)[1])]
+        parts = list(zip(instance.operands, instance.when))
+        if node.op.name == "concat":
+            result = self._number(emission, parts.pop()[0])
+        else:
             result = self.new()
             body.append(Constant(result, node.dtype, node["value"]))
-        else:
-            whens = [c for _, c in concat_places(node, instance.places)]
-            parts = list(zip(instance.operands, whens))[:-1]
-            result = self._number(emission, instance.operands[-1])
         for operand, conditions in reversed(parts):
             if conditions not in emission.inside:
                 emission.inside[conditions] = self.new()
-                body.append(Inside(emission.inside[conditions], self._ranges(conditions)))
+                body.append(Inside(emission.inside[conditions], self._ranges(conditions, emission)))
             chosen = self.new()
             operands = (emission.inside[conditions], self._number(emission, operand), result)
             body.append(Compute(chosen, OPS["where"], node.dtype, operands))
@@ -424,7 +415,7 @@ class _Lowering:
     def _store(self, node: Node, instance: Instance, place: Place) -> Callable[[_Emission], None]:
         def action(emission: _Emission) -> None:
             value = self.emit(emission, instance)
-            emission.body.append(Store(self.argument_of[(node, False)], self._offset(place), value))
+            emission.body.append(Store(self.argument_of[(node, False)], self._offset(place, emission), value))
 
         return action
 
@@ -435,7 +426,7 @@ class _Lowering:
             emission.body.append(
                 Reduce(
                     fold.node.op, operand, fold.operands[0].node.dtype, over,
-                    argument=argument, offset=self._offset(place), index=index,
+                    argument=argument, offset=self._offset(place, emission), index=index,
                 )
             )  # fmt: skip
 
@@ -461,7 +452,7 @@ class _Lowering:
             terms.append((axis, stride))
             stride *= self.extents[axis]
         index = self.new()
-        emission.body.append(Index(index, self._offset(Place(0, tuple(terms)))))
+        emission.body.append(Index(index, self._offset(Place(0, tuple(terms)), emission)))
         return operand, index
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from knetc.codegen.loopnest import Offset, Range
 
@@ -12,16 +13,28 @@ from knetc.ir.types import Shape
 from knetc.passes.domain import wide
 from knetc.passes.views import dense_strides
 
+if TYPE_CHECKING:
+    from knetc.codegen.instances import Instance
+
 
 @dataclass(frozen=True)
 class Place:
-    """An index along one dimension: ``base + sum(axis value * stride)``."""
+    """An index along one dimension: ``base + sum(axis value * stride) + sum(number * stride)``."""
 
     base: int = 0
     terms: tuple[tuple[int, int], ...] = ()
+    numbers: tuple[tuple[Instance, int], ...] = ()
+    """Whole numbers that are known only when the program runs: where a window begins."""
 
     def scaled(self, factor: int, shift: int = 0) -> Place:
-        return Place(self.base * factor + shift, tuple((a, s * factor) for a, s in self.terms if s * factor))
+        def times(parts: tuple[tuple[Any, int], ...]) -> tuple[tuple[Any, int], ...]:
+            return tuple((part, s * factor) for part, s in parts if s * factor)
+
+        return Place(self.base * factor + shift, times(self.terms), times(self.numbers))
+
+    def shifted(self, number: Instance, sign: int) -> Place:
+        """The place ``number`` further on, or before."""
+        return total(((self, 1), (Place(numbers=((number, 1),)), sign)))
 
 
 Places = tuple[Place, ...]
@@ -33,12 +46,15 @@ Conditions = tuple[tuple[Place, int, int], ...]
 
 def total(places: Iterable[tuple[Place, int]]) -> Place:
     """The sum of places times factors."""
-    base, terms = 0, dict[int, int]()
+    base, terms, numbers = 0, dict[int, int](), dict["Instance", int]()
     for place, factor in places:
         base += place.base * factor
         for axis, stride in place.terms:
             terms[axis] = terms.get(axis, 0) + stride * factor
-    return Place(base, tuple(sorted((a, s) for a, s in terms.items() if s)))
+        for number, stride in place.numbers:
+            numbers[number] = numbers.get(number, 0) + stride * factor
+    known = tuple(sorted(((n, s) for n, s in numbers.items() if s), key=lambda part: part[0].node.serial))
+    return Place(base, tuple(sorted((a, s) for a, s in terms.items() if s)), known)
 
 
 def flat(places: Places, shape: Shape) -> Place:
@@ -46,12 +62,19 @@ def flat(places: Places, shape: Shape) -> Place:
     return total(zip(places, dense_strides(shape)))
 
 
-def offset_of(place: Place, indirect: dict[int, int] | None = None) -> Offset:
-    return Offset(place.base, dict(place.terms), indirect or {})
+def numbers_of(places: Iterable[Place]) -> tuple[Instance, ...]:
+    """The numbers that must be known to tell where places are."""
+    return tuple(dict.fromkeys(number for place in places for number, _ in place.numbers))
 
 
-def ranges(conditions: Conditions) -> tuple[Range, ...]:
-    return tuple(Range(offset_of(place), low, high) for place, low, high in conditions)
+def offset_of(place: Place, position: Mapping[int, int], value: Callable[[Instance], int]) -> Offset:
+    """A place as an offset: ``position`` gives the loop of an axis, ``value`` the number of an instance's value."""
+    axes = {position[axis]: stride for axis, stride in place.terms}
+    return Offset(place.base, axes, {value(number): stride for number, stride in place.numbers})
+
+
+def ranges(conditions: Conditions, position: Mapping[int, int], value: Callable[[Instance], int]) -> tuple[Range, ...]:
+    return tuple(Range(offset_of(place, position, value), low, high) for place, low, high in conditions)
 
 
 def aligned_places(shape: Shape, axes: tuple[int, ...]) -> Places:
@@ -89,6 +112,10 @@ def slice_places(node: Node, places: Places) -> Places:
     return tuple(p.scaled(step, start) for p, start, step in zip(places, node["starts"], node["steps"]))
 
 
+def window_places(places: Places, starts: Iterable[Instance]) -> Places:
+    return tuple(p.shifted(start, 1) for p, start in zip(places, starts))
+
+
 def reshape_places(node: Node, places: Places) -> Places:
     """Where a reshape reads its source, each of whose dimensions is a product of neighbouring ones of the result."""
     shape, source = node.shape, node.sources[0].shape
@@ -108,6 +135,12 @@ def pad_places(node: Node, places: Places) -> tuple[Places, Conditions]:
     moved = tuple(p.scaled(1, -low) for p, low in zip(places, node["low"]))
     padded = zip(moved, node["low"], node["high"], node.sources[0].shape)
     return moved, tuple((p, 0, n) for p, low, high, n in padded if low or high)
+
+
+def placed_places(node: Node, places: Places, starts: Iterable[Instance]) -> tuple[Places, Conditions]:
+    """Where what is put into a larger array is read, and when it is."""
+    moved = tuple(p.shifted(start, -1) for p, start in zip(places, starts))
+    return moved, tuple((p, 0, n) for p, n in zip(moved, node.sources[0].shape))
 
 
 def concat_places(node: Node, places: Places) -> list[tuple[Places, Conditions]]:

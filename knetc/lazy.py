@@ -20,7 +20,7 @@ from weakref import ref
 import numpy as np
 
 from knetc.ir.build import copy_node, input_node
-from knetc.ir.canonical import lift_constants
+from knetc.ir.canonical import digest, lift_constants, lift_offsets
 from knetc.ir.node import Graph, Line, Node, topological
 from knetc.ir.op import MARKS, Kind, Op
 from knetc.ir.record import Recorder, recorder, recorders, set_default_recorder, user_line
@@ -416,7 +416,31 @@ def cut(
     positions = {place: new[leaf]["index"] for place, leaf in updates.items() if leaf in new}
     whole = Graph(tuple(inputs), tuple([new[node] for node in outputs]), effects, positions)
     graph, numbers = lift_constants(whole)
+    if any(node.op.name in ("slice", "pad") for node in graph.nodes):
+        graph, places = _movable(graph)
+        numbers += places
     return graph, [*arguments, *numbers]
+
+
+_FORMS = 4096
+_forms: dict[str, str] = {}
+"""Graphs with slices, by what they are apart from where the slices begin: the one that was seen, or '' for several."""
+
+
+def _movable(graph: Graph) -> tuple[Graph, list[int]]:
+    """The graph; or, if it was met before with slices elsewhere, one that is given the places when it runs.
+
+    A program for fixed places is the faster one, and the only one that most code needs; a loop over places is served
+    by its second program.
+    """
+    moved, places = lift_offsets(graph)
+    form, here = digest(moved), digest(graph)
+    if _forms.setdefault(form, here) == here:
+        if len(_forms) > _FORMS:
+            del _forms[next(iter(_forms))]
+        return graph, []
+    _forms[form] = ""
+    return moved, places
 
 
 def _updates(

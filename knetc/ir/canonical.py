@@ -107,3 +107,52 @@ def lift_constants(graph: Graph) -> tuple[Graph, list[int | float]]:
 
 def _lifts(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value not in _KEPT  # type: ignore[arg-type]
+
+
+def lift_offsets(graph: Graph) -> tuple[Graph, list[int]]:
+    """The graph with the places of its slices and paddings as further scalar inputs, and those places.
+
+    Graphs that differ only in such places become equal. Slices become windows, paddings become values that are placed
+    in larger ones; extents and steps stay in the graph.
+    """
+    values: list[int] = []
+    inputs = list(graph.inputs)
+    new: dict[Node, Node] = {}
+    with recording(Recorder()) as builder:
+
+        def number(value: int, free: bool) -> Node:
+            if not free:
+                return builder.make(OPS["constant"], (), {"value": value, "dtype": dtypes.i64, "shape": ()})
+            leaf = input_node(builder, len(inputs), TensorType(dtypes.i64, ()), scalar=True)
+            new[leaf] = leaf
+            inputs.append(leaf)
+            values.append(value)
+            return leaf
+
+        for node in graph.nodes:
+            sources = tuple([new[source] for source in node.sources])
+            builder.lines = node.lines
+            if node.op.name == "slice" and node.type.size:
+                places = [range(a, b, c) for a, b, c in zip(node["starts"], node["stops"], node["steps"])]
+                lows = [min(r) for r in places]
+                shape = tuple(max(r) + 1 - low for r, low in zip(places, lows))
+                numbers = [number(low, n != m) for low, n, m in zip(lows, shape, sources[0].shape)]
+                new[node] = builder.make(OPS["window"], (*sources, *numbers), {"shape": shape})
+                if any(r.step != 1 for r in places):
+                    attributes = {
+                        "starts": tuple([r.start - low for r, low in zip(places, lows)]),
+                        "stops": tuple([r.stop - low for r, low in zip(places, lows)]),
+                        "steps": node["steps"],
+                    }
+                    new[node] = builder.make(OPS["slice"], (new[node],), attributes)
+            elif node.op.name == "pad":
+                numbers = [number(low, n != m) for low, n, m in zip(node["low"], node.shape, sources[0].shape)]
+                attributes = {"shape": node.shape, "value": node["value"]}
+                new[node] = builder.make(OPS["placed"], (*sources, *numbers), attributes)
+            else:
+                new[node] = copy_node(builder, node, sources)
+    lifted = with_values(graph, new)
+    names = graph.input_names and (*graph.input_names, *(f"place{index}" for index in range(len(values))))
+    return Graph(
+        tuple(new[node] for node in inputs), lifted.outputs, lifted.effects, graph.updates, names, graph.output_names
+    ), values

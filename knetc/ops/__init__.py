@@ -30,6 +30,7 @@ from knetc.ops import (
     special,
     statistics,
     transcendental,
+    windows,
 )
 
 
@@ -96,4 +97,5 @@ __all__ = [
     "special",
     "statistics",
     "transcendental",
+    "windows",
 ]

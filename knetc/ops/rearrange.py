@@ -86,7 +86,7 @@ def roll(x: Operand, shift: int | Sequence[int], axis: int | Sequence[int] | Non
         extent = node.shape[a]
         place = -int(by) % extent if extent else 0
         if place:
-            node = concat_node([cut_node(node, a, place, extent), cut_node(node, a, 0, place)], a)
+            node = cut_node(concat_node([node, node], a), a, place, place + extent)  # one program for all shifts
     return node
 
 

@@ -98,8 +98,10 @@ def link(user: Node, position: int, axes: Axes | None, reduced: Axes) -> Link:
         if splits(user.shape, source.shape):
             return Link("unaligned")
         return Link("stored", why=f"reshaping {source.shape} to {user.shape} does not split its axes")
-    if axes is None or name in ("slice", "pad", "concat"):
+    if axes is None or name in ("slice", "pad", "concat") or (name in ("window", "placed") and position == 0):
         return Link("unaligned")
+    if name in ("window", "placed"):
+        return Link("aligned")
     if name == "gather":
         return Link("aligned", axes[: len(wide(source.shape))])
     if user.op.kind is Kind.ELEMENTWISE:
