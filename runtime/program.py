@@ -9,6 +9,31 @@ bits); ``arena`` is ``arena_bytes`` of memory aligned to 64. The result is 0, or
 the failed check (or of the failed host call, counted after the checks).
 
 A GPU program has no entry: the runtime launches the kernels of its steps (``Step.grids``) itself, in order.
+
+Steps run one after the other, but for those in a ``Region``, which run many times or not at all. Regions are ranges of
+the list of steps, nested or apart. Loops have counters, by which the addresses of arguments may move. In full, with
+``run_step`` for what a step does::
+
+    def run(begin, end, counters):
+        while begin < end:
+            region = the outermost one not entered yet with region.begin == begin, or None
+            if region is None:
+                run_step(steps[begin], counters)
+                begin += 1
+                continue
+            if region.kind == "loop":
+                for k in range(region.count):
+                    run(region.begin, region.end, (*counters, region.count - 1 - k if region.reverse else k))
+            elif region.kind == "while":
+                k = 0
+                while True:
+                    run(region.begin, region.test_end, (*counters, k))
+                    if not the bool in region.condition: break
+                    run(region.test_end, region.end, (*counters, k))
+                    k += 1
+            elif the int64 in region.condition == region.case:
+                run(region.begin, region.end, counters)
+            begin = region.end
 """
 
 from __future__ import annotations
@@ -45,10 +70,18 @@ class BufferSpec:
 
 @dataclass(frozen=True)
 class ArgumentRef:
-    """What a step's argument is: a buffer of the program, by index, or a scalar, by index."""
+    """What a step's argument is: a buffer of the program or a scalar, by index, or a loop's counter.
 
-    kind: Literal["buffer", "scalar"]
+    A counter is an int64 that is passed as scalars are; its index is the loop's depth, 0 being the outermost loop
+    around the step (cases do not count).
+    """
+
+    kind: Literal["buffer", "scalar", "counter"]
     index: int
+    strides: tuple[int, ...] = ()
+    """Of a buffer: for each loop around the step, outermost first, how many bytes the address moves with its counter:
+    ``address of the buffer + sum(stride * counter)``. Loops further in have none; () stays where it is. All that is
+    certain of the alignment of a moved address is the item size."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +213,26 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Steps ``begin <= k < end`` that run many times, or maybe not at all; at least one.
+
+    ``loop``: ``count`` times; the counter runs from 0 up, or from ``count - 1`` down to 0 if ``reverse`` says so.
+    ``while``: as long as the steps before ``test_end``, which run before each time, leave True in ``condition``; the
+    counter is the number of times before. ``case``: once if ``condition`` holds ``case``, else not.
+    """
+
+    kind: Literal["loop", "while", "case"]
+    begin: int
+    end: int
+    count: int = 0
+    reverse: bool = False
+    test_end: int = 0
+    condition: ArgumentRef = ArgumentRef("buffer", 0)
+    """Of ``while`` a buffer of one bool, of ``case`` one of one int64."""
+    case: int = 0
+
+
+@dataclass(frozen=True)
 class Program:
     """A compiled graph: what goes in and out, the steps, the memory plan, and which objects hold the native code."""
 
@@ -201,6 +254,8 @@ class Program:
     """Calls of Python functions. The entry's result is 1 + the number of checks + the index of a call that failed."""
     cubins: tuple[Cubin, ...] = ()
     """The kernels of a GPU program, each once; its ``objects`` are theirs."""
+    regions: tuple[Region, ...] = ()
+    """Loops and cases, by their first step; of those that begin at the same one the outermost first."""
 
     @property
     def inputs(self) -> tuple[BufferSpec, ...]:
@@ -209,6 +264,15 @@ class Program:
     @property
     def outputs(self) -> tuple[BufferSpec, ...]:
         return tuple(b for b in self.buffers if b.kind == "output")
+
+
+def repeats(program: Program) -> list[int]:
+    """For each step, how many times a run makes it; -1 where that is known only at run time. Cases count once."""
+    found = [1] * len(program.steps)
+    for region in program.regions:
+        for k in range(region.begin, region.end) if region.kind != "case" else ():
+            found[k] = -1 if region.kind == "while" or found[k] < 0 else found[k] * region.count
+    return found
 
 
 def to_json(program: Program) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from knetc.runtime.base.dtypes import from_short_name, is_float
 from knetc.runtime.cpu import machine as context
-from knetc.runtime.program import Launch, Program, Slot, Step
+from knetc.runtime.program import ArgumentRef, Launch, Program, Region, Slot, Step, repeats
 
 _LONG_NANOSECONDS = 20_000
 """Programs that are estimated to take longer release the interpreter's lock, which costs some 30 ns."""
@@ -27,13 +27,17 @@ _MANY_STEPS = 100
 
 def is_long(program: Program) -> bool:
     """Whether other Python threads should run while the program does: it takes more than some 20 microseconds."""
+    times = repeats(program)
     estimate = sum(
-        (step.read_bytes + step.written_bytes) / _BYTES_PER_NANOSECOND
-        + step.operations / _OPERATIONS_PER_NANOSECOND
-        + len(step.launches) * _NANOSECONDS_PER_LAUNCH
-        for step in program.steps
+        count
+        * (
+            (step.read_bytes + step.written_bytes) / _BYTES_PER_NANOSECOND
+            + step.operations / _OPERATIONS_PER_NANOSECOND
+            + len(step.launches) * _NANOSECONDS_PER_LAUNCH
+        )
+        for step, count in zip(program.steps, times)
     )
-    return estimate > _LONG_NANOSECONDS
+    return -1 in times or estimate > _LONG_NANOSECONDS
 
 
 def emit_driver(program: Program) -> str:
@@ -89,7 +93,10 @@ def _run(program: Program) -> Iterator[str]:
     yield f"  %record = getelementptr i8, ptr %context, i64 {context.FAILED}\n"
     if any(step.check >= 0 for step in program.steps):
         yield "  store i64 0, ptr %record\n"
+    loops = _Loops(program)
+    yield from loops.counters()
     for k, step in enumerate(program.steps):
+        yield from loops.before(k)
         for j, launch in enumerate(step.launches):
             yield from _launch(program, step, launch, f"{k}.{j}")
         if step.host >= 0:
@@ -102,7 +109,73 @@ fail.{k}:
   ret i32 {1 + step.check}
 step.{k + 1}:
 """
+    yield from loops.before(len(program.steps))
     yield "  ret i32 0\n}\n"
+
+
+class _Loops:
+    """The branches between steps that make loops and cases of regions."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.waiting = list(enumerate(program.regions))[::-1]
+        self.open: list[tuple[int, Region]] = []
+
+    def counters(self) -> Iterator[str]:
+        """A place on the stack for the counter of each depth."""
+        for depth in range(len(self.program.regions)):
+            yield f"  %counter{depth} = alloca i64, align 8\n"
+
+    def before(self, k: int) -> Iterator[str]:
+        """What stands between steps ``k - 1`` and ``k``: ends and tests of regions, then their beginnings."""
+        while self.open:
+            number, region = self.open[-1]
+            if region.kind == "while" and region.test_end == k:
+                yield from self.test(number, region)
+            if region.end != k:
+                break
+            yield from self.finish(number, region)
+            self.open.pop()
+        while self.waiting and self.waiting[-1][1].begin == k:
+            self.open.append(self.waiting.pop())
+            yield from self.begin(*self.open[-1])
+
+    def counter(self) -> str:
+        """Where the counter of the innermost open loop is."""
+        return f"%counter{sum(region.kind != 'case' for _, region in self.open) - 1}"
+
+    def begin(self, number: int, region: Region) -> Iterator[str]:
+        if region.kind == "case":
+            yield from _value(self.program, region.condition, f"case{number}")
+            yield f"  %case{number} = load i64, ptr %vcase{number}\n"
+            yield f"  %is{number} = icmp eq i64 %case{number}, {region.case}\n"
+            yield f"  br i1 %is{number}, label %body{number}, label %after{number}\nbody{number}:\n"
+            return
+        first = region.count - 1 if region.reverse else 0
+        yield f"  store i64 {first}, ptr {self.counter()}\n"
+        if region.kind == "loop" and region.count < 1:
+            yield f"  br label %after{number}\nnever{number}:\n"
+        yield f"  br label %body{number}\nbody{number}:\n"
+
+    def test(self, number: int, region: Region) -> Iterator[str]:
+        yield from _value(self.program, region.condition, f"test{number}")
+        yield f"  %test{number} = load i8, ptr %vtest{number}\n"
+        yield f"  %goes{number} = icmp ne i8 %test{number}, 0\n"
+        yield f"  br i1 %goes{number}, label %goon{number}, label %after{number}\ngoon{number}:\n"
+
+    def finish(self, number: int, region: Region) -> Iterator[str]:
+        if region.kind == "case":
+            yield f"  br label %after{number}\nafter{number}:\n"
+            return
+        step, last = (-1, 0) if region.reverse else (1, region.count - 1)
+        yield f"  %counted{number} = load i64, ptr {self.counter()}\n"
+        yield f"  %next{number} = add i64 %counted{number}, {step}\n"
+        yield f"  store i64 %next{number}, ptr {self.counter()}\n"
+        if region.kind == "while":
+            yield f"  br label %body{number}\nafter{number}:\n"
+        else:
+            yield f"  %last{number} = icmp eq i64 %counted{number}, {last}\n"
+            yield f"  br i1 %last{number}, label %after{number}, label %body{number}\nafter{number}:\n"
 
 
 def _slot_count(step: Step, launch: Launch) -> int:
@@ -145,14 +218,33 @@ def _slot(program: Program, step: Step, slot: Slot, mark: str, place: str) -> It
     if slot.kind == "workspace":
         yield from _arena_address(mark, step.workspace_offset + slot.value, place)
         return
-    argument = step.arguments[slot.value]
-    if argument.kind == "buffer" and program.buffers[argument.index].kind == "arena":
-        yield from _arena_address(mark, program.buffers[argument.index].offset, place)
+    yield from _value(program, step.arguments[slot.value], mark)
+    yield f"  store {_value_type(step.arguments[slot.value])} %v{mark}, ptr {place}\n"
+
+
+def _value_type(argument: ArgumentRef) -> str:
+    return "ptr" if argument.kind == "buffer" else "i64"
+
+
+def _value(program: Program, argument: ArgumentRef, mark: str) -> Iterator[str]:
+    """``%v{mark}``: an argument's address, or the scalar or counter itself."""
+    if argument.kind == "counter":
+        yield f"  %v{mark} = load i64, ptr %counter{argument.index}\n"
         return
-    array = "buffers" if argument.kind == "buffer" else "scalars"
-    yield f"  %a{mark} = getelementptr i64, ptr %{array}, i64 {argument.index}\n"
-    yield f"  %v{mark} = load i64, ptr %a{mark}\n"
-    yield f"  store i64 %v{mark}, ptr {place}\n"
+    moves = [(depth, stride) for depth, stride in enumerate(argument.strides) if stride]
+    name = f"%v{mark}" if not moves else f"%v{mark}.base"
+    if argument.kind == "buffer" and program.buffers[argument.index].kind == "arena":
+        yield f"  {name} = getelementptr i8, ptr %arena, i64 {program.buffers[argument.index].offset}\n"
+    else:
+        array = "buffers" if argument.kind == "buffer" else "scalars"
+        yield f"  %a{mark} = getelementptr i64, ptr %{array}, i64 {argument.index}\n"
+        yield f"  {name} = load {_value_type(argument)}, ptr %a{mark}\n"
+    for position, (depth, stride) in enumerate(moves):
+        moved = f"%v{mark}" if position == len(moves) - 1 else f"%v{mark}.{depth}"
+        yield f"  %c{mark}.{depth} = load i64, ptr %counter{depth}\n"
+        yield f"  %m{mark}.{depth} = mul i64 %c{mark}.{depth}, {stride}\n"
+        yield f"  {moved} = getelementptr i8, ptr {name}, i64 %m{mark}.{depth}\n"
+        name = moved
 
 
 def _arena_address(mark: str, offset: int, place: str) -> Iterator[str]:
