@@ -99,6 +99,8 @@ class Place:
     edges: list[Edge] = field(default_factory=list)
     given: bool = False
     """Whether it is an argument or inside one, with only containers on the way: its numbers are run-time values."""
+    methods: set[str] = field(default_factory=set)
+    """Names of the class's methods that the code may call; an attribute of the object itself would hide them."""
 
     @property
     def text(self) -> str:
@@ -356,6 +358,8 @@ class _Walker:
         if isinstance(function, types.FunctionType):
             if name in self.names or (name.startswith("__") and name not in _NOT_CALLED):
                 self.enter(function)
+                if not name.startswith("__") and not isinstance(member, property) and name not in own:
+                    place.methods.add(name)
                 if not base.__module__.startswith("knetc."):
                     self.reach(member, Edge(None, Step("global", name, self.space_of(base)), True))
         elif base.__module__.startswith("knetc."):

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from sys import getrefcount
 from typing import Any, NoReturn, Protocol
 
@@ -27,6 +27,7 @@ from knetc.compiler.values import Given, Output, Rebuilt, rebuild
 from knetc.ir import ambient
 from knetc.ir.types import TensorType
 from knetc.lazy import Box
+from knetc.runtime.base.errors import RangeError
 from knetc.runtime.buffers import Buffer, allocate, home_of
 from knetc.runtime.program import Program
 
@@ -226,6 +227,9 @@ class Writer:
                 self.require(f"len({variable}) == {len(value)}", place.text)
             case "object":
                 self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
+                if place.methods and type(value).__dictoffset__:
+                    methods = self.constant(frozenset(place.methods))
+                    self.require(f"{methods}.isdisjoint({variable}.__dict__)", f"a method of {place.text}")
             case "function" if hasattr(value, "__self__") or hasattr(value, "func"):  # made anew at each look
                 self.require(f"type({bound}) is {self.constant(type(value), '_T')}", place.text)
             case "opaque" if isinstance(value, (set, bytearray)):  # these change without being rebound
@@ -268,6 +272,7 @@ class Writer:
         program = executable.program
         inputs: list[str] = []
         scalars: list[str] = []
+        given: dict[str, str] = {}
         buffers: dict[int, str] = {}
         positions: dict[int, int] = {}
         for index, leaf in enumerate(self.traced.leaves):
@@ -300,10 +305,12 @@ class Writer:
                     inputs.append(f"_address({array})")
                 case "scalar":
                     scalars.append(self.variables[id(leaf.source)])
+                    given[leaf.source.edge.text] = scalars[-1]
                 case "attribute":
                     owner = self.walk.find(leaf.source)
                     assert owner is not None
                     scalars.append(self.variables.get(id(leaf), f"{self.variables[id(owner)]}.{leaf.name}"))
+                    given[f"attribute {leaf.name}"] = scalars[-1]
                 case "random":
                     scalars.append(f"_reserve({self.traced.random_count})")
         specs = program.outputs
@@ -336,8 +343,13 @@ class Writer:
             if spec.update_of < 0:
                 commits.append(f"{box}.type = {self.constant(self.traced.graph.outputs[number].type, '_S')}")
         entry, fail = self.constant(executable.entry, "_entry"), self.constant(executable, "_program")
+        call = f"_failure = {entry}({', '.join([*inputs, *outputs, *scalars])})"
+        numbers = "".join(f"{text!r}: {variable}, " for text, variable in given.items())
+        if numbers:
+            self.lines += ["try:", f"    {call}", f"except OverflowError: _too_large({{{numbers}}})"]
+        else:
+            self.lines.append(call)
         self.lines += [
-            f"_failure = {entry}({', '.join([*inputs, *outputs, *scalars])})",
             f"if _failure is not None: {fail}.fail(_failure)",
         ]
         self.lines += commits
@@ -402,6 +414,15 @@ class Writer:
         return repr(value) if value is None or isinstance(value, bool) else self.constant(value)
 
 
+def too_large(numbers: Mapping[str, bool | int | float]) -> NoReturn:
+    """Say which of the numbers that a program is given does not fit into 64 bits."""
+    name, value = next((n, v) for n, v in numbers.items() if isinstance(v, int) and not -(2**63) <= v < 2**63)
+    raise RangeError(
+        f"{name} is {value}, which does not fit into int64: integers are given to compiled functions in 64 bits; "
+        "pass a float, or reduce it first"
+    ) from None
+
+
 def equal_bits(value: object, number: float) -> bool:
     """Whether a value is just this float: 0.0 is not -0.0, and NaN is NaN."""
     if type(value) is not float:
@@ -435,5 +456,6 @@ BASE: dict[str, Any] = {
     "_references": getrefcount,
     "_reserve": lazy.stream.reserve,
     "_same": same_type,
+    "_too_large": too_large,
 }
 """What every variant's code may use."""
