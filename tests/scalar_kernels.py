@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from knetc.codegen.cpu import native
+from knetc.codegen.cpu import native, rare
 from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar, declare
 from knetc.runtime.base import dtypes
 from knetc.runtime.cpu.host import cpu_flags
@@ -20,10 +20,17 @@ LEVELS = tuple(
 )
 
 
+def whole_text(e: LlvmEmitter, head: str, level: str) -> str:
+    """A module with one function, whose body an emitter holds."""
+    attributes = native.attributes_text(native.target(level))
+    lines = [*declare([e]), *rare.kept(e.rare), head, *e.lines, "}", attributes]
+    return "\n".join(lines) + rare.late(e.rare, attributes)
+
+
 def link(text: str, level: str, pointers: int) -> Callable[..., None]:
     """The text's function ``kernel``, which takes a count and so many pointers."""
     target = native.target(level)
-    code = native.compile_ir(text + native.attributes_text(target), target)
+    code = native.compile_ir(text, target)
     function: Callable[..., None] = Module([code]).function(
         "kernel", None, ctypes.c_int64, *[ctypes.c_void_p] * pointers
     )
@@ -48,7 +55,7 @@ class Elementwise:
         e.label("done")
         e.line("ret void")
         head = f"define void @kernel(i64 %n, ptr noalias %out, {arguments}) #0 {{"
-        self.text = "\n".join([*declare([e]), head, *e.lines, "}", ""])
+        self.text = whole_text(e, head, level)
         self.dtype = result.dtype
         self.sources = sources
         self._function = link(self.text, level, len(sources) + 1)
@@ -80,7 +87,7 @@ def fold(kind: str, dtype: np.dtype, start: float, level: str) -> Callable[[np.n
     e.store(total, "%out", 0)
     e.line("ret void")
     head = "define void @kernel(i64 %n, ptr noalias %out, ptr noalias %a) #0 {"
-    function = link("\n".join([*declare([e]), head, *e.lines, "}", ""]), level, 2)
+    function = link(whole_text(e, head, level), level, 2)
 
     def run(array: np.ndarray) -> Any:
         out = np.empty(1, dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from knetc.runtime.base import dtypes
 from scalar_kernels import Elementwise
 
-from knetc.ops import special_math, vector_math
+from knetc.ops import special_math, vector_angles, vector_math
 
 mpmath.mp.dps = 40
 
@@ -49,6 +49,18 @@ def _with_poles(
         return end if x == -math.inf else below if x < 0 and x == math.floor(x) else None
 
     return _exactly(lambda x: mpmath.re(function(x)), special=special)
+
+
+def _of_angle(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of an angle, which may have a thousand binary digits in front of its point."""
+
+    def precisely(x: Any) -> Any:
+        if not mpmath.isfinite(x):
+            return mpmath.nan
+        with mpmath.workprec(max(0, mpmath.mag(x)) + 200):
+            return function(x)
+
+    return _exactly(precisely, odd=function is not mpmath.cos)
 
 
 def _gamma(x: Any) -> Any:
@@ -88,7 +100,8 @@ def _erfcinv(q: Any) -> Any:
 REFERENCES: dict[str, Callable[..., np.ndarray]] = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
     "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p,
-    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "sin": _of_angle(mpmath.sin), "cos": _of_angle(mpmath.cos), "tan": _of_angle(mpmath.tan),
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
     "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "erf": _exactly(mpmath.erf), "erfc": _exactly(lambda x: mpmath.erfc(mpmath.mpf(min(x, 40)))),
@@ -108,11 +121,8 @@ REFERENCES: dict[str, Callable[..., np.ndarray]] = {
 BINARY = ("pow", "atan2", "logaddexp")
 SPECIAL = ("erfcx", "erfinv", "erfcinv", "gamma", "lgamma", "digamma", "trigamma", "tetragamma")
 """Whose errors may be 8 ulp."""
-SLOW = ("erf", "erfc", "exp10", "sinpi", "cospi", *SPECIAL)
+SLOW = ("sin", "cos", "tan", "erf", "erfc", "exp10", "sinpi", "cospi", *SPECIAL)
 """Whose references are slow."""
-
-LARGEST_ANGLE_EXPONENT = {dtypes.f32: 30, dtypes.f64: 47}
-"""Of the trigonometric functions: they are NaN from there on."""
 
 _INTERVALS = ((-1.0, 1.0), (-10.0, 10.0), (-100.0, 100.0), (0.7, 1.42), (-800.0, 800.0), (0.0, 30.0))
 
@@ -128,12 +138,7 @@ def samples(name: str, dtype: np.dtype, count: int) -> tuple[np.ndarray, ...]:
             anywhere = abs(anywhere)
         parts = [anywhere] + [rng.uniform(low, high, count).astype(dtype) for low, high in _INTERVALS]
         x = np.concatenate(parts)
-        x = np.where(np.isfinite(x), x, dtype.type(1.5))
-        if name not in ("sin", "cos", "tan"):
-            return x
-        mantissa, exponent = np.frexp(x)
-        bounded = np.minimum(exponent, LARGEST_ANGLE_EXPONENT[dtype] - exponent % 8)
-        return np.asarray(np.ldexp(mantissa, bounded), dtype)
+        return np.where(np.isfinite(x), x, dtype.type(1.5))
 
     if name == "pow":  # bases near 1 have large exponents without leaving the range
         x, y = abs(draw()), draw()
@@ -160,7 +165,8 @@ def implementation(name: str) -> Callable[..., Any]:
     """What emits the function's code."""
     if name in ("trigamma", "tetragamma"):
         return partial(special_math.polygamma, order=1 if name == "trigamma" else 2)
-    found: Callable[..., Any] = getattr(vector_math if hasattr(vector_math, name) else special_math, name)
+    modules = (vector_math, vector_angles, special_math)
+    found: Callable[..., Any] = next(getattr(m, name) for m in modules if hasattr(m, name))
     return found
 
 

@@ -10,13 +10,14 @@ product which feeds a sum may be fused with it (``contract``); accumulators of r
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from knetc.codegen.cpu import narrow
+from knetc.codegen.cpu import narrow, rare
 from knetc.runtime.base import dtypes
 
 _TYPES = {
@@ -84,6 +85,7 @@ class LlvmEmitter:
     def __init__(self, access: str = "", *, half: bool = False) -> None:
         self.lines: list[str] = []
         self.declarations: dict[str, None] = {}
+        self.rare: dict[str, str] = {}
         self.access = access
         self.half = half
         self.contract = True
@@ -262,6 +264,23 @@ class LlvmEmitter:
         product = self.mul(*wide)
         upper = self.lshr(product, self.constant(32, dtypes.u64))
         return self.value(f"trunc {upper.typed} to i32", a.dtype)
+
+    def lookup(self, table: Sequence[int], index: Scalar, dtype: np.dtype) -> Scalar:
+        """The integer at place ``index`` (an i64, within bounds) of a table of constants: only for what is rare."""
+        kind = register_type(dtype)
+        values = ", ".join(f"{kind} {value}" for value in table)
+        name = f"@table_{hashlib.sha256(values.encode()).hexdigest()[:16]}"
+        self.declarations[f"{name} = internal unnamed_addr constant [{len(table)} x {kind}] [{values}]"] = None
+        return self.value(f"load {kind}, ptr {self.address(name, index, dtype)}, align {dtype.itemsize}", dtype)
+
+    def rarely(
+        self, name: str, flag: Scalar, usual: Scalar, function: Callable[..., Scalar], *operands: Scalar
+    ) -> Scalar:
+        """``usual``, but where ``flag`` is set, which is rare, ``function(emitter, *operands)``, by a branch.
+
+        ``name`` stands for the function among all that a kernel calls so.
+        """
+        return rare.call(self, name, flag, usual, function, *operands)
 
     # --- conversions -------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from knetc.codegen.cpu import rare
 from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar, memory_type
 from knetc.runtime.base import dtypes
 
@@ -204,12 +205,13 @@ class Frame:
             "  ret void",
             "}",
             *self.emitter.declarations,
+            *rare.kept(self.emitter.rare),
             attributes.rstrip("\n"),
             "!0 = !{}",
             *self._metadata,
             "",
         ]
-        text = "\n".join(lines)
+        text = "\n".join(lines) + rare.late(self.emitter.rare, attributes)
         symbol = "k_" + hashlib.sha256(text.encode()).hexdigest()[:32]
         return symbol, text.replace(_SYMBOL, symbol)
 

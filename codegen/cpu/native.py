@@ -13,6 +13,7 @@ from typing import Any
 
 import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
+from knetc.codegen.cpu.rare import SEPARATOR
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CompileError
 from knetc.runtime.cpu.host import LEVELS, architecture, target_key, vector_bytes
@@ -129,21 +130,45 @@ def _optimized(text: str, target: Target, level: int) -> tuple[Any, Any]:
         passes = min(level, int(declared.group(2)))
         level = passes if declared.group(1) == "level" else level
     machine = _machine(target, level > 0)
-    try:
-        # a context of its own for each module: types and constants of finished modules are not kept
-        module = llvm.parse_assembly(text, llvm.create_context())
-        module.triple = target.triple
-        module.data_layout = str(machine.target_data)
-        module.verify()
-    except RuntimeError as error:
-        raise CompileError(_explain(str(error), text)) from error
+    # a context of its own for each module: types and constants of finished modules are not kept
+    context = llvm.create_context()
+    text, _, late = text.partition(SEPARATOR)
+    module = _parsed(text, context, target, machine)
     if not passes:
         return module, machine
     options = llvm.create_pipeline_tuning_options(speed_level=passes)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = passes >= 2
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
+    if late:
+        module = _with_late_code(module, _parsed(late, context, target, machine), context, builder)
     return module, machine
+
+
+def _parsed(text: str, context: Any, target: Target, machine: Any) -> Any:
+    try:
+        module = llvm.parse_assembly(text, context)
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(_explain(str(error), text)) from error
+    return module
+
+
+def _with_late_code(module: Any, late: Any, context: Any, builder: Any) -> Any:
+    """An optimised module with the functions put in that its loops were widened around (see ``rare``)."""
+    # the list that kept their declarations would now keep all definitions
+    text = re.sub(r"^@llvm\.compiler\.used = .*\n", "", str(module), flags=re.MULTILINE)
+    module = llvm.parse_assembly(text, context)
+    module.link_in(late)
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    passes.run(module, builder)
+    return module
 
 
 def _explain(message: str, text: str) -> str:

@@ -106,6 +106,15 @@ class Emitter(Protocol):
     def mulhi_u32(self, a: Any, b: Any) -> Any:
         """Upper half of the product of two i32 values taken as unsigned."""
 
+    def rarely(self, name: str, flag: Any, usual: Any, function: Callable[..., Any], *operands: Any) -> Any:
+        """``usual``, but where ``flag`` is set, which is rare, ``function(emitter, *operands)``, by a branch.
+
+        ``name`` stands for the function among all that a kernel calls so.
+        """
+
+    def lookup(self, table: Sequence[int], index: Any, dtype: np.dtype) -> Any:
+        """The integer at place ``index`` (an i64) of a table of constants: only for what is rare."""
+
 
 @dataclass(frozen=True)
 class Domain:

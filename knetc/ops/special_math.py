@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
+from knetc.ops import vector_angles as va
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
 from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, select
@@ -36,10 +37,10 @@ def _sin_cos_pi(x: Number) -> tuple[Number, Number]:
     """Sine and cosine of x half turns; both exact where they are 0, 1 or -1."""
     rest = x - (x * 0.5).rint() * 2.0  # exact, in [-1, 1]
     n, whole = vm._nearest_integer(rest + rest)
-    s, c = vm._sin_cos(whole.fma(-0.5, rest) * math.pi)
+    s, c = va._sin_cos(whole.fma(-0.5, rest) * math.pi)
     even = (n & 1).equals(0)
-    sine = vm._flip_sign(select(even, s, c), n, 1)
-    cosine = vm._flip_sign(select(even, c, s), n + 1, 1)
+    sine = va._flip_sign(select(even, s, c), n, 1)
+    cosine = va._flip_sign(select(even, c, s), n + 1, 1)
     return sine, cosine
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
-from knetc.ops import define, vector_math
+from knetc.ops import define, vector_angles, vector_math
 from knetc.ops.apply import (
     CONSTANT,
     Operand,
@@ -49,7 +49,7 @@ def _function(
         name,
         reference=reference,
         gradient=lambda node, dy: (gradient(node.sources[0], node, dy),),
-        emit=emit or getattr(vector_math, name),
+        emit=emit or getattr(vector_angles if name in ("sin", "cos", "tan") else vector_math, name),
         triton=triton or f"libdevice.{name}({{0}})",
         cost=cost,
         domains=(Domain(low, high, (*_EVERYWHERE, *special)),),

@@ -151,12 +151,16 @@ class Number:
     def __invert__(self) -> Number:
         return self._with(self.e.not_(self.value))
 
-    def __lshift__(self, count: int) -> Number:
+    def __lshift__(self, count: Number | int) -> Number:
         return self._with(self.e.shl(self.value, self._operand(count)))
 
     def __rshift__(self, count: int) -> Number:
         """Shift right, filling with the sign."""
         return self._with(self.e.ashr(self.value, self._operand(count)))
+
+    def logically_shifted(self, count: Number | int) -> Number:
+        """Shift right, filling with zeros."""
+        return self._with(self.e.lshr(self.value, self._operand(count)))
 
     def to(self, dtype: np.dtype) -> Number:
         """Converted by value."""
@@ -184,6 +188,18 @@ def select(condition: Number, a: Number | float, b: Number | float) -> Number:
     like = a if isinstance(a, Number) else b
     assert isinstance(like, Number)
     return Number(condition.e, condition.e.select(condition.value, like._operand(a), like._operand(b)))
+
+
+def rarely(flag: Number, usual: Number, function: Callable[..., Number], *operands: Number) -> Number:
+    """``usual``, or where the flag is set, which is rare, ``function(*operands)``: a branch that costs a test."""
+    name = function.__name__.strip("_")
+    values = [o.value for o in operands]
+    return Number(flag.e, flag.e.rarely(name, flag.value, usual.value, on_numbers(function), *values))
+
+
+def lookup(table: Sequence[int], index: Number) -> Number:
+    """The number at a place of a table, both of the dtype of ``index``; for code that is rare."""
+    return Number(index.e, index.e.lookup(table, index.value, index.dtype))
 
 
 def power_of_two(n: Number) -> Number:

@@ -7,8 +7,7 @@ vector body and its scalar tail give the same bits.
 
 Special values are as in C's annex F: signed zeros, infinities, NaN and subnormal numbers, in and out. Errors are below
 2.3 ulp in float32 (most below 1.5) and below 4 ulp in float64 over the whole domain, as ``benchmarks/accuracy.py``
-measures them. There is one limit: ``sin``, ``cos`` and ``tan`` of magnitudes from 2**30 (float32) or 2**47 (float64)
-on are NaN rather than wrong.
+measures them. Sine, cosine and tangent are in ``vector_angles``.
 
 >>> from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
 >>> exp(LlvmEmitter(), Scalar("%x", dtypes.f32)).dtype
@@ -234,74 +233,7 @@ def _atanh(x: Number) -> Number:
     return (_log1p((a + a) / (1.0 - a)) * 0.5).copysign(x)
 
 
-# --- trigonometry ----------------------------------------------------------------------------------------------------
-
-#: pi/2 as the sum of four pieces of 27 bits and the rest
-QUARTER_TURN = (1.570796325802803, 9.920935184482005e-10, 6.123233932053594e-17, 6.368317116855041e-25)
-QUARTER_TURN_REST = 4.665590917179985e-33
-#: the same for angles that were float32: two pieces of 23 bits and the rest
-QUARTER_TURN_SHORT = (1.570796251296997, 7.549789415861596e-08, 5.390302858158119e-15)
-#: magnitudes from which on the pieces do not suffice
-ANGLE_LIMITS = {dtypes.f32: 2.0**30, dtypes.f64: 2.0**47}
-
-
-def _reduced_angle(x: Number) -> tuple[Number, Number]:
-    """Quarter turns in ``x`` (an integer) and the remaining angle in [-pi/4, pi/4], NaN from ``ANGLE_LIMITS`` on.
-
-    Nothing is lost by cancellation: the products of the turns with all pieces but the last are exact, and so are the
-    differences as long as they matter.
-    """
-    if x.dtype == dtypes.f32:
-        r = x.to(dtypes.f64)  # where it needs no splitting of the turns
-        n, whole = _nearest_integer(r * (2 / math.pi))
-        for piece in QUARTER_TURN_SHORT:
-            r = whole.fma(-piece, r)
-        n, r = n.to(dtypes.i32), r.to(dtypes.f32)
-    else:
-        n, whole = _nearest_integer(x * (2 / math.pi))
-        upper = _upper_half(whole)
-        lower = whole - upper
-        r = x
-        for piece in QUARTER_TURN:
-            r = lower.fma(-piece, upper.fma(-piece, r))
-        r = whole.fma(-QUARTER_TURN_REST, r)
-    return n, select(abs(x) < ANGLE_LIMITS[x.dtype], r, math.nan)
-
-
-def _sin_cos(r: Number) -> tuple[Number, Number]:
-    """Sine and cosine of an angle in [-pi/4, pi/4]."""
-    z = r * r
-    sine = (r * z).fma(polynomial(z, fitted.SIN[r.dtype]), r)
-    cosine = (z * z).fma(polynomial(z, fitted.COS[r.dtype]), z.fma(-0.5, 1.0))
-    return sine, cosine
-
-
-def _flip_sign(x: Number, flags: Number, bit: int) -> Number:
-    """``x``, negated where the given bit of ``flags`` is set."""
-    sign = 8 * x.dtype.itemsize - 1
-    return (x.bits() ^ ((flags << (sign - bit)) & bits_of(-0.0, x.dtype))).as_float()
-
-
-def _sin(x: Number) -> Number:
-    n, r = _reduced_angle(abs(x))
-    sine, cosine = _sin_cos(r)
-    positive = _flip_sign(select((n & 1).equals(0), sine, cosine), n, 1)
-    return (positive.bits() ^ (x.bits() & bits_of(-0.0, x.dtype))).as_float()
-
-
-def _cos(x: Number) -> Number:
-    n, r = _reduced_angle(x)
-    sine, cosine = _sin_cos(r)
-    return _flip_sign(select((n & 1).equals(0), cosine, sine), n + 1, 1)
-
-
-@in_double
-def _tan(x: Number) -> Number:
-    n, r = _reduced_angle(x)
-    sine, cosine = _sin_cos(r)
-    even = (n & 1).equals(0)
-    result = select(even, sine, -cosine) / select(even, cosine, sine)
-    return select(x.equals(0.0), x, result)
+# --- arc functions ----------------------------------------------------------------------------------------------------
 
 
 def _atan_of_magnitude(a: Number) -> Number:
@@ -482,7 +414,6 @@ def _pow(x: Number, y: Number) -> Number:
 
 exp, exp2, expm1 = on_numbers(_exp), on_numbers(_exp2), on_numbers(_expm1)
 log, log2, log10, log1p = on_numbers(_log), on_numbers(_log2), on_numbers(_log10), on_numbers(_log1p)
-sin, cos, tan = on_numbers(_sin), on_numbers(_cos), on_numbers(_tan)
 asin, acos, atan, atan2 = on_numbers(_asin), on_numbers(_acos), on_numbers(_atan), on_numbers(_atan2)
 sinh, cosh, tanh = on_numbers(_sinh), on_numbers(_cosh), on_numbers(_tanh)
 asinh, acosh, atanh = on_numbers(_asinh), on_numbers(_acosh), on_numbers(_atanh)

@@ -1,0 +1,142 @@
+"""Code for values that hardly ever occur, beside loops that LLVM widens.
+
+A branch in a loop's body keeps it from being widened, and computing the rare case for every element is too dear. So the
+body calls a function that gives back its second operand unless its first, a flag, is set. LLVM is told of variants of
+that function for vectors, and widens the loop around the call. Only after the optimisation are the functions' bodies
+linked in (``native.compile_ir`` does that, behind ``SEPARATOR`` in the text): a test of all flags of a vector at once
+and a branch to code that is never placed among the loop's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
+
+SEPARATOR = "; --- linked after optimisation ---\n"
+
+_LANES = (2, 4, 8, 16, 32)
+"""Of the variants: the widths that LLVM chooses among for elements of four and eight bytes."""
+
+_PURE = "nounwind willreturn memory(none)"
+
+
+def call(
+    e: LlvmEmitter, name: str, flag: Scalar, usual: Scalar, function: Callable[..., Scalar], *operands: Scalar
+) -> Scalar:
+    """``usual``, or where the flag is set ``function(emitter, *operands)``; ``name`` stands for the function.
+
+    >>> import numpy as np
+    >>> from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
+    >>> e, x = LlvmEmitter(), Scalar("%x", np.dtype("float32"))
+    >>> tiny = e.compare("lt", e.abs(x), e.constant(1e-30, x.dtype))
+    >>> call(e, "tiny_square", tiny, e.mul(x, x), lambda e, x: e.constant(0.0, x.dtype), x).dtype
+    dtype('float32')
+    """
+    symbol = "_".join(["rare", name, *(o.dtype.name for o in (usual, *operands))])
+    scalars = [o.typed.split()[0] for o in (flag, usual, *operands)]
+    if symbol not in e.rare:
+        body = type(e)(half=e.half)
+        body.contract = e.contract
+        arguments = [type(o)(f"%x{k}", o.dtype) for k, o in enumerate(operands)]
+        result = function(body, *arguments)
+        e.rare[symbol] = _definitions(symbol, scalars, body, result)
+        e.declarations[f"declare {scalars[1]} @{symbol}({', '.join(scalars)}) {_PURE}"] = None
+        for lanes in _LANES:
+            vectors = [f"<{lanes} x {t}>" for t in scalars]
+            e.declarations[f"declare {vectors[1]} @{symbol}_{lanes}({', '.join(vectors)}) {_PURE}"] = None
+    variants = ",".join(f"_ZGV_LLVM_N{n}{'v' * len(scalars)}_{symbol}({symbol}_{n})" for n in _LANES)
+    passed = ", ".join(o.typed for o in (flag, usual, *operands))
+    return e.value(
+        f'call {scalars[1]} @{symbol}({passed}) {_PURE} "vector-function-abi-variant"="{variants}"', usual.dtype
+    )
+
+
+def kept(symbols: Iterable[str]) -> list[str]:
+    """The lines by which the optimiser keeps the declarations of variants that nothing calls yet."""
+    names = [f"ptr @{symbol}_{lanes}" for symbol in symbols for lanes in _LANES]
+    if not names:
+        return []
+    return [
+        f'@llvm.compiler.used = appending global [{len(names)} x ptr] [{", ".join(names)}], section "llvm.metadata"'
+    ]
+
+
+def late(definitions: Mapping[str, str], attributes: str) -> str:
+    """What follows a module's text when it calls rare code: the separator and the code."""
+    if not definitions:
+        return ""
+    lines = [line for text in definitions.values() for line in text.split("\n")]
+    outside = dict.fromkeys(line for line in lines if _is_declaration(line))  # each once
+    inside = [line for line in lines if not _is_declaration(line)]
+    weights = '!1 = !{!"branch_weights", i32 1, i32 100000}'
+    return SEPARATOR + "\n".join([*outside, *inside, attributes.rstrip("\n"), weights, ""])
+
+
+def _is_declaration(line: str) -> bool:
+    return line.startswith(("declare ", "@"))
+
+
+def _definitions(symbol: str, scalars: list[str], body: LlvmEmitter, result: Scalar) -> str:
+    """The rare code itself, and the functions with which loops call it: for one value and for vectors."""
+    _, kind, *operands = scalars
+    given = ", ".join(f"{t} %x{k}" for k, t in enumerate(operands))
+    assert not body.rare, f"{symbol}: rare code has no rare code of its own"
+    parts = [
+        *body.declarations,
+        *(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)" for n in _LANES),
+        f"define internal {kind} @{symbol}_code({given}) noinline cold #0 {{",
+        *body.lines,
+        f"  ret {kind} {result.text}",
+        "}",
+        f"define linkonce_odr hidden {kind} @{symbol}(i1 %flag, {kind} %usual, {given}) alwaysinline #0 {{",
+        "  br i1 %flag, label %rare, label %done, !prof !1",
+        "rare:",
+        f"  %made = call {kind} @{symbol}_code({given})",
+        "  br label %done",
+        "done:",
+        f"  %result = phi {kind} [ %usual, %0 ], [ %made, %rare ]",
+        f"  ret {kind} %result",
+        "}",
+    ]
+    for n in _LANES:
+        vectors = [f"<{n} x {t}>" for t in operands]
+        names = ", ".join(f"{t} %x{k}" for k, t in enumerate(vectors))
+        whole = f"<{n} x {kind}>"
+        given = f"<{n} x i1> %flags, {whole} %usual, {names}"
+        parts += [
+            f"define internal {whole} @{symbol}_loop_{n}({given}) noinline cold #0 {{",
+            "  br label %next",
+            "next:",
+            "  %k = phi i32 [ 0, %0 ], [ %k1, %step ]",
+            f"  %all = phi {whole} [ %usual, %0 ], [ %all1, %step ]",
+            f"  %flag = extractelement <{n} x i1> %flags, i32 %k",
+            "  br i1 %flag, label %rare, label %step",
+            "rare:",
+            *(f"  %e{k} = extractelement {t} %x{k}, i32 %k" for k, t in enumerate(vectors)),
+            f"  %made = call {kind} @{symbol}_code({', '.join(f'{t} %e{k}' for k, t in enumerate(operands))})",
+            f"  %with = insertelement {whole} %all, {kind} %made, i32 %k",
+            "  br label %step",
+            "step:",
+            f"  %all1 = phi {whole} [ %all, %next ], [ %with, %rare ]",
+            "  %k1 = add i32 %k, 1",
+            f"  %more = icmp ult i32 %k1, {n}",
+            "  br i1 %more, label %next, label %done",
+            "done:",
+            f"  ret {whole} %all1",
+            "}",
+            f"define linkonce_odr hidden {whole} @{symbol}_{n}({given}) alwaysinline #0 {{",
+            f"  %f = freeze <{n} x i1> %flags",  # lanes that a mask left out hold anything
+            f"  %any = call i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1> %f)",
+            "  br i1 %any, label %rare, label %done, !prof !1",
+            "rare:",
+            f"  %made = call {whole} @{symbol}_loop_{n}(<{n} x i1> %f, {whole} %usual, {names})",
+            "  br label %done",
+            "done:",
+            f"  %result = phi {whole} [ %usual, %0 ], [ %made, %rare ]",
+            f"  ret {whole} %result",
+            "}",
+        ]
+    return "\n".join([*parts, ""])

@@ -1,0 +1,173 @@
+"""Sine, cosine and tangent of any angle, as scalar code over an emitter (see ``vector_math``).
+
+Angles of usual size are reduced by multiples of pi/2 that are stored in pieces. Of larger ones (``ANGLE_LIMITS``) all
+turns are taken away exactly by multiplying with as many digits of 2/pi as they need (Payne and Hanek's method): integer
+arithmetic in a branch that is hardly ever taken.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from knetc.ops import vector_coefficients as fitted
+from knetc.ops import vector_math as vm
+from knetc.ops.vector_expression import (
+    Number,
+    bits_of,
+    in_double,
+    lookup,
+    on_numbers,
+    polynomial,
+    rarely,
+    select,
+)
+from knetc.runtime.base import dtypes
+
+#: pi/2 as the sum of three pieces of 31 bits, whose products with up to 2**22 are exact, and the rest
+QUARTER_TURN = (1.5707963267341256, 6.07710050359346e-11, 2.9127320548227e-20, 1.2706558760139879e-29)
+#: the same for angles that were float32: two pieces of 23 bits and the rest
+QUARTER_TURN_SHORT = (1.570796251296997, 7.549789415861596e-08, 5.390302858158119e-15)
+#: magnitudes from which on the pieces do not suffice
+ANGLE_LIMITS = {dtypes.f32: 2.0**30, dtypes.f64: 2.0**22}
+
+#: the first 1280 binary digits of 2/pi
+TWO_OVER_PI = (
+    "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561"
+    "b7246e3a424dd2e006492eea09d1921cfe1deb1cb129a73ee88235f52ebb4484"
+    "e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980f"
+    "ef2f118b5a0a6d1f6d367ecf27cb09b74f463f669e5fea2d7527bac7ebe5f17b"
+    "3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6babf0cfbc209af4361d"
+)
+#: 32 zeros in front of the point, and the digits: 32 in each number
+TURN_DIGITS = (0, *(int(TWO_OVER_PI[k : k + 8], 16) for k in range(0, len(TWO_OVER_PI), 8)))
+LOW = (1 << 32) - 1
+#: pi/2 as an upper half, the double nearest to it, and what either lacks
+HALF_PI_UPPER, HALF_PI_LOWER, HALF_PI_REST = 1.5707963109016418, 1.5893254773528196e-08, 6.123233995736766e-17
+
+# --- reduction -------------------------------------------------------------------------------------------------------
+
+
+def _reduced_angle(x: Number) -> tuple[Number, Number]:
+    """Quarter turns in ``x`` (an integer) and the remaining angle in [-pi/4, pi/4], for magnitudes below the limit.
+
+    Nothing is lost by cancellation: the products of the turns with all pieces but the last are exact, and so are the
+    differences as long as they matter.
+    """
+    r = x.to(dtypes.f64)
+    n, whole = vm._nearest_integer(r * (2 / math.pi))
+    for piece in QUARTER_TURN_SHORT if x.dtype == dtypes.f32 else QUARTER_TURN:
+        r = whole.fma(-piece, r)
+    return n.to(x.format.integer), r.to(x.dtype)
+
+
+def _reduced_large_angle(x: Number) -> tuple[Number, Number, Number]:
+    """The same for float64 from 2**22 up: quarter turns, the remaining angle, and what rounding it took from it."""
+    bits = x.bits()
+    exponent = bits.logically_shifted(52)
+    mantissa = (bits & ((1 << 52) - 1)) | (1 << 52)
+    # digits that make whole turns are left out: the first of the six words of digits has the weight of two turns
+    first = exponent - 1075 + 30
+    first = select(exponent.equals(2047), 0, first)
+    place, shift = first >> 5, first & 31
+    digits = [lookup(TURN_DIGITS, place + k) for k in range(7)]
+    words = [((((a << 32) | b) << shift).logically_shifted(32)) for a, b in pairwise(digits)][::-1]
+    # the product modulo four quarter turns, in words of 32 bits, the lowest first
+    low, high = mantissa & LOW, mantissa >> 32
+    product, carry = [], mantissa.constant(0)
+    for k, word in enumerate(words):
+        a = low * word
+        b = high * words[k - 1] if k else mantissa.constant(0)
+        total = (a & LOW) + (b & LOW) + carry
+        product.append(total & LOW)
+        carry = total.logically_shifted(32) + a.logically_shifted(32) + b.logically_shifted(32)
+    top = (product[5] << 32) | product[4]
+    n = (top + (1 << 61)).logically_shifted(62)
+    rest = top - (n << 62)
+    # that many quarter turns, as the sum of two numbers
+    head, second = (rest >> 32).to(x.dtype) * 2.0**-30, (rest & LOW).to(x.dtype) * 2.0**-62
+    turns = head + second
+    more = second - (turns - head) + product[3].to(x.dtype) * 2.0**-94 + product[2].to(x.dtype) * 2.0**-126
+    rounded = turns + more
+    more = more - (rounded - turns)
+    # times pi/2
+    upper = vm._upper_half(rounded)
+    lower = rounded - upper
+    r = rounded * (math.pi / 2)
+    error = upper * HALF_PI_UPPER - r + lower * HALF_PI_UPPER + rounded * HALF_PI_LOWER
+    return n, r, error + (rounded * HALF_PI_REST + more * (math.pi / 2))
+
+
+# --- the functions ---------------------------------------------------------------------------------------------------
+
+
+def _sin_cos(r: Number) -> tuple[Number, Number]:
+    """Sine and cosine of an angle in [-pi/4, pi/4]."""
+    z = r * r
+    sine = (r * z).fma(polynomial(z, fitted.SIN[r.dtype]), r)
+    cosine = (z * z).fma(polynomial(z, fitted.COS[r.dtype]), z.fma(-0.5, 1.0))
+    return sine, cosine
+
+
+def _sin_cos_large(x: Number) -> tuple[Number, Number, Number]:
+    """Quarter turns, and sine and cosine of the angle beside them, NaN for infinity."""
+    n, r, rest = _reduced_large_angle(abs(x))
+    sine, cosine = _sin_cos(select(abs(x) < math.inf, r, math.nan))
+    return n, sine + rest * cosine, cosine - rest * sine
+
+
+def _flip_sign(x: Number, flags: Number, bit: int) -> Number:
+    """``x``, negated where the given bit of ``flags`` is set."""
+    sign = 8 * x.dtype.itemsize - 1
+    return (x.bits() ^ ((flags << (sign - bit)) & bits_of(-0.0, x.dtype))).as_float()
+
+
+def _turned_sine(x: Number, n: Number, sine: Number, cosine: Number) -> Number:
+    """The sine of ``x`` from those of the angle beside ``n`` quarter turns in its magnitude."""
+    positive = _flip_sign(select((n & 1).equals(0), sine, cosine), n, 1)
+    return (positive.bits() ^ (x.bits() & bits_of(-0.0, x.dtype))).as_float()
+
+
+def _turned_cosine(n: Number, sine: Number, cosine: Number) -> Number:
+    return _flip_sign(select((n & 1).equals(0), cosine, sine), n + 1, 1)
+
+
+def _turned_tangent(n: Number, sine: Number, cosine: Number) -> Number:
+    even = (n & 1).equals(0)
+    return select(even, sine, -cosine) / select(even, cosine, sine)
+
+
+@in_double
+def _large_sine(x: Number) -> Number:
+    return _turned_sine(x, *_sin_cos_large(x))
+
+
+@in_double
+def _large_cosine(x: Number) -> Number:
+    return _turned_cosine(*_sin_cos_large(x))
+
+
+@in_double
+def _large_tangent(x: Number) -> Number:
+    return _flip_sign(_turned_tangent(*_sin_cos_large(x)), x.bits().logically_shifted(63), 0)
+
+
+def _sin(x: Number) -> Number:
+    a = abs(x)
+    n, r = _reduced_angle(a)
+    return rarely(a >= ANGLE_LIMITS[x.dtype], _turned_sine(x, n, *_sin_cos(r)), _large_sine, x)
+
+
+def _cos(x: Number) -> Number:
+    n, r = _reduced_angle(x)
+    return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], _turned_cosine(n, *_sin_cos(r)), _large_cosine, x)
+
+
+@in_double
+def _tan(x: Number) -> Number:
+    n, r = _reduced_angle(x)
+    result = select(x.equals(0.0), x, _turned_tangent(n, *_sin_cos(r)))
+    return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], result, _large_tangent, x)
+
+
+sin, cos, tan = on_numbers(_sin), on_numbers(_cos), on_numbers(_tan)
