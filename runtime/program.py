@@ -250,6 +250,8 @@ class Program:
     entry: str = "run"
     random_count: int = 0
     """How many random numbers a run consumes."""
+    timed: bool = False
+    """Whether runs are counted and the time of each step is added up; see ``Executable.times``."""
     hosts: tuple[HostCall, ...] = ()
     """Calls of Python functions. The entry's result is 1 + the number of checks + the index of a call that failed."""
     cubins: tuple[Cubin, ...] = ()

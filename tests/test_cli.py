@@ -181,7 +181,11 @@ def test_as_a_module_and_with_debug_output(model: Path) -> None:
     )  # fmt: skip
     assert "kernel 0" in shown.stdout
     code = "import numpy as np, knetc as kn, model; np.asarray(kn.compile(model.own)(np.zeros(3, np.float32)))"
-    for level, words in ((1, ["kernel 0"]), (3, ["kernel 0", "--- plan", "--- trace"]), (5, ["--- llvm", "--- asm"])):
+    for level, words in (
+        (1, ["kernel 0", "1 runs", "us a run"]),
+        (3, ["kernel 0", "--- plan", "--- trace"]),
+        (5, ["--- llvm", "--- asm"]),
+    ):
         told = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True, text=True, env={**environment, "KNETC_DEBUG": str(level)}, check=True,

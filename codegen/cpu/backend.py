@@ -140,6 +140,7 @@ def build(
     *,
     fused: bool = True,
     nan_check: bool = False,
+    timed: bool = False,
 ) -> tuple[Assembly, Program, dict[str, bytes]]:
     """Everything that running a simplified graph on this CPU needs.
 
@@ -147,9 +148,10 @@ def build(
     object with the program's entry comes last.
     """
     assembly = assemble(graph, CpuBackend(target), fused=fused, nan_check=nan_check)
-    texts = [*assembly.functions.items(), ("pool", emit_pool()), ("driver", emit_driver(assembly.program))]
+    program = replace(assembly.program, timed=timed)
+    texts = [*assembly.functions.items(), ("pool", emit_pool()), ("driver", emit_driver(program))]
     objects = dict(compile_function(name, text) for name, text in texts)
-    return assembly, replace(assembly.program, objects=tuple(objects)), objects
+    return assembly, replace(program, objects=tuple(objects)), objects
 
 
 def compile_plain(target: Target) -> Callable[[str, str], tuple[str, bytes]]:

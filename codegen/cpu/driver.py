@@ -53,6 +53,7 @@ def emit_driver(program: Program) -> str:
         *(f"declare void @{name}(ptr, i64, i64, i32)\n" for name in functions),
         _DECLARATIONS,
         "@kn_program = external global i64\n" if program.hosts else "",
+        _CLOCK if program.timed else "",
         *_run(program),
         _call(program),
         "attributes #0 = { nounwind }\nattributes #1 = { nounwind nonlazybind }\n",
@@ -80,6 +81,21 @@ declare void @Py_IncRef(ptr) #1
 declare ptr @Py_BuildValue(ptr, ...) #1
 """
 
+_CLOCK = """@kn_times = external global i64
+declare i32 @clock_gettime(i32, ptr)
+define internal i64 @now() #0 {
+  %time = alloca [2 x i64]
+  %code = call i32 @clock_gettime(i32 1, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest.at = getelementptr i64, ptr %time, i64 1
+  %rest = load i64, ptr %rest.at
+  %whole = mul i64 %seconds, 1000000000
+  %sum = add i64 %whole, %rest
+  ret i64 %sum
+}
+"""
+"""Nanoseconds of the monotonic clock. ``kn_times`` is the number of runs, then the nanoseconds of each step."""
+
 
 def _run(program: Program) -> Iterator[str]:
     counts = [_slot_count(step, launch) for step in program.steps for launch in step.launches]
@@ -95,6 +111,10 @@ def _run(program: Program) -> Iterator[str]:
         yield "  store i64 0, ptr %record\n"
     loops = _Loops(program)
     yield from loops.counters()
+    if program.timed:
+        yield "  %then = alloca i64\n"
+        yield from _add("runs", 0, "1")
+        yield "  %begin = call i64 @now()\n  store i64 %begin, ptr %then\n"
     for k, step in enumerate(program.steps):
         yield from loops.before(k)
         for j, launch in enumerate(step.launches):
@@ -109,8 +129,19 @@ fail.{k}:
   ret i32 {1 + step.check}
 step.{k + 1}:
 """
+        if program.timed:
+            yield f"  %now{k} = call i64 @now()\n  %then{k} = load i64, ptr %then\n  store i64 %now{k}, ptr %then\n"
+            yield f"  %took{k} = sub i64 %now{k}, %then{k}\n"
+            yield from _add(str(k), k + 1, f"%took{k}")
     yield from loops.before(len(program.steps))
     yield "  ret i32 0\n}\n"
+
+
+def _add(mark: str, place: int, amount: str) -> Iterator[str]:
+    """Add to one of the program's times."""
+    yield f"  %times.{mark} = getelementptr i64, ptr @kn_times, i64 {place}\n"
+    yield f"  %before.{mark} = load i64, ptr %times.{mark}\n"
+    yield f"  %after.{mark} = add i64 %before.{mark}, {amount}\n  store i64 %after.{mark}, ptr %times.{mark}\n"
 
 
 class _Loops:

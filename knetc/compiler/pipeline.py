@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib
 import importlib.util
@@ -21,6 +22,7 @@ from knetc.runtime.base.config import config
 from knetc.runtime.base.host_functions import lookup
 from knetc.runtime.cpu.host import target_key
 from knetc.runtime.cpu.machine import Executable
+from knetc.runtime.program import Program
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def build(graph: Graph) -> Executable:
 
 def program_key(graph: Graph) -> str:
     """What a program depends on: the graph, the processor, the settings, and this version of knetc."""
-    settings = f"fuse={config.fuse} nan_check={ambient().nan_check}"
+    settings = f"fuse={config.fuse} nan_check={ambient().nan_check} timed={config.debug > 0}"
     return disk.key("program", canonical.digest(graph), target_key(config.cpu_level), settings)
 
 
@@ -87,17 +89,29 @@ def _load(key: str, graph: Graph) -> Executable:
         if stored is not None:
             if config.debug:
                 report.tell(stored[0], "in the cache", lambda: stages(graph), config.debug)
-            return Executable(*stored)
+            return _loaded(*stored)
     before = time.perf_counter()
     _assembly, program, objects = backend().build(
-        optimised(graph), target(), compile_function, fused=config.fuse, nan_check=ambient().nan_check
+        optimised(graph),
+        target(),
+        compile_function,
+        fused=config.fuse,
+        nan_check=ambient().nan_check,
+        timed=config.debug > 0,
     )
     if config.cache and all(lookup(call.function).everywhere for call in program.hosts):
         disk.store_program(key, program, objects)
     if config.debug:
         milliseconds = 1e3 * (time.perf_counter() - before)
         report.tell(program, f"compiled in {milliseconds:.0f} ms", lambda: stages(graph), config.debug)
-    return Executable(program, objects)
+    return _loaded(program, objects)
+
+
+def _loaded(program: Program, objects: Mapping[str, bytes]) -> Executable:
+    executable = Executable(program, objects)
+    if program.timed:
+        atexit.register(report.tell_times, executable)
+    return executable
 
 
 # --- the door: only behind these functions are llvmlite and networkx imported ----------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 from knetc.ir import printer
 from knetc.ir.node import Graph
 from knetc.ir.op import Kind
+from knetc.runtime.cpu.machine import Executable
 from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Step, to_json
 
 STAGES = ("trace", "grad", "simplify", "fuse", "plan", "llvm", "asm")
@@ -181,6 +182,23 @@ def tell(program: Program, how: str, stages: Callable[[], Mapping[str, Any]], le
         if level >= at:
             parts += [f"--- {name}\n{text_of(name, opened(found[name]))}" for name in names]
     sys.stderr.write("".join(parts))
+
+
+def tell_times(executable: Executable) -> None:
+    """Print to standard error, when the process ends, how long each kernel of a program took."""
+    runs, times_us = executable.times()
+    if not runs:
+        return
+    program = executable.program
+    lines = [f"knetc: {runs} runs, {sum(times_us) / runs:.1f} us each\n"]
+    for number, (step, time_us) in enumerate(zip(program.steps, times_us)):
+        moved = step.read_bytes + step.written_bytes
+        each_us = max(time_us / runs, 1e-3)
+        lines.append(
+            f"kernel {number}: {step.name}, {each_us:.1f} us a run, {moved / each_us * 1e-3:.1f} GB/s, "
+            f"{step.operations / each_us * 1e-3:.1f} billion operations a second\n"
+        )
+    sys.stderr.write("".join(lines))
 
 
 def opened(value: Any) -> Any:

@@ -51,8 +51,9 @@ _FASTCALL = 0x80
 class _Code:
     """What a builtin must keep alive: its code and its description. It is the builtin's ``__self__``."""
 
-    def __init__(self, module: Module, arena_bytes: int, calls: HostCalls | None) -> None:
+    def __init__(self, module: Module, arena_bytes: int, calls: HostCalls | None, times: object) -> None:
         self.module = module
+        self.times = times
         self.calls = calls
         self.arena_bytes = arena_bytes
         self.definition = _MethodDef(b"call", module["call"], _FASTCALL, None)
@@ -182,8 +183,11 @@ class Executable:
         symbols = {"kn_context": device.address}
         if self._calls is not None:
             symbols["kn_program"] = self._calls.address
+        self._times = (ctypes.c_int64 * (1 + len(program.steps)))() if program.timed else None
+        if self._times is not None:
+            symbols["kn_times"] = ctypes.addressof(self._times)
         self.module = Module([objects[d] for d in dict.fromkeys(program.objects)], symbols)
-        code = _Code(self.module, program.arena_bytes, self._calls)
+        code = _Code(self.module, program.arena_bytes, self._calls, self._times)
         device.prepare(code)
         self.entry = _builtin(code)
 
@@ -200,6 +204,16 @@ class Executable:
         failure = self.entry(*input_addresses, *output_addresses, *scalars)
         if failure is not None:
             self.fail(failure)
+
+    def times(self) -> tuple[int, list[float]]:
+        """How often the program has run, and the time of each step in all those runs in microseconds.
+
+        Raises ValueError for a program that is not ``timed``.
+        """
+        if self._times is None:
+            raise ValueError("this program does not measure its time: it was built without KNETC_DEBUG")
+        runs, *nanoseconds = self._times
+        return runs, [1e-3 * n for n in nanoseconds]
 
     def fail(self, failure: tuple[int, int]) -> NoReturn:
         """Raises the error that ``entry`` told of."""
