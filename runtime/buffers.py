@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from knetc.runtime.base.errors import OutOfMemoryError
@@ -70,6 +70,8 @@ class Buffer:
     address: int
     size_bytes: int
     home: _Home
+    device: ClassVar[str] = "cpu"
+    """Whose memory it is; each other device has a class of its own, so that it costs nothing."""
 
     # No __init__: allocate() sets the fields itself, which halves the cost of making one.
 

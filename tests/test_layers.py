@@ -57,8 +57,8 @@ _HEAVY = {
 #: Imports inside functions, each for a package or a part that a warm start does not need.
 _INSIDE = {("knetc.runtime.base.dtypes", "bfloat16")}
 
-#: Calls of ``importlib.import_module``: the door to the compiler, and modules that users name.
-_BY_NAME = {"knetc.compiler.pipeline", "knetc.dump"}
+#: Calls of ``importlib.import_module``: the doors to the compiler and to the GPU, and modules that users name.
+_BY_NAME = {"knetc.compiler.pipeline", "knetc.dump", "knetc.runtime.devices"}
 
 
 class Import(NamedTuple):

@@ -27,6 +27,8 @@ class Config:
     """Threads for generated code; 0 means as many as this process may use."""
     cpu_level: str = "native"
     """Instruction set of generated code: native, avx512, avx2 or generic."""
+    cuda_graphs: bool = True
+    """Whether GPU programs are launched as graphs; without it kernel by kernel."""
     check: bool = False
     """Check the graph after each pass (always on in the tests)."""
     lazy_limit: int = 2000

@@ -82,6 +82,14 @@ class OutOfMemoryError(KnetcError, MemoryError):
     """Memory for a buffer could not be had; says what was asked and what is held."""
 
 
+class DeviceError(LocatedError, RuntimeError):
+    """A device that is not there, or values of different devices in one operation."""
+
+
+class CudaError(KnetcError, RuntimeError):
+    """The GPU's driver or one of its libraries refused a call, or work that was asked for earlier failed."""
+
+
 class CacheError(KnetcError, RuntimeError):
     """A cache entry or artifact that cannot be used."""
 

@@ -1,0 +1,1 @@
+"""Running programs on NVIDIA GPUs: the driver by ctypes, memory, launches and graphs. Neither torch nor a compiler."""

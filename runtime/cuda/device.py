@@ -1,0 +1,263 @@
+"""A GPU of this process: its context, its one stream of work, memory and transfers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from knetc.runtime import devices
+from knetc.runtime.base.errors import CudaError, DeviceError
+from knetc.runtime.buffers import Buffer, MemoryStats, address_of
+from knetc.runtime.cuda.allocator import Allocator
+from knetc.runtime.cuda.driver import CudaDriver, Driver
+from knetc.runtime.program import Cubin
+
+STAGING_BYTES = 32 << 20
+"""Pinned host memory, in ``STAGING_PARTS`` parts: copies to the device that fit in a part go through it."""
+STAGING_PARTS = 4
+
+
+class GpuDevice:
+    """One GPU. All its work goes into one stream, under one lock."""
+
+    def __init__(self, driver: Driver, ordinal: int) -> None:
+        self.driver = driver
+        self.ordinal = ordinal
+        self.name = f"cuda:{ordinal}"
+        self.properties = driver.open(ordinal)
+        self.lock = threading.RLock()
+        self._alive = True
+        with self.entered():
+            self.stream = driver.stream()
+        self.memory = Allocator(self.name, self._allocate_region, self._free_region, self._memory)
+        self.memory.reclaimers.append(self._trim)
+        self.allocate = self.memory.allocate
+        self._arena = self.memory.wrap(0, 0, [])
+        self._staging: _Staging | None = None
+        self._modules: dict[str, int] = {}
+        self._functions: dict[tuple[str, str, int], int] = {}
+
+    @property
+    def target(self) -> str:
+        return f"cuda:sm_{self.properties.arch}"
+
+    @contextmanager
+    def entered(self) -> Iterator[Driver]:
+        """Holds the device's lock, with the device current in this thread."""
+        with self.lock:
+            self.enter()
+            yield self.driver
+
+    def enter(self) -> None:
+        """Makes the device current in this thread; the caller holds its lock."""
+        if not self._alive:
+            raise DeviceError(
+                f"{self.name} was in use when this process was forked, and a GPU cannot be used on both sides of a "
+                "fork: start processes with multiprocessing's 'spawn' method, or use the device in the child alone"
+            )
+        self.driver.enter(self.ordinal)
+
+    def after_fork(self) -> None:
+        """In a child, which does not have the device."""
+        self._alive = False
+        self.lock = threading.RLock()
+        self.memory.forget()
+
+    # --- memory
+
+    def _allocate_region(self, size_bytes: int) -> int:
+        with self.entered() as driver:
+            return driver.allocate(size_bytes)
+
+    def _free_region(self, address: int) -> None:
+        with self.entered() as driver:
+            driver.synchronize(self.stream)
+            driver.free(address)
+
+    def _memory(self) -> tuple[int, int]:
+        with self.entered() as driver:
+            return driver.memory()
+
+    def stats(self) -> MemoryStats:
+        return self.memory.stats()
+
+    def gc(self) -> int:
+        return self.memory.gc()
+
+    def arena(self, size_bytes: int) -> Buffer:
+        """The memory for intermediate values that all programs share, at least of this size.
+
+        It may be another buffer at the next call: programs look.
+        """
+        if size_bytes > self._arena.size_bytes:
+            self._arena = self.allocate(size_bytes)
+        return self._arena
+
+    def _trim(self) -> None:
+        """Lets the arena go; the next program that needs it gets another."""
+        with self.lock:
+            if self._alive:
+                self._arena = self.memory.wrap(0, 0, [])
+
+    def function(self, cubin: Cubin, code: bytes) -> int:
+        """A kernel of a cubin, loaded at its first use; it stays loaded while the process lives."""
+        key = (cubin.object, cubin.entry, cubin.shared_bytes)
+        found = self._functions.get(key)
+        if found is None:
+            if cubin.shared_bytes > self.properties.shared_bytes:
+                raise CudaError(
+                    f"kernel {cubin.entry} wants {cubin.shared_bytes:,} bytes of shared memory; {self.name} "
+                    f"({self.properties.name}) gives a block {self.properties.shared_bytes:,}"
+                )
+            with self.entered() as driver:
+                module = self._modules.get(cubin.object)
+                if module is None:
+                    module = self._modules[cubin.object] = driver.load(code)
+                found = self._functions[key] = driver.function(module, cubin.entry, cubin.shared_bytes)
+        return found
+
+    # --- transfers
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Buffer:
+        size_bytes = array.nbytes
+        buffer = self.allocate(size_bytes)
+        if size_bytes:
+            self.write(buffer, address_of(array), size_bytes)
+        return buffer
+
+    def write(self, buffer: Buffer, host: int, size_bytes: int) -> None:
+        """Copies host memory into a buffer; the host memory may be changed when this returns."""
+        with self.entered() as driver:
+            if self._staging is None:
+                self._staging = _Staging(driver)
+            if size_bytes <= self._staging.part_bytes:
+                self._staging.write(driver, buffer.address, host, size_bytes, self.stream)
+            else:
+                driver.to_device(buffer.address, host, size_bytes, self.stream)
+                driver.synchronize(self.stream)
+
+    def read(self, buffer: Buffer, offset: int, into: np.ndarray[Any, Any]) -> None:
+        with self.entered() as driver:
+            if into.nbytes:
+                driver.to_host(address_of(into), buffer.address + offset, into.nbytes, self.stream)
+            driver.synchronize(self.stream)
+
+    def copy(self, buffer: Buffer, offset: int, size_bytes: int) -> Buffer:
+        result = self.allocate(size_bytes)
+        if not size_bytes:
+            return result
+        if buffer.device == devices.CPU:
+            self.write(result, buffer.address + offset, size_bytes)
+            return result
+        with self.entered() as driver:
+            if buffer.device == self.name:
+                driver.copy(result.address, buffer.address + offset, size_bytes, self.stream)
+            else:
+                other = device(int(buffer.device.removeprefix("cuda:")))
+                with other.entered():  # what is to be copied must be there, and must not be overwritten
+                    other.synchronize()
+                self.enter()
+                driver.copy_from(
+                    result.address, self.ordinal, buffer.address + offset, other.ordinal, size_bytes, self.stream
+                )
+                driver.synchronize(self.stream)
+        return result
+
+    def zeros(self, size_bytes: int) -> Buffer:
+        buffer = self.allocate(size_bytes)
+        if size_bytes:
+            with self.entered() as driver:
+                driver.fill(buffer.address, 0, size_bytes, self.stream)
+        return buffer
+
+    def synchronize(self) -> None:
+        with self.entered() as driver:
+            driver.synchronize(self.stream)
+
+
+class _Staging:
+    """Pinned host memory that small copies to the device go through, so that nobody waits for the device."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.address = driver.allocate_host(STAGING_BYTES)
+        self.part_bytes = STAGING_BYTES // STAGING_PARTS
+        self.events = [driver.event() for _ in range(STAGING_PARTS)]
+        self.recorded = [False] * STAGING_PARTS
+        self.part = 0
+        self.used = 0
+
+    def write(self, driver: Driver, address: int, host: int, size_bytes: int, stream: int) -> None:
+        if self.used + size_bytes > self.part_bytes:
+            driver.record(self.events[self.part], stream)
+            self.recorded[self.part] = True
+            self.part = (self.part + 1) % STAGING_PARTS
+            self.used = 0
+            if self.recorded[self.part]:
+                driver.await_event(self.events[self.part])
+        place = self.address + self.part * self.part_bytes + self.used
+        ctypes.memmove(place, host, size_bytes)
+        driver.to_device(address, place, size_bytes, stream)
+        self.used += -(-size_bytes // 256) * 256
+
+
+_lock = threading.RLock()
+_driver: Driver | None = None
+_devices: dict[int, GpuDevice] = {}
+
+
+def driver() -> Driver:
+    """The driver of this process's GPUs; raises DeviceError, with what is missing, where there is none."""
+    global _driver
+    with _lock:
+        if _driver is None:
+            _driver = CudaDriver()
+        return _driver
+
+
+def replace_driver(new: Driver | None) -> None:
+    """Let another driver (a simulated one) stand for the machine's; None: the machine's own again.
+
+    Devices opened before stay with the driver they have, but are no longer found by name.
+    """
+    global _driver
+    with _lock:
+        _driver = new
+        _devices.clear()
+
+
+def device(ordinal: int) -> GpuDevice:
+    """The GPU of a number; raises DeviceError, with the reason, when it is not there."""
+    found = _devices.get(ordinal)
+    if found is not None:
+        return found
+    with _lock:
+        found = _devices.get(ordinal)
+        if found is None:
+            count = driver().count()
+            if ordinal >= count:
+                there = (
+                    "there is no GPU"
+                    if not count
+                    else f"there are cuda:0 to cuda:{count - 1}"
+                    if count > 1
+                    else ("there is cuda:0 alone")
+                )
+                raise DeviceError(f"there is no device cuda:{ordinal}: {there}, and 'cpu'")
+            found = _devices[ordinal] = GpuDevice(driver(), ordinal)
+            devices.remember(found)
+        return found
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for found in _devices.values():
+        found.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,106 @@
+"""The driver's functions that are used: name to the types of their arguments. Each returns an int, 0 for success.
+
+Names are those of the library's symbols (``_v2`` where the header's macros put it), so they say what is called whatever
+header a driver was built with.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+POINTER = ctypes.c_void_p
+"""Any pointer or handle."""
+INT = ctypes.c_int
+UNSIGNED = ctypes.c_uint
+SIZE = ctypes.c_size_t
+ADDRESS = ctypes.c_uint64
+"""``CUdeviceptr``."""
+BYTE = ctypes.c_ubyte
+FLAGS = ctypes.c_ulonglong
+
+
+class KernelNodeParams(ctypes.Structure):
+    """``CUDA_KERNEL_NODE_PARAMS_v2``: a launch as a node of a graph."""
+
+    _fields_ = (
+        ("function", POINTER),
+        ("grid_x", UNSIGNED),
+        ("grid_y", UNSIGNED),
+        ("grid_z", UNSIGNED),
+        ("block_x", UNSIGNED),
+        ("block_y", UNSIGNED),
+        ("block_z", UNSIGNED),
+        ("shared_bytes", UNSIGNED),
+        ("parameters", POINTER),
+        ("extra", POINTER),
+        ("kernel", POINTER),
+        ("context", POINTER),
+    )
+
+
+DRIVER: dict[str, tuple[type, ...]] = {
+    "cuInit": (UNSIGNED,),
+    "cuDriverGetVersion": (POINTER,),
+    "cuGetErrorName": (INT, POINTER),
+    "cuGetErrorString": (INT, POINTER),
+    "cuDeviceGetCount": (POINTER,),
+    "cuDeviceGet": (POINTER, INT),
+    "cuDeviceGetName": (POINTER, INT, INT),
+    "cuDeviceTotalMem_v2": (POINTER, INT),
+    "cuDeviceGetAttribute": (POINTER, INT, INT),
+    "cuDevicePrimaryCtxRetain": (POINTER, INT),
+    "cuCtxSetCurrent": (POINTER,),
+    "cuMemGetInfo_v2": (POINTER, POINTER),
+    "cuMemAlloc_v2": (POINTER, SIZE),
+    "cuMemFree_v2": (ADDRESS,),
+    "cuMemHostAlloc": (POINTER, SIZE, UNSIGNED),
+    "cuMemFreeHost": (POINTER,),
+    "cuMemcpyHtoDAsync_v2": (ADDRESS, POINTER, SIZE, POINTER),
+    "cuMemcpyDtoHAsync_v2": (POINTER, ADDRESS, SIZE, POINTER),
+    "cuMemcpyDtoDAsync_v2": (ADDRESS, ADDRESS, SIZE, POINTER),
+    "cuMemcpyPeerAsync": (ADDRESS, POINTER, ADDRESS, POINTER, SIZE, POINTER),
+    "cuMemsetD8Async": (ADDRESS, BYTE, SIZE, POINTER),
+    "cuStreamCreate": (POINTER, UNSIGNED),
+    "cuStreamSynchronize": (POINTER,),
+    "cuStreamWaitEvent": (POINTER, POINTER, UNSIGNED),
+    "cuStreamBeginCapture_v2": (POINTER, INT),
+    "cuStreamEndCapture": (POINTER, POINTER),
+    "cuEventCreate": (POINTER, UNSIGNED),
+    "cuEventDestroy_v2": (POINTER,),
+    "cuEventRecord": (POINTER, POINTER),
+    "cuEventSynchronize": (POINTER,),
+    "cuEventElapsedTime": (POINTER, POINTER, POINTER),
+    "cuModuleLoadData": (POINTER, POINTER),
+    "cuModuleUnload": (POINTER,),
+    "cuModuleGetFunction": (POINTER, POINTER, ctypes.c_char_p),
+    "cuFuncSetAttribute": (POINTER, INT, INT),
+    "cuLaunchKernel": (
+        POINTER, UNSIGNED, UNSIGNED, UNSIGNED, UNSIGNED, UNSIGNED, UNSIGNED, UNSIGNED, POINTER, POINTER, POINTER,
+    ),
+    "cuGraphCreate": (POINTER, UNSIGNED),
+    "cuGraphDestroy": (POINTER,),
+    "cuGraphAddKernelNode_v2": (POINTER, POINTER, POINTER, SIZE, POINTER),
+    "cuGraphAddChildGraphNode": (POINTER, POINTER, POINTER, SIZE, POINTER),
+    "cuGraphInstantiateWithFlags": (POINTER, POINTER, FLAGS),
+    "cuGraphExecKernelNodeSetParams_v2": (POINTER, POINTER, POINTER),
+    "cuGraphExecChildGraphNodeSetParams": (POINTER, POINTER, POINTER),
+    "cuGraphExecDestroy": (POINTER,),
+    "cuGraphLaunch": (POINTER, POINTER),
+}  # fmt: skip
+
+# Numbers from cuda.h.
+OUT_OF_MEMORY = 2
+LOST = frozenset((214, 220, 700, 702, 714, 715, 716, 717, 718, 719))
+"""Errors after which a context answers nothing else: a kernel that read or wrote where nothing is, and the like."""
+
+MULTIPROCESSORS = 16
+MAJOR, MINOR = 75, 76
+SHARED_OPTIN = 97
+"""Device attributes."""
+
+FUNCTION_MAX_DYNAMIC_SHARED = 8
+"""Function attribute."""
+
+NON_BLOCKING = 1
+DISABLE_TIMING = 2
+CAPTURE_RELAXED = 2

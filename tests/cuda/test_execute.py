@@ -1,0 +1,237 @@
+"""Running GPU programs on a library that stands for the driver's: what is launched with which parameters, graphs and
+their updates, checks before updates, host calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_gpu import GRAPH_LAUNCHES, GRAPHS, LAUNCHES, LOADS, SYNCS, UPDATES, Fake
+from knetc.runtime.base import host_functions
+from knetc.runtime.base.config import config
+from knetc.runtime.base.errors import CacheError, CudaError, LabelError
+from knetc.runtime.buffers import Buffer
+from knetc.runtime.cuda import device as devices
+from knetc.runtime.cuda.execute import Executable, runs_on
+from knetc.runtime.program import ArgumentRef, BufferSpec, Check, Cubin, GridLaunch, HostCall, Program, Slot, Step
+
+N = 8
+_CODE = b"FAKE\nscale @QQqdQQ\nnegative @QqQQQ\n"
+_CUBIN = Cubin("k_scale", "code", "scale", "sm_90a", 4, 1, 0, "@QQqdQQ", 2, 0, 0, 32, 0, "source")
+_NEGATIVE = replace(_CUBIN, function="k_negative", entry="negative", parameters="@QqQQQ")
+
+
+def argument(index: int) -> ArgumentRef:
+    return ArgumentRef("buffer", index)
+
+
+def scale(source: int, result: int, scalar: int = 0, **more: Any) -> Step:
+    """``result = scalar * source``."""
+    slots = (Slot("argument", 0), Slot("argument", 1), Slot("value", N), Slot("argument", 2))
+    launch = GridLaunch("k_scale", (2, 3), slots)
+    return Step(
+        "scale", (argument(source), argument(result), ArgumentRef("scalar", scalar)), (), grids=(launch,), **more
+    )
+
+
+def chain(length: int, *, update: bool = False, check: bool = False) -> Program:
+    """``x * a ** length`` through places in the arena; with ``check``, only of numbers that are not negative."""
+    specs = [
+        BufferSpec("input", "f64", (N,), 8 * N),
+        BufferSpec("output", "f64", (N,), 8 * N, -1, 0 if update else -1),
+        BufferSpec("arena", "f64", (N,), 8 * N, 0),
+        BufferSpec("arena", "f64", (N,), 8 * N, 256),
+    ]
+    places = [0, *(2 + k % 2 for k in range(length - 1)), 1]
+    steps = [scale(a, b) for a, b in pairwise(places)]
+    checks = ()
+    if check:
+        slots = (Slot("argument", 0), Slot("value", N))
+        steps.insert(0, Step("check", (argument(0),), (), check=0, grids=(GridLaunch("k_negative", (1,), slots),)))
+        checks = (Check("{value} is negative", "LabelError", ("model.py:7",)),)
+    return Program(
+        "cuda:sm_90", tuple(specs), ("f64",), tuple(steps), checks, 512, ("code",), cubins=(_CUBIN, _NEGATIVE)
+    )
+
+
+def load(program: Program) -> Executable:
+    return Executable(program, {"code": _CODE}, devices.device(0))
+
+
+def put(*numbers: float) -> Buffer:
+    return devices.device(0).upload(np.resize(np.array(numbers, np.float64), N))
+
+
+def get(buffer: Buffer) -> list[float]:
+    back = np.empty(N)
+    devices.device(0).read(buffer, 0, back)
+    return back.tolist()  # type: ignore[no-any-return]
+
+
+def new() -> Buffer:
+    return devices.device(0).allocate(8 * N)
+
+
+def test_a_launch(gpu: Fake) -> None:
+    executable = load(chain(1))
+    x, y = put(1, 2, 3), new()
+    executable.run([x.address], [y.address], [0.5])
+    assert gpu.count(LAUNCHES) == gpu.count(SYNCS) == 0, "calls do not wait"
+    assert get(y)[:3] == [0.5, 1.0, 1.5]
+    assert gpu.launched == ["scale(2,3,1)x128+0"]
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_graphs_follow_changed_addresses_and_numbers(gpu: Fake, monkeypatch: pytest.MonkeyPatch, graphs: bool) -> None:
+    monkeypatch.setattr(config, "cuda_graphs", graphs)
+    executable = load(chain(4))
+    results = []
+    for k in range(5):
+        x, y = put(*range(k, k + N)), new()
+        executable.run([x.address], [y.address], [2.0])
+        results.append((k, x, y))
+    for k, _x, y in results:  # no result is overwritten by a later call
+        assert get(y) == [16.0 * (k + i) for i in range(N)]
+    assert gpu.count(GRAPHS) == graphs
+    assert gpu.count(GRAPH_LAUNCHES) == 4 * graphs
+    if graphs:
+        assert gpu.count(UPDATES) == 2 * 3, "the first node has the input's address, the last the output's"
+    _, x, y = results[-1]
+    gpu.clear()
+    executable.run([x.address], [y.address], [2.0])
+    assert gpu.count(UPDATES) == 0
+    executable.run([x.address], [y.address], [3.0])
+    assert gpu.count(UPDATES) == 4 * graphs
+    assert get(y)[0] == 81 * 4
+
+
+def test_zero_is_not_minus_zero(gpu: Fake) -> None:
+    executable = load(chain(3))
+    x, y = put(1), new()
+    for number in (0.0, -0.0, 0.0, -0.0):
+        executable.run([x.address], [y.address], [number])
+        assert str(get(y)[0]) == str(number)
+
+
+def test_in_place(gpu: Fake) -> None:
+    executable = load(chain(3, update=True))
+    x = put(1)
+    for _ in range(3):
+        executable.run([x.address], [x.address], [2.0])
+    assert get(x)[0] == 8.0**3
+
+
+def test_odd_addresses_are_copied(gpu: Fake) -> None:
+    executable = load(chain(3))
+    x, y = devices.device(0).upload(np.arange(N + 1.0)), new()
+    executable.run([x.address + 8], [y.address], [1.0])
+    assert get(y) == list(np.arange(1.0, N + 1))
+
+
+def test_a_larger_arena_moves_the_places_in_it(gpu: Fake) -> None:
+    small = load(chain(4))
+    x, y = put(1), new()
+    for _ in range(3):
+        small.run([x.address], [y.address], [2.0])
+    large = load(replace(chain(4), arena_bytes=1 << 22))
+    large.run([x.address], [y.address], [2.0])
+    assert devices.device(0).gc() >= 0  # the arena goes too
+    for _ in range(2):
+        small.run([x.address], [y.address], [3.0])
+        assert get(y)[0] == 81.0
+
+
+def test_a_failed_check_leaves_what_it_would_have_updated(gpu: Fake) -> None:
+    executable = load(chain(3, update=True, check=True))
+    good, bad = put(1), put(1, -7)
+    for _ in range(3):
+        executable.run([good.address], [good.address], [2.0])
+        with pytest.raises(LabelError, match=r"-7 is negative\n  at model\.py:7"):
+            executable.run([bad.address], [bad.address], [2.0])
+    assert get(good)[0] == 8.0**3 and get(bad)[:2] == [1.0, -7.0]
+
+
+def test_host_calls(gpu: Fake) -> None:
+    seen: list[Any] = []
+
+    def reversed_(x: np.ndarray) -> np.ndarray:
+        if x[0] < 0:
+            raise ValueError("negative")
+        seen.append(x.copy())
+        return x[::-1]
+
+    name = host_functions.register(f"test reversed {id(gpu)}", reversed_)
+    plain = chain(2)
+    program = replace(
+        plain,
+        steps=(scale(0, 2), Step("host", (argument(2), argument(3)), (), host=0, lines=("model.py:3",)), scale(3, 1)),
+        hosts=(HostCall(name, ((N,), (N,)), ("f64", "f64")),),
+    )
+    executable = load(program)
+    x, y = put(*range(1, N + 1)), new()
+    for _ in range(3):
+        executable.run([x.address], [y.address], [2.0])
+        assert get(y) == [4.0 * k for k in range(N, 0, -1)]
+    assert seen[0][0] == 2.0
+    x = put(-1)
+    with pytest.raises(ValueError, match="negative") as caught:
+        executable.run([x.address], [y.address], [2.0])
+    assert "model.py:3" in caught.value.__notes__[0]
+
+
+def test_kernels_are_loaded_once(gpu: Fake) -> None:
+    load(chain(3)), load(chain(4))
+    assert gpu.count(LOADS) == 1
+
+
+def test_what_cannot_be_loaded(gpu: Fake) -> None:
+    with pytest.raises(CacheError, match="made for cuda:sm_100; cuda:0 is cuda:sm_90"):
+        load(replace(chain(1), target="cuda:sm_100"))
+    with pytest.raises(CacheError, match="kernels code are missing"):
+        Executable(chain(1), {}, devices.device(0))
+    with pytest.raises(CacheError, match="takes 6 parameters"):
+        load(replace(chain(1), cubins=(replace(_CUBIN, hidden_parameters=1),)))
+    with pytest.raises(
+        CudaError, match=r"wants 300,000 bytes of shared memory; cuda:0 \(Fake GPU 0\) gives .* 232,448"
+    ):
+        load(replace(chain(1), cubins=(replace(_CUBIN, shared_bytes=300_000),)))
+    with pytest.raises(CudaError, match="cuModuleLoadData"):
+        Executable(chain(1), {"code": b"damaged"}, devices.device(0))
+
+
+def test_scratch_memory(gpu: Fake) -> None:
+    executable = load(replace(chain(1), cubins=(replace(_CUBIN, global_scratch_bytes=384, num_ctas=2),)))
+    (scratch,) = executable._owned
+    assert scratch.size_bytes == 384 * (2 * 2) * 3
+    x, y = put(1), new()
+    executable.run([x.address], [y.address], [1.0])
+    get(y)
+    assert gpu.launched == ["scale(4,3,1)x128+0"]
+
+
+def test_a_kernel_that_goes_astray_is_told_when_something_is_read(gpu: Fake) -> None:
+    executable = load(chain(1))
+    y = new()
+    executable.run([1 << 40], [y.address], [1.0])
+    with pytest.raises(CudaError, match=r"ILLEGAL_ADDRESS.*launches are asynchronous"):
+        get(y)
+
+
+def test_a_refused_launch_can_be_tried_again(gpu: Fake) -> None:
+    executable = load(chain(4))
+    x, y = put(1), new()
+    for name in ("cuLaunchKernel", "cuGraphInstantiateWithFlags", "cuGraphExecKernelNodeSetParams_v2", "cuGraphLaunch"):
+        gpu.fail(name, 1)
+        with pytest.raises(CudaError, match=name):
+            executable.run([x.address], [y.address], [2.0 + len(name)])
+        if name != "cuLaunchKernel":  # the second run makes the graph
+            executable.run([x.address], [y.address], [2.0])
+            assert get(y)[0] == 16.0
+
+
+def test_targets() -> None:
+    assert runs_on("cuda:sm_90", "cuda:sm_90") and runs_on("cuda:sm_80", "cuda:sm_89")
+    assert not runs_on("cuda:sm_100", "cuda:sm_103") and not runs_on("cpu:x86_64:avx2", "cuda:sm_90")
