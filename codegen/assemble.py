@@ -394,6 +394,7 @@ def may_fail(node: Node) -> bool:
 def kernel_name(unit: Unit) -> str:
     """A short name from the operations inside: the heavy ones first."""
     weights = {"sum": 9, "max": 8, "prod": 8, "min": 8, "argmax": 8, "argmin": 8, "gather": 7}
+    weights |= {op.name: 8 for op in OPS.values() if op.kind is Kind.SCAN}
     names = dict.fromkeys(
         n.op.name for n in unit.domain.axes if n.op.kind is not Kind.MOVEMENT and n is not unit.special
     )

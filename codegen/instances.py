@@ -38,7 +38,7 @@ class Instance:
     node: Node
     places: Places
     conditions: Conditions
-    kind: Literal["load", "constant", "index", "compute", "fold", "select", "scalar", "accumulator"]
+    kind: Literal["load", "constant", "index", "compute", "fold", "scan", "select", "scalar", "accumulator"]
     operands: tuple[Instance, ...] = ()
     place: Place = field(default_factory=Place)
     indirect: tuple[tuple[Instance, int], ...] = ()
@@ -62,6 +62,7 @@ class Instances:
     def __init__(self, unit: Unit, split: Split, memory: Callable[[Node], Node]) -> None:
         self.unit, self.domain, self.split, self.memory = unit, unit.domain, split, memory
         self.extents = list(unit.domain.extents)
+        self.scanned = dict(unit.domain.scans())
         self.outer, self.inner = self._ordered_axes()
         self.loads: dict[Node, set[tuple[Place, bool]]] = {}
         """For each value in memory, the places that are read, and whether only under a condition."""
@@ -132,6 +133,11 @@ class Instances:
                     return Instance(node, places, conditions, "constant")
                 return operand
             return instance("fold", operand)
+        if node.op.kind is Kind.SCAN:
+            operands = [self.at(s, places, conditions) for s in sources]
+            if node not in self.scanned:
+                return operands[-1]
+            return instance("scan", *operands, axes=frozenset({self.scanned[node]}))
         if name == "gather":
             return self._gather(node, places, conditions, instance)
         in_memory = not is_inlined(sources[0]) or reads_memory(node, sources[0])

@@ -20,6 +20,7 @@ from knetc.codegen.loopnest import (
     Offset,
     Range,
     Reduce,
+    Scan,
     Stage,
     Statement,
     Store,
@@ -121,6 +122,8 @@ class _Lowering:
         self.keep_rows = keep_rows
         self.instances = Instances(unit, split, memory)
         self.extents, self.outer, self.inner = self.instances.extents, self.instances.outer, self.instances.inner
+        self.backward = frozenset(axis for node, axis in self.domain.scans() if node["reverse"])
+        """Axes that are walked from the end."""
         self.position = {axis: k for k, axis in enumerate((*self.outer, *self.inner))}
         self.arguments: list[Argument] = []
         self.owners: list[Node] = []
@@ -180,7 +183,9 @@ class _Lowering:
         rows = math.prod(self.extents[a] for a in self.outer)
         work = sum(
             (points if stage.level == "element" else rows)
-            * sum(s.op.cost if isinstance(s, Compute) else 1 for s in stage.body if isinstance(s, (Compute, Reduce)))
+            * sum(
+                s.op.cost if isinstance(s, Compute) else 1 for s in stage.body if isinstance(s, (Compute, Reduce, Scan))
+            )
             for stage in stages
         )
         return Lowered(nest, tuple(self.owners[k] for k in order), in_place, work)
@@ -295,14 +300,13 @@ class _Lowering:
                     continue
                 seen.add(instance)
                 used.setdefault(instance, set()).add(depth)
-                if instance.kind == "compute" and instance.node.op.cost >= EXPENSIVE and instance.depth < depth:
+                if _is_dear(instance) and instance.depth < depth:
                     continue  # what lies behind is not needed if this is kept
                 stack.extend(instance.needs)
         left = SCRATCH_BYTES
         for instance, depths in used.items():
-            dear = instance.kind == "compute" and instance.node.op.cost >= EXPENSIVE
             size = columns * max(1, instance.node.dtype.itemsize)
-            if dear and len(depths) > 1 and instance.depth == min(depths) and size <= left:
+            if _is_dear(instance) and len(depths) > 1 and instance.depth == min(depths) and size <= left:
                 self.scratch[instance] = self.argument(instance.node, "scratch", instance.node.dtype, columns)
                 left -= size
 
@@ -321,11 +325,17 @@ class _Lowering:
         return self.values - 1
 
     def _offset(self, place: Place, emission: _Emission, indirect: dict[int, int] | None = None) -> Offset:
-        offset = offset_of(place, self.position, lambda number: self._number(emission, number))
+        offset = offset_of(self._walked(place), self.position, lambda number: self._number(emission, number))
         return replace(offset, indirect={**offset.indirect, **indirect}) if indirect else offset
 
+    def _walked(self, place: Place) -> Place:
+        """A place by the indices of the nest's loops: along axes that run backward, strides are negative."""
+        base = place.base + sum(s * (self.extents[a] - 1) for a, s in place.terms if a in self.backward)
+        return Place(base, tuple((a, -s if a in self.backward else s) for a, s in place.terms), place.numbers)
+
     def _ranges(self, conditions: Conditions, emission: _Emission) -> tuple[Range, ...]:
-        return ranges(conditions, self.position, lambda number: self._number(emission, number))
+        walked = tuple((self._walked(place), low, high) for place, low, high in conditions)
+        return ranges(walked, self.position, lambda number: self._number(emission, number))
 
     def emit(self, emission: _Emission, instance: Instance) -> int:
         """The number of an instance's value in a stage, writing what computes it if it is not there yet."""
@@ -386,6 +396,9 @@ class _Lowering:
                 argument = self.memory_argument(source)
                 where = self._ranges(instance.conditions, emission)
                 body.append(Load(result, argument, self._offset(instance.place, emission, indirect), where))
+            case "scan":
+                operands = tuple(self._number(emission, o) for o in instance.operands)
+                body.append(Scan(result, node.op, operands, node.dtype))
             case "select":
                 return self._select(emission, instance)
             case _:
@@ -454,6 +467,11 @@ class _Lowering:
         index = self.new()
         emission.body.append(Index(index, self._offset(Place(0, tuple(terms)), emission)))
         return operand, index
+
+
+def _is_dear(instance: Instance) -> bool:
+    """Whether a value costs more to compute again than to keep."""
+    return instance.kind in ("compute", "scan") and instance.node.op.cost >= EXPENSIVE
 
 
 def _bottom(node: Node) -> Node:

@@ -148,6 +148,16 @@ from knetc.ops.rearrange import (
     vander,
 )
 from knetc.ops.reduction import all, any, argmax, argmin, count_nonzero, max, mean, min, prod, std, sum, var
+from knetc.ops.scan import (
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    cumulative_prod,
+    cumulative_sum,
+    linear_recurrence,
+    logcumsumexp,
+)
 from knetc.ops.special import (
     cospi,
     digamma,
@@ -345,6 +355,12 @@ __all__ = [
     "cosh",
     "cospi",
     "count_nonzero",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumsum",
+    "cumulative_prod",
+    "cumulative_sum",
     "debug",
     "deg2rad",
     "degrees",
@@ -412,6 +428,7 @@ __all__ = [
     "less_equal",
     "lgamma",
     "linalg",
+    "linear_recurrence",
     "linspace",
     "lmul_",
     "log",
@@ -419,6 +436,7 @@ __all__ = [
     "log2",
     "log10",
     "logaddexp",
+    "logcumsumexp",
     "logdet",
     "loggamma",
     "logical_and",

@@ -23,6 +23,7 @@ from knetc.ops import (
     movement,
     rearrange,
     reduction,
+    scan,
     transcendental,
 )
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
@@ -344,6 +345,8 @@ class ArrayLike(Box):
     std = reduction.std
     argmax = reduction.argmax
     argmin = reduction.argmin
+    cumsum = scan.cumsum
+    cumprod = scan.cumprod
     any = reduction.any
     all = reduction.all
     ravel = movement.ravel

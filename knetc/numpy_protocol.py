@@ -22,6 +22,7 @@ from knetc.ops import (
     movement,
     rearrange,
     reduction,
+    scan,
     special,
     statistics,
     transcendental,
@@ -78,6 +79,15 @@ REDUCTIONS: dict[Any, Function] = {
     np.logical_or: reduction.any,
 }
 
+#: what ``ufunc.accumulate`` is
+ACCUMULATIONS: dict[Any, Function] = {
+    np.add: scan.cumsum,
+    np.multiply: scan.cumprod,
+    np.maximum: scan.cummax,
+    np.minimum: scan.cummin,
+    np.logaddexp: scan.logcumsumexp,
+}
+
 
 def _moment(function: Function) -> Function:
     """``var`` and ``std``, whose correction NumPy also calls ``ddof``."""
@@ -129,6 +139,7 @@ FUNCTIONS: dict[Any, Function] = {
         "broadcast_arrays broadcast_to concatenate expand_dims flip moveaxis ravel reshape split squeeze stack "
         "swapaxes",
     ),
+    **_same(scan, "cumsum cumprod cumulative_sum cumulative_prod"),
     **_same(linear, "dot outer"),
     **_same(contraction, "einsum"),
     **_same(linalg, "kron"),
@@ -185,6 +196,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "dtype": (None,),
     "mode": ("raise",),
 }
+_WITH_DTYPE = (".sum", ".prod", ".cumsum", ".cumprod", ".cumulative_sum", ".cumulative_prod", "_like")
 _CURES: Mapping[str, str] = {
     "out": "use the result, or assign it: x[...] = value",
     "where": "use kn.where(condition, a, b)",
@@ -204,6 +216,10 @@ def call_ufunc(ufunc: Any, method: str, inputs: Sequence[Any], keywords: dict[st
         axis = keywords.pop("axis", 0)
         arguments = _arguments(f"{name}.reduce", keywords)
         return REDUCTIONS[ufunc](operand(inputs[0]), axis, **arguments)
+    if method == "accumulate" and ufunc in ACCUMULATIONS:
+        axis = keywords.pop("axis", 0)
+        arguments = _arguments(f"{name}.accumulate", keywords)
+        return ACCUMULATIONS[ufunc](operand(inputs[0]), axis, **arguments)
     if method != "__call__":
         raise UnsupportedError(f"{name}.{method} is not supported for knetc arrays; call {name} or a kn function")
     function = UFUNCS.get(ufunc)
@@ -244,7 +260,7 @@ def _arguments(name: str, keywords: dict[str, Any]) -> dict[str, Any]:
         neutral = _NEUTRAL.get(key, ())
         if any(value is v or (isinstance(v, str) and value == v) for v in neutral):
             continue
-        if key in _CURES and not (key == "dtype" and name.endswith((".sum", ".prod", "_like"))):
+        if key in _CURES and not (key == "dtype" and name.endswith(_WITH_DTYPE)):
             raise UnsupportedError(f"{name}: {key}= is not supported for knetc arrays; {_CURES[key]}")
         kept[key] = value
     return kept

@@ -38,6 +38,7 @@ FLOAT_BINARY = ("add", "subtract", "multiply", "true_divide", "maximum", "minimu
 INTEGER_BINARY = ("add", "subtract", "multiply", "maximum", "minimum", "bitwise_and", "bitwise_xor")
 BOOL_BINARY = ("bitwise_and", "bitwise_or", "bitwise_xor")
 COMPARISONS = ("less", "equal", "not_equal", "greater_equal")
+SCANS = ("cumsum", "cumprod", "cummax", "cummin", "linear_recurrence")
 REDUCTIONS = ("sum", "max", "min", "prod", "argmax")
 CONSTANTS = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 4.0, 0.3)
 MAX_SIZE = 512
@@ -57,7 +58,7 @@ def random_graph(
     others: bool = False,
 ) -> Graph:
     """A graph of one to three inputs over small shapes, with elementwise operations of all dtypes, reductions,
-    movements, gathers and matrix products.
+    scans, movements, gathers and matrix products.
 
     ``floats_only`` starts from f32 and f64 inputs only; ``exact`` leaves out the operations whose result depends on
     the order or the precision in which it is computed: with it, passes must keep every bit. ``empty`` allows arrays
@@ -177,6 +178,20 @@ def _exact_reduce(draw: Draw, x: Node, values: list[Node]) -> Node | None:
     return node if node is not None and _bottom(node).op.name in ("max", "min", "argmax") else None
 
 
+def _scan(draw: Draw, x: Node, values: list[Node]) -> Node | None:
+    if not x.ndim or x.dtype == dtypes.boolean:
+        return None
+    name = draw(st.sampled_from(SCANS[:5] if dtypes.is_float(x.dtype) else SCANS[:4]))
+    attributes = {"axis": draw(st.integers(0, x.ndim - 1)), "reverse": draw(st.booleans())}
+    sources = (x, _fitting(draw, x, values))[: OPS[name].arity]
+    return cast_node(record(OPS[name], tuple(map(widened, sources)), attributes), x.dtype)
+
+
+def _exact_scan(draw: Draw, x: Node, values: list[Node]) -> Node | None:
+    node = _scan(draw, x, values)
+    return node if node is not None and _bottom(node).op.name in ("cummax", "cummin") else None
+
+
 def _bottom(node: Node) -> Node:
     return node.sources[0] if node.op.name == "cast" else node
 
@@ -239,8 +254,8 @@ def _matmul(draw: Draw, x: Node, values: list[Node]) -> Node | None:
 
 _ELEMENTWISE = (_unary, _binary, _binary, _binary, _compare, _where, _cast, _identity)
 _MOVEMENTS = (_spread, _spread, _insert, _reshape, _permute, _cut, _pad, _concat)
-EXACT_STEPS = (*_ELEMENTWISE, *_MOVEMENTS, _ramp, _gather, _exact_reduce)
-STEPS = (*_ELEMENTWISE, *_MOVEMENTS, _ramp, _gather, _reduce, _reduce, _matmul)
+EXACT_STEPS = (*_ELEMENTWISE, *_MOVEMENTS, _ramp, _gather, _exact_reduce, _exact_scan)
+STEPS = (*_ELEMENTWISE, *_MOVEMENTS, _ramp, _gather, _reduce, _reduce, _scan, _matmul)
 
 
 def count(graph: Graph) -> int:

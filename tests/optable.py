@@ -164,7 +164,7 @@ def compare(case: Case, inputs: Sequence[np.ndarray], result: np.ndarray) -> Non
             smallest = 2.0 ** dtypes.min_exponent(expected.dtype)
             result, expected, exact = (y.astype(np.float64) for y in (result, expected, exact))
         scale = np.abs(exact)
-        if case.op.kind in (Kind.REDUCTION, Kind.LIBRARY, Kind.INDEXED):
+        if case.op.kind in (Kind.REDUCTION, Kind.SCAN, Kind.LIBRARY, Kind.INDEXED):
             scale = np.abs(case.reference([np.abs(a) if dtypes.is_float(a.dtype) else a for a in inputs]))
         finite = np.isfinite(exact)
         own = np.where(finite, np.abs(expected - exact), 0)

@@ -24,7 +24,7 @@ from knetc.ir.interpret import interpret
 from knetc.ir.node import Graph, Node
 from knetc.ir.printer import to_text
 from knetc.ir.types import TensorType
-from knetc.ops import activations, logic, losses, reduction, transcendental
+from knetc.ops import activations, logic, losses, reduction, scan, transcendental
 from knetc.ops.identities import iota
 from knetc.ops.indexed import gather
 from knetc.ops.movement import permute_dims
@@ -131,6 +131,19 @@ def test_elementwise_code_with_broadcasts_is_one_kernel() -> None:
         return activations.gelu(x * w + b, approximate="tanh")  # type: ignore[no-any-return]
 
     assert len(names(trace_function(gelu_bias, f32(64, 48), f32(48), f32(48)))) == 1
+
+
+def test_scans_are_computed_with_their_operands_and_users() -> None:
+    def shares(x: Node) -> Node:
+        e = transcendental.exp(x - reduction.max(x, 1, keepdims=True))
+        return scan.cumsum(e / reduction.sum(e, 1, keepdims=True), 1) * 2  # type: ignore[no-any-return]
+
+    assert len(names(trace_function(shares, f32(64, 48)))) == 1
+
+    def apart(x: Node) -> list[Node]:
+        return [scan.cumsum(x, 0), scan.cumsum(x, 1), scan.cumsum(x, 1, reverse=True), scan.cumprod(x * 2, 1)]
+
+    assert sorted(names(trace_function(apart, f32(64, 48)))) == ["cumprod_cumsum_multiply", "cumsum", "cumsum"]
 
 
 def test_a_loss_and_its_gradient_read_the_scores_once() -> None:

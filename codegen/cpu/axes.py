@@ -157,7 +157,7 @@ def _narrowed(loops: Loops) -> Loops:
     return Loops(narrow, loops.dynamic)
 
 
-def is_free(reduce: Reduce) -> bool:
+def is_free(reduce: Reduce | Scan) -> bool:
     """Whether a fold may take its elements in any order."""
     return reduce.op.combine is not None and bool(reduce.op.combine.reassociable)
 

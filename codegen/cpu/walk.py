@@ -447,7 +447,8 @@ class _Tile:
             scope.emit(stage.body, fold)
         for key, part in parts.items():
             whole = self.walk.folds[key]
-            whole.merge(part.read(), self.walk.column() if part.reduce.over == "outer" else "0")
+            by_column = isinstance(part.reduce, Reduce) and part.reduce.over == "outer"
+            whole.merge(part.read(), self.walk.column() if by_column else "0")
 
 
 def collides(body: Sequence[Statement], axis: int) -> bool:

@@ -72,7 +72,7 @@ def _check(graph: Graph, kinds: frozenset[Kind]) -> None:
 
 def _check_types(node: Node) -> None:
     op, sources = node.op, node.sources
-    if op.kind is Kind.ELEMENTWISE:
+    if op.kind in (Kind.ELEMENTWISE, Kind.SCAN):
         if op.arity >= 0 and len(sources) != op.arity:
             _fail(node, f"it has {len(sources)} sources instead of {op.arity}")
         if any(source.shape != node.shape for source in sources):

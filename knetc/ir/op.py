@@ -27,6 +27,8 @@ class Kind(Enum):
     """Output element i depends on element i of each source; all shapes are equal."""
     REDUCTION = "reduction"
     """Folds the axes in attribute ``axes``; the result keeps the other axes (no ``keepdims`` in the IR)."""
+    SCAN = "scan"
+    """Keeps what a fold along attribute ``axis`` is so far (or, with ``reverse``, from there on); shapes are equal."""
     MOVEMENT = "movement"
     """The result's elements are elements of the source (or a fill value), elsewhere."""
     INDEXED = "indexed"
@@ -138,9 +140,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Combine:
-    """How a reduction folds: an identity and an associative function, shared by the oracle and all backends.
+    """How a reduction or a scan folds: an identity and an associative function, shared by the oracle and all backends.
 
-    A state is a tuple of scalars (one for sum, two for argmax: the value and its index).
+    A state is a tuple of scalars (one for sum, two for argmax: the value and its index). Each source of a scan is a
+    part of its elements' states.
     """
 
     identity: Callable[[np.dtype], tuple[bool | int | float, ...]]
@@ -173,7 +176,7 @@ class Op:
     triton: str = ""
     """Triton text of an elementwise op with ``{0} {1} …`` for the operands (and ``{dtype}`` for the result's type)."""
     combine: Combine | None = None
-    """Of reductions."""
+    """Of reductions and scans."""
     symbol: str = ""
     """Python operator to print it with, such as ``+``; '' prints a call."""
     cost: int = 1

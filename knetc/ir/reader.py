@@ -121,7 +121,7 @@ class _Reader:
         self.effects: list[Node] = []
 
     def make(self, at: ast.AST, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Any]) -> Node:
-        if op.arity >= 0 and op.kind in (Kind.ELEMENTWISE, Kind.REDUCTION) and len(sources) != op.arity:
+        if op.arity >= 0 and op.kind in (Kind.ELEMENTWISE, Kind.REDUCTION, Kind.SCAN) and len(sources) != op.arity:
             raise _fail(at, f"{op.name} takes {op.arity} values, not {len(sources)}")
         try:
             return self.builder.make(op, sources, attributes)

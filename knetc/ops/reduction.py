@@ -288,7 +288,7 @@ def keep(result: Node, x: Node, axes: Ints) -> Node:
     return reshape_node(result, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))
 
 
-def _wide(x: Node, dtype: Any) -> Node:
+def wide_enough(x: Node, dtype: Any) -> Node:
     """What sums and products are of: the dtype asked for, else 64 bits for integers and bools, the dtype of floats."""
     if dtype is not None:
         return cast_node(x, dtypes.as_dtype(dtype))
@@ -305,7 +305,7 @@ def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = N
     >>> sum(kn.array([[1, 2], [3, 4]]), axis=0)  # [4, 6]
     """
     [node] = to_nodes(x)
-    return wrap_like((x,), reduce_node(SUM, _wide(node, dtype), axis, keepdims))
+    return wrap_like((x,), reduce_node(SUM, wide_enough(node, dtype), axis, keepdims))
 
 
 def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
@@ -314,7 +314,7 @@ def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = 
     >>> prod(kn.array([1.0, 2.0, 3.0]))  # 6
     """
     [node] = to_nodes(x)
-    return wrap_like((x,), reduce_node(PROD, _wide(node, dtype), axis, keepdims))
+    return wrap_like((x,), reduce_node(PROD, wide_enough(node, dtype), axis, keepdims))
 
 
 def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:

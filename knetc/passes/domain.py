@@ -104,7 +104,7 @@ def link(user: Node, position: int, axes: Axes | None, reduced: Axes) -> Link:
         return Link("aligned")
     if name == "gather":
         return Link("aligned", axes[: len(wide(source.shape))])
-    if user.op.kind is Kind.ELEMENTWISE:
+    if user.op.kind in (Kind.ELEMENTWISE, Kind.SCAN):
         return Link("aligned", axes)
     if user.op.kind is Kind.REDUCTION:
         kept, folded = iter(axes), iter(reduced)
@@ -214,6 +214,14 @@ class Domain:
             if source is node
         ]
 
+    def scans(self) -> list[tuple[Node, int]]:
+        """The scans of the group, and the axis that each one goes along; those of one element are none."""
+        return [
+            (node, axes[wide(node.shape).index(node["axis"])])
+            for node, axes in self.axes.items()
+            if node.op.kind is Kind.SCAN and axes is not None and node.shape[node["axis"]] != 1
+        ]
+
     def split(self, stored: set[Node]) -> Split | None:
         """A division into outer and inner axes under which every value can be computed; None when there is none."""
         reductions = [(set(self.reduced[n]), set(self.axes[n] or ()), n) for n in self.reduced if self.reduced[n]]
@@ -222,7 +230,14 @@ class Domain:
         if len(fixed) > 1:
             return None
         everything = self.all_axes
-        if fixed:
+        scans = self.scans()
+        if scans:
+            if not self._may_scan(scans, reductions):
+                return None
+            candidates = [frozenset({scans[0][1]})]
+            if fixed - set(candidates):
+                return None
+        elif fixed:
             candidates = list(fixed)
         else:
             candidates = self._candidates(reductions)
@@ -234,6 +249,19 @@ class Domain:
             if self._allows(frozenset(inner), everything, reductions, stored, inside):
                 return Split(everything - inner, frozenset(inner))
         return None
+
+    def _may_scan(self, scans: list[tuple[Node, int]], reductions: list[tuple[set[int], set[int], Node]]) -> bool:
+        """Whether one walk along one axis does for all scans, and for the folds beside them."""
+        backward = scans[0][0]["reverse"]
+        if len({(axis, node["reverse"]) for node, axis in scans}) > 1:
+            return False
+        if any(set(self.axes[node] or ()) != self.all_axes for node, _ in scans):
+            return False  # it would be done again for each point of the other axes
+        if backward and any(n.op.combine is not None and n.op.combine.with_index for _, _, n in reductions):
+            return False
+        size = math.prod(self.extents)
+        few = size < FEW_ROWS * self.extents[scans[0][1]]
+        return not (reductions and few and size > SERIAL_SIZE)  # a scan alone can share out a long row
 
     def _candidates(self, reductions: list[tuple[set[int], set[int], Node]]) -> list[frozenset[int]]:
         """Inner axes worth trying where nothing fixes them, best first."""

@@ -65,7 +65,7 @@ def fuse(order: MemoryOrder, *, enabled: bool = True) -> Fusion:
 
 def is_plain(node: Node) -> bool:
     """Whether a value can be computed in a matmul's epilogue: from elements at the same or at broadcast places."""
-    return node.op.kind is not Kind.REDUCTION and node.op.name != "gather"
+    return node.op.kind not in (Kind.REDUCTION, Kind.SCAN) and node.op.name != "gather"
 
 
 class _Fuser:
@@ -300,12 +300,12 @@ class _Fuser:
         aligned = {l.axes for l in links if l.how == "aligned"}
         shifted = any(l.how == "unaligned" for l in links) or len(aligned) > 1
         axes: Axes | None = None if shifted else next(iter(aligned))
-        if shifted and (why or node.op.kind is Kind.REDUCTION or (node.op.cost > CHEAP and len(links) > 1)):
+        ordered = node.op.kind in (Kind.REDUCTION, Kind.SCAN)
+        if shifted and (why or ordered or (node.op.cost > CHEAP and len(links) > 1)):
             return False
         if unit.special is not None and (shifted or not self.fits_epilogue(node, unit, axes, why)):
             return False
-        easy = axes is not None and set(axes) == domain.all_axes and not why and node.op.kind is not Kind.REDUCTION
-        if easy or (shifted and node.op.kind is not Kind.REDUCTION):
+        if (shifted or (axes is not None and set(axes) == domain.all_axes and not why)) and not ordered:
             domain.axes[node] = axes
         else:
             trial = domain.copy()
@@ -465,6 +465,8 @@ class _Fuser:
             return f"the kernel is full ({MAX_GROUP} values)"
         if any(u.special is not None for u in groups) and node.op.kind is Kind.REDUCTION:
             return "a matmul's epilogue folds nothing"
+        if node.op.kind is Kind.SCAN:
+            return "its user runs over other loops, or needs other elements of it than the one it is at"
         if node.op.kind is Kind.REDUCTION:
             return f"its user needs all of {node.op.name}'s rows first, or runs over other loops"
         if len(groups) > 1:
