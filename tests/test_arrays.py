@@ -469,11 +469,10 @@ def test_numpy_functions_that_there_are_not() -> None:
     x = array([1.0, 2.0])
     for call, message in (
         (lambda: np.unwrap(x), r"numpy\.unwrap"),
-        (lambda: np.sort(x), r"numpy\.sort"),
         (lambda: np.i0(x), r"numpy\.i0"),
         (lambda: np.add(x, 1, out=np.zeros(2, np.float32)), r"out="),
         (lambda: np.add(x, 1, where=np.array([True, False])), r"where="),
-        (lambda: np.add.accumulate(x), r"accumulate"),
+        (lambda: np.subtract.accumulate(x), r"accumulate"),
         (lambda: np.add.at(x, 0, 1), r"at"),
         (lambda: np.sum(x, initial=3), r"initial="),
         (lambda: np.where(x), r"kn\.where"),
@@ -563,7 +562,7 @@ def test_mistakes_name_the_users_line() -> None:
         (lambda: x + array([1.0, 2.0, 3.0]), r"add: shapes \(2,\) and \(3,\)"),
         (lambda: x.reshape(3), r"reshape\(f32\[2\]\)"),
         (lambda: ~x, "floa"),
-        (lambda: np.sort(x), r"numpy\.sort"),
+        (lambda: np.i0(x), r"numpy\.i0"),
     ):
         with pytest.raises((ShapeError, TypeError), match=message) as caught:
             mistake()
