@@ -19,10 +19,9 @@ from weakref import ref
 
 import numpy as np
 
-from knetc.ir.build import copy_node, input_node
-from knetc.ir.canonical import digest, lift_constants, lift_offsets
-from knetc.ir.node import Graph, Line, Node, topological
-from knetc.ir.op import MARKS, Kind, Op
+from knetc.cut import Cut, walk
+from knetc.ir.node import Line, Node
+from knetc.ir.op import Kind, Op
 from knetc.ir.record import Recorder, recorder, recorders, set_default_recorder, user_line
 from knetc.ir.types import TensorType
 from knetc.memory import Storage, check_dtype, copy_in, numpy_view, overwritable
@@ -318,17 +317,14 @@ tapes = _Tapes()
 
 # --- realizing -------------------------------------------------------------------------------------------------------
 
-Argument = Storage | bool | int | float
-
 
 class _Executor:
     """The slot through which arrays ask the compiler to run a graph; ``knetc.compiler`` fills it when imported."""
 
-    def run(self, graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
-        """Run ``graph`` on memory and numbers, one for each input; a buffer for each output.
+    def run(self, cut: Cut) -> list[Buffer]:
+        """Compute pending values; a buffer for each output.
 
-        Outputs in ``graph.updates`` may be given the buffer of their input, which nobody else needs; all others are
-        fresh.
+        Outputs that update an input may be given its buffer, which nobody else needs; all others are fresh.
         """
         raise CompileError("no compiler is loaded: import knetc, which brings one")
 
@@ -348,8 +344,9 @@ def realize(box: Box) -> None:
             if handle is not None and handle.node is not None and isinstance(handle.node.payload, Pending):
                 boxes.setdefault(handle.node.serial, {})[id(handle)] = handle
         outputs = [cast(Node, next(iter(boxes[serial].values())).node) for serial in sorted(boxes)]
-        graph, arguments = cut(outputs, boxes, pending.assigned)
-        for node, buffer in zip(outputs, executor.run(graph, arguments)):
+        walked = walk(outputs)
+        updates = {} if tapes.active else _updates(walked, outputs, boxes, pending.assigned)
+        for node, buffer in zip(outputs, executor.run(Cut(walked, outputs, updates))):
             node.payload = Storage(buffer)
             for handle in boxes[node.serial].values():
                 settle(handle)
@@ -389,60 +386,6 @@ def settle(box: Box) -> None:
         box.origin, box.node = ref(box.node), None
 
 
-def cut(
-    outputs: Sequence[Node], boxes: Mapping[int, Mapping[int, Box]], assigned: Sequence[tuple[ref[Box], Node]]
-) -> tuple[Graph, list[Argument]]:
-    """The graph that computes pending values, and what to run it on.
-
-    Memory and numbers become inputs; so do ordinary constants, so that another learning rate is no other program. An
-    output that was assigned to a handle may take the memory that the handle had before, if nobody else needs it.
-    """
-    walked = topological(outputs, _reach(outputs))
-    updates = {} if tapes.active else _updates(walked, outputs, boxes, assigned)
-    arguments: list[Argument] = []
-    inputs: list[Node] = []
-    new: dict[Node, Node] = {}
-    builder = Recorder()
-    for node in walked:
-        if is_leaf(node):
-            arguments.append(node.payload)
-            scalar = not isinstance(node.payload, Storage)
-            new[node] = input_node(builder, len(inputs), node.type, scalar=scalar)
-            inputs.append(new[node])
-        else:
-            sources = tuple([new[source] for source in node.sources])
-            new[node] = sources[0] if node.op.name in MARKS else copy_node(builder, node, sources)
-    effects = tuple(dict.fromkeys(node for node in new.values() if node.op.kind is Kind.EFFECT))
-    positions = {place: new[leaf]["index"] for place, leaf in updates.items() if leaf in new}
-    whole = Graph(tuple(inputs), tuple([new[node] for node in outputs]), effects, positions)
-    graph, numbers = lift_constants(whole)
-    if any(node.op.name in ("slice", "pad") for node in graph.nodes):
-        graph, places = _movable(graph)
-        numbers += places
-    return graph, [*arguments, *numbers]
-
-
-_FORMS = 4096
-_forms: dict[str, str] = {}
-"""Graphs with slices, by what they are apart from where the slices begin: the one that was seen, or '' for several."""
-
-
-def _movable(graph: Graph) -> tuple[Graph, list[int]]:
-    """The graph; or, if it was met before with slices elsewhere, one that is given the places when it runs.
-
-    A program for fixed places is the faster one, and the only one that most code needs; a loop over places is served
-    by its second program.
-    """
-    moved, places = lift_offsets(graph)
-    form, here = digest(moved), digest(graph)
-    if _forms.setdefault(form, here) == here:
-        if len(_forms) > _FORMS:
-            del _forms[next(iter(_forms))]
-        return graph, []
-    _forms[form] = ""
-    return moved, places
-
-
 def _updates(
     walked: Sequence[Node],
     outputs: Sequence[Node],
@@ -472,28 +415,6 @@ def _wishes(outputs: Sequence[Node], assigned: Sequence[tuple[ref[Box], Node]]) 
     return wishes
 
 
-def is_leaf(node: Node) -> bool:
-    """Whether a value is memory or a number, where a walk through what is pending ends."""
-    return isinstance(node.payload, (Storage, bool, int, float))
-
-
-def _reach(outputs: Sequence[Node]) -> list[Node]:
-    """The values with memory at which a walk from ``outputs`` stops."""
-    stops: list[Node] = []
-    seen = {node.serial for node in outputs}
-    stack = list(outputs)
-    while stack:
-        node = stack.pop()
-        if isinstance(node.payload, Storage):
-            stops.append(node)
-            continue
-        for source in node.sources:
-            if source.serial not in seen:
-                seen.add(source.serial)
-                stack.append(source)
-    return stops
-
-
 # --- what is in force ------------------------------------------------------------------------------------------------
 
 
@@ -513,7 +434,7 @@ def tracing() -> bool:
 set_default_recorder(LazyRecorder())
 
 __all__ = [
-    "LOCK", "Argument", "Box", "Context", "LazyRecorder", "Pending", "Storage", "check_dtype", "context", "copy_in",
+    "LOCK", "Box", "Context", "LazyRecorder", "Pending", "Storage", "check_dtype", "context", "copy_in",
     "executor", "numpy_view", "realize", "realize_all", "settle", "stale_message", "stream", "tapes", "traced_message",
     "tracing", "undo",
 ]  # fmt: skip

@@ -6,7 +6,6 @@ import copy
 import gc
 import pickle
 import threading
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,9 +18,10 @@ from knetc.runtime.buffers import Buffer
 from knetc import lazy
 from knetc.arrays import Array, array, from_dlpack, node_of
 from knetc.compiler.function import compile
+from knetc.cut import Cut
 from knetc.ir.node import Graph
 from knetc.ir.record import recording
-from knetc.lazy import Argument, Context, Storage
+from knetc.lazy import Context, Storage
 from knetc.ops import apply
 from knetc.ops.arithmetic import maximum
 from knetc.ops.reduction import sum as total
@@ -40,9 +40,9 @@ class Runs:
         self.graphs: list[Graph] = []
         self.real = lazy.executor.run
 
-    def run(self, graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
-        self.graphs.append(graph)
-        return self.real(graph, arguments)
+    def run(self, cut: Cut) -> list[Buffer]:
+        self.graphs.append(cut.graph())
+        return self.real(cut)
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -120,7 +120,7 @@ def test_reshaping_memory_computes_nothing(runs: Runs) -> None:
 def test_what_is_asked_for_fails_and_stays_pending(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     y = array([1.0]) + 1
 
-    def broken(graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
+    def broken(cut: Cut) -> list[Buffer]:
         raise IndexError("label")
 
     with monkeypatch.context() as patched:

@@ -16,7 +16,7 @@ from knetc.runtime.base.errors import CheckError, GraphTextError, LabelError
 
 import knetc.ops  # noqa: F401
 from knetc.ir.build import graph_of, input_node, rebuild, trace_function
-from knetc.ir.canonical import digest, equal, lift_constants
+from knetc.ir.canonical import digest, equal
 from knetc.ir.check import check
 from knetc.ir.group import group
 from knetc.ir.interpret import interpret
@@ -207,29 +207,6 @@ def test_digest_is_the_same_in_another_process() -> None:
     assert result.stdout.strip() == digest(grouped())
 
 
-def test_lifting_constants() -> None:
-    def f(factor: float) -> Graph:
-        return trace_function(
-            lambda x: add(multiply(multiply(x, factor), 2.0), constant(factor, dtypes.f32, (3,))), ROW
-        )
-
-    (first, values), (second, others) = lift_constants(f(0.3)), lift_constants(f(7.0))
-    assert values == [np.float32(0.3)] and others == [7.0]
-    assert lift_constants(f(2.0))[1] == lift_constants(f(float("inf")))[1] == []
-    assert equal(check(first), check(second)) and not equal(f(0.3), f(7.0))
-    assert first.inputs[1]["scalar"]
-    x = np.arange(3, dtype=np.float32)
-    np.testing.assert_array_equal(interpret(f(0.3), [x])[0], interpret(first, [x, *values])[0])
-
-
-def test_exponents_are_not_lifted() -> None:
-    def f(x: Node) -> Node:
-        return record(OPS["power"], (x, constant(2.5, dtypes.f32, (3,))))
-
-    graph = trace_function(f, ROW)
-    assert lift_constants(graph)[1] == [] and equal(lift_constants(graph)[0], graph)
-
-
 def test_rebuild_replaces_keeps_names_lines_and_updates() -> None:
     def without_halves(node: Node, sources: tuple[Node, ...]) -> Node | None:
         return add(sources[0], sources[0]) if node.op.name == "multiply" else None
@@ -362,7 +339,6 @@ def test_long_chain() -> None:
     text = to_text(graph)
     again = check(from_text(text))
     assert len(graph.nodes) == 10_002 and digest(again) == digest(graph)
-    lifted, values = lift_constants(rebuild(graph, lambda node, sources: None))
-    assert values == [] and equal(lifted, graph)
+    assert equal(rebuild(graph, lambda node, sources: None), graph)
     np.testing.assert_allclose(interpret(again, [np.ones(3, np.float32)])[0], 2.0)
     assert len(to_json(graph)["nodes"]) == 10_002 and to_dot(graph).count("->") == 20_000

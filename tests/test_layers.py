@@ -23,8 +23,8 @@ _LAYERS = (
     ("knetc.ir",),
     ("knetc.ops",),
     (
-        "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.memory", "knetc.stream", "knetc.tapes", "knetc.structure",
-        "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging", "knetc.host_guard",
+        "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.cut", "knetc.memory", "knetc.stream", "knetc.tapes",
+        "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging", "knetc.host_guard",
         "knetc.primitives",
     ),
     ("knetc.passes",),
@@ -39,7 +39,7 @@ _USERS = _LAYERS.index(())
 
 #: Who may import what runs programs (all of ``runtime`` but its base); it imports nothing but itself.
 _USES_RUNTIME = (
-    "knetc.runtime", "knetc.memory", "knetc.lazy", "knetc.arrays", "knetc.codegen", "knetc.compiler",
+    "knetc.runtime", "knetc.memory", "knetc.cut", "knetc.lazy", "knetc.arrays", "knetc.codegen", "knetc.compiler",
     "knetc.train.data", "knetc.cli", "knetc.dump",
 )  # fmt: skip
 

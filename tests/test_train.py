@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from knetc.runtime.buffers import Buffer
 
 import knetc as kn
 from knetc import lazy
+from knetc.cut import Cut
 from knetc.ir.node import Graph
-from knetc.lazy import Argument
 from knetc.train.progress import Progress, bar
 
 
@@ -23,9 +22,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     graphs: list[Graph] = []
     real = lazy.executor.run
 
-    def run(graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
-        graphs.append(graph)
-        return real(graph, arguments)
+    def run(cut: Cut) -> list[Buffer]:
+        graphs.append(cut.graph())
+        return real(cut)
 
     monkeypatch.setattr(lazy.executor, "run", run)
     return graphs

@@ -68,8 +68,13 @@ def build(graph: Graph) -> Executable:
 
 def program_key(graph: Graph) -> str:
     """What a program depends on: the graph, the processor, the settings, and this version of knetc."""
-    settings = f"fuse={config.fuse} nan_check={ambient().nan_check} timed={config.debug > 0}"
-    return disk.key("program", canonical.digest(graph), target_key(config.cpu_level), settings)
+    return disk.key("program", canonical.digest(graph), *settings())
+
+
+def settings() -> tuple[str, str]:
+    """What programs depend on beside their graphs: the target, and how they are to be made."""
+    how = f"fuse={config.fuse} nan_check={ambient().nan_check} timed={config.debug > 0}"
+    return target_key(config.cpu_level), how
 
 
 def optimised(graph: Graph) -> Graph:

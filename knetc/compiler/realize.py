@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from knetc import lazy
 from knetc.compiler import pipeline
-from knetc.ir.node import Graph
-from knetc.lazy import Argument, Storage
+from knetc.cut import Argument, Cut, movable
+from knetc.lazy import Storage
 from knetc.runtime.buffers import Buffer, allocate
+from knetc.runtime.cpu.machine import Executable
+
+KEPT = 1024
+
+_known: dict[Hashable, Executable] = {}
+"""Programs by the form of what was pending: for what comes again and again, no graph is even made."""
 
 
-def run(graph: Graph, arguments: Sequence[Argument]) -> list[Buffer]:
-    """Run a pending graph on memory and numbers, one for each input; a buffer for each output.
+def run(cut: Cut) -> list[Buffer]:
+    """Compute what is pending; a buffer for each output.
 
     An output that updates an input has the input's buffer, all others fresh ones. Graphs that compute the same share a
     program (``pipeline.build`` keeps them by what they compute).
     """
-    executable = pipeline.build(graph)
+    form = (pipeline.settings(), cut.form)
+    executable = _known.get(form)
+    places: list[int] = []
+    if executable is None:
+        graph, places = movable(cut.graph())
+        executable = pipeline.build(graph)
+        if not places:
+            if len(_known) >= KEPT:
+                del _known[next(iter(_known))]
+            _known[form] = executable
+    return _call(executable, [*cut.arguments, *places])
+
+
+def _call(executable: Executable, arguments: Sequence[Argument]) -> list[Buffer]:
     storages = [argument for argument in arguments if isinstance(argument, Storage)]
     scalars = [argument for argument in arguments if not isinstance(argument, Storage)]
     outputs = [

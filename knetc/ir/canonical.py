@@ -71,41 +71,19 @@ def _attribute(value: Hashable) -> str:
     raise CheckError(f"an attribute of type {type(value).__name__} has no canonical form: {value!r}")
 
 
-# --- constants as inputs ---------------------------------------------------------------------------------------------
+# --- numbers as inputs -----------------------------------------------------------------------------------------------
 
 #: values for which there is better code than for a number in general
 _KEPT = frozenset({0.0, 1.0, -1.0, 2.0, 0.5})
 
 
-def lift_constants(graph: Graph) -> tuple[Graph, list[int | float]]:
-    """The graph with its ordinary numbers as further scalar inputs, and those numbers, in the order of the inputs.
+def is_lifted(node: Node) -> bool:
+    """Whether a program is better given a constant when it runs, so that graphs with other numbers share it.
 
-    Graphs that differ only in such numbers become equal, so they share one program. What stays: 0, ±1, 2 and ½,
-    which simplify; bools; NaN and infinities; exponents of ``power``, which decide what code it is.
+    What stays: 0, ±1, 2 and ½, which simplify; bools; NaN and infinities. The caller keeps exponents of ``power``,
+    which decide what code it is.
     """
-    kept = {s for node in graph.nodes if node.op.name == "power" for s in node.sources[1:]}
-    values: list[int | float] = []
-    new: dict[Node, Node] = {}
-    inputs = list(graph.inputs)
-    with recording(Recorder()) as builder:
-        for node in graph.nodes:
-            if node.op.name == "constant" and node not in kept and _lifts(node["value"]):
-                leaf = input_node(builder, len(inputs), TensorType(node.dtype, ()), scalar=True)
-                inputs.append(leaf)
-                values.append(node["value"])
-                new[leaf] = leaf
-                broadcast = {"shape": node.shape}
-                new[node] = builder.make(OPS["broadcast"], (leaf,), broadcast) if node.shape else leaf
-            else:
-                new[node] = copy_node(builder, node, tuple([new[source] for source in node.sources]))
-    lifted = with_values(graph, new)
-    names = graph.input_names and (*graph.input_names, *(f"number{index}" for index in range(len(values))))
-    return Graph(
-        tuple(new[node] for node in inputs), lifted.outputs, lifted.effects, graph.updates, names, graph.output_names
-    ), values
-
-
-def _lifts(value: object) -> bool:
+    value = node["value"] if node.op.name == "constant" else None
     return type(value) in (int, float) and math.isfinite(value) and value not in _KEPT  # type: ignore[arg-type]
 
 
