@@ -24,8 +24,8 @@ _LAYERS = (
     ("knetc.ops",),
     (
         "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.cut", "knetc.memory", "knetc.stream", "knetc.tapes",
-        "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging", "knetc.host_guard",
-        "knetc.primitives",
+        "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
+        "knetc.host_guard", "knetc.primitives",
     ),
     ("knetc.passes",),
     ("knetc.transforms", "knetc.gradient_check"),

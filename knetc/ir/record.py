@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ _OWN = tuple(
 )
 
 
+@cache
 def own_file(file: str) -> bool:
     """Whether a source file belongs to knetc or NumPy."""
     return file.startswith(_OWN)
