@@ -7,6 +7,7 @@ import numpy as _numpy  # noqa: F401
 from knetc import linalg
 from knetc import numpy_protocol as _protocol  # noqa: F401 (NumPy functions on arrays)
 from knetc.arrays import Array, array, from_dlpack
+from knetc.batching import vmap
 from knetc.compiler import realize as _realize  # noqa: F401 (how pending arrays are computed)
 from knetc.compiler.function import compile
 from knetc.compiler.report import summary
@@ -27,6 +28,7 @@ from knetc.creation import (
     zeros_like,
 )
 from knetc.debugging import debug
+from knetc.derivatives import hessian, jacobian, jvp, vjp
 from knetc.gradient_check import gcheck
 from knetc.nn import accuracy, gaussian, nll, param, param0, xavier, xavier_normal, xavier_uniform
 from knetc.ops.activations import (
@@ -411,6 +413,7 @@ __all__ = [
     "greater",
     "greater_equal",
     "heaviside",
+    "hessian",
     "hypot",
     "inv",
     "invert",
@@ -420,6 +423,8 @@ __all__ = [
     "isnan",
     "isneginf",
     "isposinf",
+    "jacobian",
+    "jvp",
     "kron",
     "layernorm",
     "leaky_relu",
@@ -569,6 +574,8 @@ __all__ = [
     "var",
     "varm",
     "vecdot",
+    "vjp",
+    "vmap",
     "where",
     "xavier",
     "xavier_normal",

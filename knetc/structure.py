@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -24,6 +24,63 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
         names = [field.name for field in dataclasses.fields(value) if field.init]
         return dataclasses.replace(value, **{name: map_leaves(function, getattr(value, name)) for name in names})
     return function(value)
+
+
+def leaves(value: Any) -> list[Any]:
+    """What is in the (nested) containers of ``value``, in the order in which ``map_leaves`` goes through them."""
+    found: list[Any] = []
+    map_leaves(found.append, value)
+    return found
+
+
+def rebuilt(value: Any, items: Iterable[Any]) -> Any:
+    """``value`` with ``items`` in place of its leaves."""
+    rest = iter(items)
+    return map_leaves(lambda leaf: next(rest), value)
+
+
+def children(value: Any) -> dict[Any, Any] | None:
+    """The items of a container by index, key or field; None for a leaf."""
+    if isinstance(value, (tuple, list)):
+        return dict(enumerate(value))
+    if isinstance(value, dict):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+    return None
+
+
+def matched(pattern: Any, value: Any, name: str) -> list[tuple[str, Any, Any]]:
+    """For each leaf of ``value`` its name, what stands at its place in ``pattern``, and the leaf itself.
+
+    ``pattern`` has the containers of ``value``, or ends before them: then one item stands for all below. Raises
+    TypeError where they differ.
+    """
+    below = children(value)
+    if below is None:
+        return [(name, pattern, value)]
+    parts = children(pattern)
+    if parts is None:
+        parts = dict.fromkeys(below, pattern)
+    elif type(pattern) is not type(value) or parts.keys() != below.keys():
+        raise TypeError(
+            f"{name} is {_outline(value)}, and what is given for it {_outline(pattern)}: they must be of one form"
+        )
+    field = dataclasses.is_dataclass(value)
+    return [
+        triple
+        for key, item in below.items()
+        for triple in matched(parts[key], item, f"{name}.{key}" if field else f"{name}[{key!r}]")
+    ]
+
+
+def _outline(value: Any) -> str:
+    """A container's form in a few words."""
+    below = children(value)
+    if below is None:
+        return f"no container but a {type(value).__name__}"
+    keys = ", ".join(map(repr, below)) if isinstance(value, dict) else len(below)
+    return f"a {type(value).__name__} of {keys}"
 
 
 _CLOSED = (str, bytes, int, float, complex, type, ModuleType, BuiltinFunctionType, np.ndarray, np.generic, np.dtype)

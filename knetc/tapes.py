@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from knetc import lazy
 from knetc.ir import ambient
 from knetc.ir.node import Node
-from knetc.ir.record import record
+from knetc.ir.record import record, recording
 from knetc.lazy import Box
 from knetc.ops.identities import VARIABLE
 from knetc.runtime.base.errors import DifferentiationError
@@ -20,6 +20,8 @@ class Variables:
 
     def __init__(self, outer: Variables | None) -> None:
         self.outer = outer
+        self.context = lazy.context()
+        """Where the variables are recorded, also when a Param is first met in a function under vmap."""
         self.nodes: dict[int, Node] = {}
         self.objects: dict[int, object] = {}
 
@@ -27,8 +29,8 @@ class Variables:
         """The variable that a Param is here; over the one that it is in the surrounding differentiation, if any."""
         node = self.nodes.get(id(box))
         if node is None:
-            inner = lazy.context().read(box) if self.outer is None else self.outer.of_param(box)
-            node = self.add(box, inner)
+            with recording(self.context):
+                node = self.add(box, self.context.read(box) if self.outer is None else self.outer.of_param(box))
         return node
 
     def add(self, thing: object, node: Node) -> Node:

@@ -38,7 +38,7 @@ class Tape:
         self._gradients: dict[int, Array | None] = dict.fromkeys(variables.nodes)
         if isinstance(result, Box):
             self._loss = loss = node_of(result)
-            _check_loss(loss)
+            check_loss(loss)
             for key, gradient in zip(variables.nodes, gradients(loss, list(variables.nodes.values()))):
                 self._gradients[key] = None if gradient is None else of_node(gradient)
         elif not isinstance(result, (bool, int, float, WeakScalar, np.number)):
@@ -79,7 +79,7 @@ def short_number(value: Any) -> str:
     return text[:-2] if text.endswith(".0") else text
 
 
-def _check_loss(loss: Node) -> None:
+def check_loss(loss: Node) -> None:
     if loss.shape != ():
         raise DifferentiationError(
             f"Only scalar valued functions supported: the function returned {loss.type}; reduce it to one number, "
@@ -92,7 +92,7 @@ def _check_loss(loss: Node) -> None:
         )
 
 
-def _as_variable(variables: tapes.Variables, value: Any, *, scalars: bool = False) -> Any:
+def as_variable(variables: tapes.Variables, value: Any, *, scalars: bool = False) -> Any:
     """An argument as the function sees it: a float array becomes a variable; everything else stays."""
     if isinstance(value, Box):
         if isinstance(value, Param) or not dtypes.is_float(value.type.dtype):
@@ -121,8 +121,8 @@ def diff(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tape:
     >>> kn.grad(tape, x)  # [2, 4, 6]
     """
     with tapes.differentiating() as variables:
-        arguments = [map_leaves(lambda leaf: _as_variable(variables, leaf), argument) for argument in args]
-        named = {k: map_leaves(lambda leaf: _as_variable(variables, leaf), argument) for k, argument in kwargs.items()}
+        arguments = [map_leaves(lambda leaf: as_variable(variables, leaf), argument) for argument in args]
+        named = {k: map_leaves(lambda leaf: as_variable(variables, leaf), argument) for k, argument in kwargs.items()}
         return Tape(function(*arguments, **named), variables)
 
 
@@ -163,7 +163,7 @@ def _gradloss(function: Callable[..., Any], argnum: int) -> Callable[..., tuple[
         made: list[Any] = []
 
         def box(leaf: Any) -> Any:
-            made.append(_as_variable(variables, leaf, scalars=True))
+            made.append(as_variable(variables, leaf, scalars=True))
             return made[-1]
 
         with tapes.differentiating() as variables:

@@ -25,10 +25,10 @@ _LAYERS = (
     (
         "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.cut", "knetc.memory", "knetc.stream", "knetc.tapes",
         "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
-        "knetc.host_guard", "knetc.primitives",
+        "knetc.host_guard", "knetc.primitives", "knetc.inner",
     ),
     ("knetc.passes",),
-    ("knetc.transforms", "knetc.gradient_check"),
+    ("knetc.transforms", "knetc.gradient_check", "knetc.derivatives", "knetc.batching", "knetc.rematerialize"),
     ("knetc.codegen", "knetc.templates"),
     ("knetc.compiler",),
     (),  # what users build with, and whatever is not named here: nn, train …

@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation: new nodes that compute the gradients of a scalar.
+"""Reverse-mode differentiation: new nodes that compute the gradients of a scalar, or of several values with seeds.
 
 The results are ordinary nodes, so they can be simplified, fused and differentiated again. Which recorder is in force
 decides where they go: the lazy one, a trace, or a pass's own.
@@ -6,11 +6,12 @@ decides where they go: the lazy one, a trace, or a pass's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from knetc.ir.node import Line, Node, topological
 from knetc.ir.op import Kind
-from knetc.ir.record import recorder
+from knetc.ir.record import Recorder, recorder
 from knetc.ops.apply import constant
 from knetc.ops.arithmetic import add
 from knetc.runtime.base import dtypes
@@ -39,17 +40,33 @@ def gradients(loss: Node, wrt: Sequence[Node], seed: Node | None = None) -> list
                 "reduce it first, with sum or mean"
             )
         seed = constant(1.0, loss.dtype)
-    elif seed.type != loss.type:
-        raise DifferentiationError(f"the seed's type is {seed.type}, the loss's is {loss.type}; they must be the same")
+    return pullback([loss], [seed], wrt)
 
+
+def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]) -> list[Node | None]:
+    """For each value of ``wrt``, the derivative with respect to it of the sum of all products of outputs and seeds.
+
+    ``seeds`` are of the types of ``outputs``. None where no output depends on the value in a differentiable way.
+    """
+    for output, seed in zip(outputs, seeds, strict=True):
+        if seed.type != output.type:
+            raise DifferentiationError(
+                f"the seed's type is {seed.type}, the loss's is {output.type}; they must be the same"
+            )
     targets = set(wrt)
-    order = _on_paths(loss, targets)
+    order = _on_paths(outputs, targets)
     active = set(order)
-    adjoints: dict[Node, Node] = {loss: seed} if loss in active else {}
+    adjoints: dict[Node, Node] = {}
     results: dict[Node, Node] = {}
-    current = recorder()
-    lines = current.lines
-    try:
+
+    def receive(node: Node, contribution: Node) -> None:
+        before = adjoints.get(node)
+        adjoints[node] = contribution if before is None else add(before, contribution)
+
+    for output, seed in zip(outputs, seeds):
+        if output in active:
+            receive(output, seed)
+    with derivative_lines() as current:
         for node in reversed(order):
             dy = adjoints.pop(node, None)
             if dy is None:
@@ -58,8 +75,8 @@ def gradients(loss: Node, wrt: Sequence[Node], seed: Node | None = None) -> list
                 results[node] = dy
             if not any(source in active for source in node.sources):
                 continue
-            current.lines = tuple(Line(line.file, line.number, line.function, True) for line in node.lines)
-            for source, contribution in zip(node.sources, _contributions(node, dy)):
+            current(node)
+            for source, contribution in zip(node.sources, contributions(node, dy)):
                 if contribution is None or source not in active:
                     continue
                 if callable(contribution):
@@ -71,18 +88,30 @@ def gradients(loss: Node, wrt: Sequence[Node], seed: Node | None = None) -> list
                         f"the gradient of {node.op.name} gave {contribution.type} for a source of type {source.type}; "
                         "a gradient has the shape and dtype of its source"
                     )
-                before = adjoints.get(source)
-                adjoints[source] = contribution if before is None else add(before, contribution)
-    finally:
-        current.lines = lines
+                receive(source, contribution)
     return [results.get(node) for node in wrt]
 
 
-def _on_paths(loss: Node, targets: set[Node]) -> list[Node]:
-    """The floating-point values on paths from the targets to the loss, sources first."""
+@contextmanager
+def derivative_lines() -> Iterator[Callable[[Node], None]]:
+    """Within the block, what is recorded bears the lines of the node that the given function was called with last."""
+    current: Recorder = recorder()
+    lines = current.lines
+
+    def of(node: Node) -> None:
+        current.lines = tuple(Line(line.file, line.number, line.function, True) for line in node.lines)
+
+    try:
+        yield of
+    finally:
+        current.lines = lines
+
+
+def _on_paths(outputs: Sequence[Node], targets: set[Node]) -> list[Node]:
+    """The floating-point values on paths from the targets to the outputs, sources first."""
     found: list[Node] = []
     active: set[Node] = set()
-    for node in topological([loss]):
+    for node in topological(outputs):
         on_path = node in targets or any(source in active for source in node.sources)
         if on_path and dtypes.is_float(node.dtype):
             active.add(node)
@@ -90,7 +119,10 @@ def _on_paths(loss: Node, targets: set[Node]) -> list[Node]:
     return found
 
 
-def _contributions(node: Node, dy: Node) -> tuple[Node | Callable[[], Node | None] | None, ...]:
+Contribution = Node | Callable[[], Node | None] | None
+
+
+def contributions(node: Node, dy: Node) -> tuple[Contribution, ...]:
     """What each source of a node receives when the node receives ``dy``; or a function that makes it, if needed."""
     if node.op.gradient is not None:
         return node.op.gradient(node, dy)

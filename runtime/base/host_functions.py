@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from knetc.runtime.base.errors import CacheError
 
 
@@ -23,21 +24,58 @@ class HostFunction:
     """Whether every process has it under this name, so that programs which call it can be kept on disk."""
     copies: bool
     """Whether it is given copies of the program's memory: a function that might hold on to what it was given."""
+    stacks: bool = False
+    """Whether it takes stacks of its arguments, and gives stacks of its results."""
 
 
 _functions: dict[str, HostFunction] = {}
 
+_EACH = "each:"
 
-def register(name: str, call: Callable[..., Any], *, everywhere: bool = False, copies: bool = True) -> str:
+
+def register(
+    name: str, call: Callable[..., Any], *, everywhere: bool = False, copies: bool = True, stacks: bool = False
+) -> str:
     """Make a function known under a name, which must be new; returns the name. It stays known."""
     if name in _functions:
         raise ValueError(f"there is a host function {name!r} already")
-    _functions[name] = HostFunction(name, call, everywhere, copies)
+    _functions[name] = HostFunction(name, call, everywhere, copies, stacks)
     return name
+
+
+def for_each(name: str) -> str:
+    """The name of the function that calls another one for each element of its arguments' first axis.
+
+    Its result is one array: what the other one returns for each element, several arrays side by side.
+    """
+    new = _EACH + name
+    if new not in _functions:
+        one = lookup(name)
+
+        def call(*arrays: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            size = len(arrays[0])
+            if one.stacks:
+                value = one.call(*arrays)
+                if not isinstance(value, tuple):
+                    return np.asarray(value)
+                return np.concatenate([np.reshape(part, (size, -1)) for part in value], axis=1)
+            return np.stack([_joined(one.call(*(array[k] for array in arrays))) for k in range(size)])
+
+        _functions[new] = HostFunction(new, call, one.everywhere, one.copies)
+    return new
+
+
+def _joined(value: Any) -> np.ndarray[Any, Any]:
+    """A result as one array: the parts of a tuple side by side."""
+    if not isinstance(value, tuple):
+        return np.asarray(value)
+    return np.concatenate([np.ravel(np.asarray(part)) for part in value])
 
 
 def lookup(name: str) -> HostFunction:
     """The function of a name; raises CacheError when this process does not have it."""
+    if name.startswith(_EACH):
+        for_each(name.removeprefix(_EACH))
     found = _functions.get(name)
     if found is None:
         raise CacheError(f"the program calls the Python function {name!r}, which this process does not have")

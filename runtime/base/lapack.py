@@ -73,7 +73,7 @@ def _known(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                     shapes = ", ".join(f"{a.dtype}{list(a.shape)}" for a in arrays)
                     raise LinearAlgebraError(f"{name}({shapes}): {reason}") from None
 
-        register(f"lapack.{name}", call, everywhere=True, copies=False)
+        register(f"lapack.{name}", call, everywhere=True, copies=False, stacks=True)
         return call
 
     return decorate
