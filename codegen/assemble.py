@@ -6,22 +6,25 @@ What differs between targets is behind ``Backend``: how a loop nest, a matrix pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import networkx as nx  # type: ignore[import-untyped]
 import numpy as np
+from knetc.codegen.control import ControlLowering, Scopes
 from knetc.codegen.kernel import Kernel
+from knetc.codegen.layout import Layout
 from knetc.codegen.loopnest import Argument, Axis, Compute, Constant, Load, LoopNest, Offset, Stage, Statement, Store
 from knetc.codegen.lower import lower_unit
-from knetc.codegen.plan_memory import Lifetime, place
+from knetc.codegen.parts import Area, Part, leaves
 from knetc.codegen.products import Product, product_of
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import CheckError
-from knetc.runtime.program import ArgumentRef, BufferSpec, Check, HostCall, Program, Step
+from knetc.runtime.program import Check, HostCall, Program
 
-from knetc.ir.node import Graph, Line, Node
+from knetc.ir.control import BRANCH, bodies
+from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
 from knetc.passes.domain import Split
 from knetc.passes.fuse import Fusion, Unit, fuse
@@ -52,23 +55,6 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
-    """A step before memory is planned."""
-
-    name: str
-    kernel: Kernel
-    arguments: tuple[Node, ...]
-    """Whose memory each argument is (or which scalar input)."""
-    nest: LoopNest | None = None
-    check: Check | None = None
-    host: HostCall | None = None
-    lines: tuple[Line, ...] = ()
-    operations: int = 0
-    reason: str = ""
-    in_place: Mapping[Node, Node] | None = None
-
-
-@dataclass(frozen=True)
 class Assembly:
     """A program but for its objects, the code that they are made of, and what people may want to see."""
 
@@ -78,6 +64,8 @@ class Assembly:
     units: tuple[Unit, ...]
     """In the order of running."""
     parts: tuple[Part, ...]
+    inner: Mapping[Node, Sequence[Assembler]]
+    """The bodies of loops and branches."""
 
 
 def assemble(graph: Graph, backend: Backend, *, fused: bool = True, nan_check: bool = False) -> Assembly:
@@ -88,18 +76,46 @@ def assemble(graph: Graph, backend: Backend, *, fused: bool = True, nan_check: b
     """
     if nan_check:
         graph = replace(graph, updates={})
-    return _Assembler(graph, backend, fused, nan_check).run()
+    made = Assembler(graph, backend, fused, nan_check)
+    made.run()
+    scopes = made.scopes
+    outputs = [(output, made.memory(output)) for output in made.graph.outputs]
+    layout = Layout(made.graph.inputs, outputs, scopes.in_place, scopes.bound, scopes.counters)
+    functions = {name: text for part in leaves(made.parts) for name, text in part.kernel.functions.items()}
+    program = layout.program(backend.key, made.parts)
+    return Assembly(program, functions, made.fusion, tuple(made.units), tuple(leaves(made.parts)), made.inner)
 
 
-class _Assembler:
-    def __init__(self, graph: Graph, backend: Backend, fused: bool, nan_check: bool) -> None:
+class Assembler:
+    """The steps of one graph: a program's, or the body of a loop or a branch."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        backend: Backend,
+        fused: bool,
+        nan_check: bool,
+        scopes: Scopes | None = None,
+        depth: int = 0,
+    ) -> None:
         self.nan_check = nan_check
         self.backend = backend
         self.graph = with_memory(graph)
         self.order = MemoryOrder(self.graph)
         self.fusion = fuse(self.order, enabled=fused)
-        self.in_place: dict[Node, Node] = {}
-        """New value -> the value whose memory it really takes."""
+        self.scopes = Scopes() if scopes is None else scopes
+        self.depth = depth
+        """Loops around this graph."""
+        self.in_place = self.scopes.in_place
+        self.units: list[Unit] = []
+        self.parts: list[Part | Area] = []
+        self.inner: dict[Node, list[Assembler]] = {}
+        """The bodies of loops and branches."""
+
+        def inside(body: Graph, depth: int) -> Assembler:
+            return Assembler(body, backend, fused, nan_check, self.scopes, depth)
+
+        self.inside = inside
 
     def memory(self, node: Node) -> Node:
         """The value that owns the memory in which ``node`` lies."""
@@ -107,19 +123,24 @@ class _Assembler:
             node = self.fusion.aliases[node]
         return node
 
-    def run(self) -> Assembly:
-        units = self.ordered_units()
+    def run(self) -> None:
+        """Make the steps, in the order of running."""
+        self.units = units = self.ordered_units()
         last_use = self.last_uses(units)
         updates = {self.memory(self.graph.outputs[o]): self.graph.inputs[i] for o, i in self.order.in_place.items()}
         results = {self.memory(o) for o in self.graph.outputs}
-        parts: list[Part] = []
         for k, unit in enumerate(units):
+            kept = results | set(self.graph.inputs)
             wishes = {n: updates[n] for n in unit.stored if n in updates}
-            wishes |= self.reusable(unit, k, last_use, results | set(self.graph.inputs), wishes)
-            parts.extend(self.lower(unit, wishes))
+            if unit.special is not None and unit.special.op.kind is Kind.CONTROL:
+                free = {n for n in self.reads(unit) if last_use.get(n) == k and n not in kept}
+                self.parts.extend(self.lower_control(unit.special, unit, wishes, free, kept))
+                continue
+            wishes |= self.reusable(unit, k, last_use, kept, wishes)
+            made = self.lower(unit, wishes)
+            self.parts.extend(made)
             if self.nan_check:
-                parts.extend(self.nan_checks(unit, parts[-1]))
-        return self.finish(parts, units)
+                self.parts.extend(self.nan_checks(unit, made[-1]))
 
     def nan_checks(self, unit: Unit, part: Part) -> list[Part]:
         """Steps that look for NaN in what a kernel has stored."""
@@ -193,20 +214,20 @@ class _Assembler:
         """For each value in memory, the last unit that reads it."""
         last: dict[Node, int] = {}
         for k, unit in enumerate(units):
-            for source in unit_reads(unit, self.fusion):
-                last[self.memory(source)] = k
+            for source in self.reads(unit):
+                last[source] = k
         return last
+
+    def reads(self, unit: Unit) -> list[Node]:
+        """The values whose memory a unit reads."""
+        return list(dict.fromkeys(self.memory(source) for source in unit_reads(unit, self.fusion)))
 
     def reusable(
         self, unit: Unit, k: int, last_use: Mapping[Node, int], kept: set[Node], taken: Mapping[Node, Node]
     ) -> dict[Node, Node]:
         """Wishes of intermediate results to take the memory of values that nothing reads after this unit."""
         used = {self.in_place.get(old, old) for old in taken.values()}
-        dying = [
-            node
-            for node in dict.fromkeys(self.memory(s) for s in unit_reads(unit, self.fusion))
-            if last_use.get(node) == k and node not in kept and node not in used
-        ]
+        dying = [node for node in self.reads(unit) if last_use.get(node) == k and node not in kept and node not in used]
         wishes: dict[Node, Node] = {}
         for new in unit.stored:
             if new in taken or new in kept:
@@ -218,6 +239,23 @@ class _Assembler:
                 dying.remove(match)
                 wishes[new] = match
         return wishes
+
+    def lower_control(
+        self, node: Node, unit: Unit, wishes: Mapping[Node, Node], free: set[Node], kept: set[Node]
+    ) -> list[Part | Area]:
+        """The steps of a loop or a branch. A carry takes the memory of what it begins with, if that is free."""
+        sources = [self.memory(source) for source in node.sources]
+        for new in unit.stored if node.op is not BRANCH else ():
+            old = sources[new["index"]] if new["index"] < node["carries"] else None
+            if (
+                old is not None
+                and sources.count(old) == 1
+                and (wishes.get(new) is old or (old in free and new not in kept))
+            ):
+                self.in_place[new] = old
+        lowering = ControlLowering(self, node, unit.stored, self.inside)
+        self.inner[node] = lowering.assemblers
+        return lowering.lower()
 
     # --- lowering -----------------------------------------------------------------------------------------------------
 
@@ -302,93 +340,11 @@ class _Assembler:
             ),
         ]
 
-    # --- buffers ------------------------------------------------------------------------------------------------------
-
-    def finish(self, parts: list[Part], units: list[Unit]) -> Assembly:
-        inputs = [n for n in self.graph.inputs if not n["scalar"]]
-        scalars = [n for n in self.graph.inputs if n["scalar"]]
-        outputs = [self.memory(o) for o in self.graph.outputs]
-        order_of_inputs = {n: k for k, n in enumerate(inputs)}
-        buffers = [BufferSpec("input", dtypes.short_name(n.dtype), n.shape, n.type.size_bytes) for n in inputs]
-        index: dict[Node, int] = {n: k for k, n in enumerate(inputs)}
-        for node, output in zip(outputs, self.graph.outputs):
-            old = self.in_place.get(node)
-            update_of = order_of_inputs.get(old, -1) if old is not None else -1
-            index[node] = len(buffers)
-            buffers.append(
-                BufferSpec(
-                    "output", dtypes.short_name(output.dtype), output.shape, output.type.size_bytes, -1, update_of
-                )
-            )
-        lives, owners, spaces = self.lifetimes(parts, set(inputs) | set(outputs))
-        offsets, arena_bytes = place(lives)
-        for owner, life, offset in zip(owners, lives, offsets):
-            index[owner] = len(buffers)
-            buffers.append(BufferSpec("arena", dtypes.short_name(owner.dtype), owner.shape, life.size_bytes, offset))
-        for node, old in self.in_place.items():
-            if node not in index:
-                index[node] = index[self.root(old)]
-        workspaces = dict(zip(spaces, offsets[len(owners) :]))
-        slot_of = {n: k for k, n in enumerate(scalars)}
-        checks: list[Check] = []
-        hosts: list[HostCall] = []
-        steps = []
-        for k, part in enumerate(parts):
-            references = tuple(
-                ArgumentRef("scalar", slot_of[n]) if n in slot_of else ArgumentRef("buffer", index[n])
-                for n in part.arguments
-            )
-            if part.check is not None:
-                checks.append(part.check)
-            if part.host is not None:
-                hosts.append(part.host)
-            read, written = traffic(part)
-            steps.append(
-                Step(
-                    part.name, references, part.kernel.launches, part.kernel.workspace_bytes,
-                    workspaces.get(k, -1), len(checks) - 1 if part.check is not None else -1,
-                    len(hosts) - 1 if part.host is not None else -1,
-                    tuple(map(str, part.lines)), read, written, part.operations, part.reason, part.kernel.grids,
-                )
-            )  # fmt: skip
-        functions = {name: text for part in parts for name, text in part.kernel.functions.items()}
-        program = Program(
-            self.backend.key,
-            tuple(buffers),
-            tuple(dtypes.short_name(n.dtype) for n in scalars),
-            tuple(steps),
-            tuple(checks),
-            arena_bytes,
-            (),
-            hosts=tuple(hosts),
-        )
-        return Assembly(program, functions, self.fusion, tuple(units), tuple(parts))
-
-    def root(self, node: Node) -> Node:
-        """The value that first had the memory which ``node`` has by taking over."""
-        while node in self.in_place:
-            node = self.in_place[node]
-        return node
-
-    def lifetimes(self, parts: list[Part], elsewhere: set[Node]) -> tuple[list[Lifetime], list[Node], list[int]]:
-        """Lifetimes in the arena of intermediate values (and their owners), then of workspaces (and their steps)."""
-        span: dict[Node, list[int]] = {}
-        for k, part in enumerate(parts):
-            for node in part.arguments:
-                owner = self.root(node) if node not in elsewhere else node
-                if owner in elsewhere or owner.op.name == "input":
-                    continue
-                span.setdefault(owner, [k, k])[1] = k
-        owners = list(span)
-        lives = [Lifetime(max(n.type.size_bytes, 1), *span[n]) for n in owners]
-        spaces = [k for k, part in enumerate(parts) if part.kernel.workspace_bytes]
-        lives += [Lifetime(parts[k].kernel.workspace_bytes, k, k) for k in spaces]
-        return lives, owners, spaces
-
 
 def may_fail(node: Node) -> bool:
     """Whether a program may end at this step: before it, nothing is updated in place."""
-    return node.op.kind is Kind.EFFECT or node.op.name == "host"
+    inside = (n for graph in bodies(node) for n in graph.nodes)
+    return node.op.kind is Kind.EFFECT or node.op.name == "host" or any(map(may_fail, inside))
 
 
 def kernel_name(unit: Unit) -> str:
@@ -400,25 +356,6 @@ def kernel_name(unit: Unit) -> str:
     )
     top = sorted(names, key=lambda name: -weights.get(name, 0))[:3]
     return "_".join(([unit.special.op.name] if unit.special is not None else []) + top) or "move"
-
-
-def traffic(part: Part) -> tuple[int, int]:
-    """Bytes that a step reads and writes, each element of each argument counted once."""
-    read = written = 0
-    kinds: list[str] = ["input"] * len(part.arguments)
-    if part.nest is not None:
-        own: list[str] = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
-        kinds = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
-    elif part.host is not None:
-        kinds[-1] = "output"
-    elif part.name == "matmul":
-        kinds = ["input", "input", "output"]
-    for node, kind in zip(part.arguments, kinds):
-        if kind in ("input", "update"):
-            read += node.type.size_bytes
-        if kind in ("output", "update"):
-            written += node.type.size_bytes
-    return read, written
 
 
 def scatter_nest(node: Node, values: Node, indexes: tuple[Node, ...]) -> tuple[LoopNest, list[Node]]:

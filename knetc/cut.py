@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from knetc.ir.build import copy_node, input_node
+from knetc.ir.build import input_node, plain_copy, without_marks
 from knetc.ir.canonical import digest, is_lifted, lift_offsets
+from knetc.ir.control import may_raise, with_bodies
 from knetc.ir.node import Graph, Node, constant_key, topological
-from knetc.ir.op import MARKS, OPS, Kind
+from knetc.ir.op import MARKS, OPS
 from knetc.ir.record import Recorder
 from knetc.ir.types import TensorType
 from knetc.memory import Storage
@@ -53,7 +54,7 @@ class Cut:
             elif node.op.name in MARKS:
                 place[node.serial] = place[node.sources[0].serial]
             else:
-                values = [constant_key(value) for value in node.attributes.values()]
+                values = [constant_key(v) for v in with_bodies(node, lambda body: digest(without_marks(body))).values()]
                 form.append((node.op, tuple(values), tuple([place[source.serial] for source in node.sources])))
         ends = tuple([place[node.serial] for node in outputs])
         self.updates = {k: self.inputs[leaf.serial] for k, leaf in updates.items() if leaf.serial in self.inputs}
@@ -79,8 +80,8 @@ class Cut:
                 new[node.serial] = value
             else:
                 sources = tuple([new[source.serial] for source in node.sources])
-                new[node.serial] = sources[0] if node.op.name in MARKS else copy_node(builder, node, sources)
-        effects = tuple(dict.fromkeys(node for node in new.values() if node.op.kind is Kind.EFFECT))
+                new[node.serial] = plain_copy(builder, node, sources)
+        effects = tuple(dict.fromkeys(node for node in new.values() if may_raise(node)))
         return Graph(tuple(inputs), tuple([new[node.serial] for node in self.outputs]), effects, self.updates)
 
 

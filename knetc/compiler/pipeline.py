@@ -169,7 +169,7 @@ def stages(graph: Graph) -> Mapping[str, Any]:
     return {
         "trace": graph,
         "simplify": simplified,
-        "fuse": groups.grouped(assembly.fusion, assembly.units),
+        "fuse": groups.grouped(assembly),
         "plan": program,
         "assembly": assembly,
         "llvm": lambda: dict(assembly.functions),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from knetc.ir.control import may_raise, with_bodies
 from knetc.ir.node import Graph, Node, topological
 from knetc.ir.op import MARKS, OPS, Kind
-from knetc.ir.record import Recorder, recording
+from knetc.ir.record import Recorder, recorder, recording
 from knetc.ir.types import TensorType
 from knetc.runtime.base.errors import CheckError
 
@@ -15,6 +16,19 @@ def copy_node(builder: Recorder, node: Node, sources: tuple[Node, ...]) -> Node:
     """The same operation over other sources, in ``builder``, with the lines of ``node``."""
     builder.lines = node.lines
     return builder.make(node.op, sources, node.attributes)
+
+
+def plain_copy(builder: Recorder, node: Node, sources: tuple[Node, ...]) -> Node:
+    """A value without the marks of differentiation, neither its own nor those in the graphs that it holds."""
+    if node.op.name in MARKS:
+        return sources[0]
+    builder.lines = node.lines
+    return builder.make(node.op, sources, with_bodies(node, without_marks))
+
+
+def without_marks(graph: Graph) -> Graph:
+    """A graph without ``variable`` and ``by_rule`` nodes, which serve to take derivatives."""
+    return rebuild(graph, lambda node, sources: plain_copy(recorder(), node, sources))
 
 
 def input_node(builder: Recorder, index: int, type: TensorType, *, scalar: bool = False) -> Node:
@@ -84,14 +98,11 @@ def graph_of(
         for node in topological((*found, *outputs), inputs):
             if node in new:
                 continue
-            if node.op.name in MARKS:
-                new[node] = new[node.sources[0]]
-                continue
             if node.op.kind is Kind.LEAF and node.op.reference is None:
                 raise CheckError(f"{node!r} is needed, but is no input of the graph")
-            if node.op.kind is Kind.EFFECT:
+            if may_raise(node):
                 found.append(node)
-            new[node] = copy_node(builder, node, tuple([new[source] for source in node.sources]))
+            new[node] = plain_copy(builder, node, tuple([new[source] for source in node.sources]))
     ordered = sorted(dict.fromkeys(found), key=lambda node: node.serial)
     return Graph(
         inputs=tuple(leaves),

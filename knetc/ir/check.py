@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
+from knetc.ir.control import bodies, may_raise
 from knetc.ir.node import Graph, Node, node_key
 from knetc.ir.op import OPS, Kind
 from knetc.runtime.base.errors import CheckError, KnetcError
@@ -22,7 +23,7 @@ STAGES: Mapping[str, Stage] = {
     "trace": Stage(_PLAIN, frozenset()),
     "grad": Stage(_PLAIN, frozenset()),
     "simplify": Stage(_PLAIN, frozenset()),
-    "fuse": Stage(frozenset(Kind), _PLAIN - {Kind.EFFECT}),
+    "fuse": Stage(frozenset(Kind), _PLAIN - {Kind.EFFECT, Kind.CONTROL, Kind.ITEM}),
 }
 
 
@@ -31,13 +32,18 @@ def check(graph: Graph, stage: str = "trace") -> Graph:
 
     Types are inferred again by each operation's own rule; sources come before users; inputs are numbered by their
     position; elementwise operations have equal shapes; values are interned; effects are listed; updates fit their
-    inputs; only the kinds of operations that belong to the stage (``trace grad simplify fuse``) occur.
+    inputs; only the kinds of operations that belong to the stage (``trace grad simplify fuse``) occur. The graphs of
+    loops and branches are checked alike.
     """
     allowed = STAGES[stage]
-    _check(graph, allowed.outside)
-    for node in graph.nodes:
-        if node.op.name == "group":
-            _check(node["graph"], allowed.inside)
+    graphs = [graph]
+    while graphs:  # a graph, and those of its loops and branches
+        current = graphs.pop()
+        _check(current, allowed.outside)
+        for node in current.nodes:
+            if node.op.name == "group":
+                _check(node["graph"], allowed.inside)
+            graphs.extend(bodies(node))
     return graph
 
 
@@ -62,7 +68,7 @@ def _check(graph: Graph, kinds: frozenset[Kind]) -> None:
             _fail(node, f"an operation of kind {node.op.kind.value} does not occur at this stage")
         if node.op.name == "input" and node not in inputs:
             _fail(node, "it is an input that the graph does not list")
-        if node.op.kind is Kind.EFFECT and node not in effects:
+        if may_raise(node) and node not in effects:
             _fail(node, "it is an effect that the graph does not list")
         _check_types(node)
         other = keys.setdefault(node_key(node.op, node.sources, node.attributes, node.type), node)
@@ -103,5 +109,5 @@ def _check_interface(graph: Graph) -> None:
     if len(set(graph.updates.values())) != len(graph.updates):
         raise CheckError(f"an input is updated twice: {dict(graph.updates)}")
     for node in graph.effects:
-        if node.op.kind is not Kind.EFFECT:
+        if not may_raise(node):
             _fail(node, "it is listed as an effect, and is none")

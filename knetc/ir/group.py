@@ -28,11 +28,15 @@ def _infer_item(results: tuple[TensorType, ...], *, index: int) -> TensorType:
     return results[index]
 
 
-ITEM = register(Op("item", Kind.GROUP, _infer_item))
-"""One result of a group: attribute ``index`` says which."""
+ITEM = register(Op("item", Kind.ITEM, _infer_item))
+"""One result of a group, a loop or a branch: attribute ``index`` says which."""
 
 
 def group(graph: Graph, sources: tuple[Node, ...]) -> tuple[Node, ...]:
     """Apply a graph to values as one node; gives its results, each an ``item`` node."""
-    node = record(GROUP, sources, {"graph": graph})
-    return tuple(record(ITEM, (node,), {"index": index}) for index in range(len(graph.outputs)))
+    return items(record(GROUP, sources, {"graph": graph}))
+
+
+def items(node: Node) -> tuple[Node, ...]:
+    """The results of a group, a loop or a branch, each an ``item`` node."""
+    return tuple(record(ITEM, (node,), {"index": index}) for index in range(len(node.type)))

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from knetc.ir import control
 from knetc.ir.node import Graph, Node
+from knetc.ir.op import Kind
 from knetc.ir.types import TensorType
 from knetc.runtime.base.errors import CheckError
 
@@ -53,6 +55,9 @@ def _apply(node: Node, sources: list[Any]) -> Any:
         return tuple(interpret(node["graph"], sources))
     if node.op.name == "item":
         return sources[0][node["index"]]
+    if node.op.kind is Kind.CONTROL:
+        results = control.evaluate(node, sources, interpret)
+        return tuple(_checked(value, type, f"a result of {node!r}") for value, type in zip(results, node.type))
     if node.op.reference is None:
         raise CheckError(f"{node.op.name} has no reference in NumPy")
     return _checked(np.asarray(node.op.evaluate(*sources, **node.attributes)), node.type, f"the reference of {node!r}")

@@ -39,6 +39,10 @@ class Kind(Enum):
     """Checks and host calls: kept, ordered, never merged."""
     GROUP = "group"
     """A fused group: a node that holds a graph."""
+    CONTROL = "control"
+    """Loops and branches: a node that holds the graphs which run again and again, or not at all."""
+    ITEM = "item"
+    """One of the results of a group, a loop or a branch."""
 
 
 class Value(Protocol):

@@ -10,7 +10,8 @@
 
 A value is a line: its name, type, operation, and where the user wrote it (``∂``: what differentiation made of that
 line). Types of shape () are bare names. Constants stand where they are used as long as their type can be told from
-there. A result that overwrites an input's memory is written ``(w := t5)``. A group is a function within the function.
+there. A result that overwrites an input's memory is written ``(w := t5)``. A group is a function within the function;
+so are the bodies of loops and branches, which ``scan``, ``while_loop`` and ``branch`` are given by name.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class _Printer:
         for node in graph.nodes:
             if node.op.name in ("input", "item") or (node.op.name == "constant" and node not in alone):
                 continue
-            if node.op.name == "group":
+            if node.op.kind in (Kind.GROUP, Kind.CONTROL):
                 yield from self.group_lines(node, items.get(node, []))
             else:
                 self.names[node] = f"t{len(self.names) - len(graph.inputs)}"
@@ -127,16 +128,32 @@ class _Printer:
         return alone
 
     def group_lines(self, node: Node, items: list[Node]) -> Iterator[str]:
-        name = f"k{self.groups}" if self.level == 0 else f"{self.name}_{self.groups}"
-        self.groups += 1
-        yield from _Printer(node["graph"], name, self.symbols, self.level + 1).lines()
+        """A group, a loop or a branch: the graphs that it holds as functions, then the line that uses them."""
+        functions: dict[int, str] = {}
+        for key, graph in graphs_of(node):
+            prefix = "k" if node.op.name == "group" else key
+            name = f"{prefix}{self.groups}" if self.level == 0 else f"{self.name}_{prefix}{self.groups}"
+            functions[id(graph)] = name
+            self.groups += 1
+            yield from _Printer(graph, name, self.symbols, self.level + 1).lines()
+
+        def written(value: Any) -> str:
+            if isinstance(value, tuple):
+                return f"({', '.join(map(written, value))}{',' if len(value) == 1 else ''})"
+            return functions[id(value)] if isinstance(value, Graph) else attribute_text(value)
+
         names: dict[int, str] = {}
         for item in items:
             self.names[item] = names[item["index"]] = f"t{len(self.names) - len(self.graph.inputs)}"
         targets = [names.get(index, "_") for index in range(len(node.type))]
-        arguments = ", ".join(self.operand(source) for source in node.sources)
-        left = ", ".join(targets) if len(targets) > 1 else f"({targets[0]},)"
-        yield self.commented(f"{left} = {name}({arguments})", node.lines)
+        arguments = [self.operand(source) for source in node.sources]
+        left = ", ".join(targets) if len(targets) > 1 else f"({targets[0]},)" if targets else "()"
+        if node.op.name == "group":
+            call = f"{functions[id(node['graph'])]}({', '.join(arguments)})"
+        else:
+            attributes = [f"{key}={written(value)}" for key, value in node.attributes.items()]
+            call = f"{node.op.name}({', '.join([*arguments, *attributes])})"
+        yield self.commented(f"{left} = {call}", node.lines)
 
     def expression(self, node: Node) -> str:
         op = node.op
@@ -166,6 +183,15 @@ class _Printer:
         comment = note or ", ".join(_place(line) for line in lines)
         text = f"{self.indent}    {text}"
         return f"{text.ljust(COMMENT_COLUMN)}   # {comment}" if comment else text
+
+
+def graphs_of(node: Node) -> list[tuple[str, Graph]]:
+    """The graphs that a node holds, each with its attribute's name."""
+    found: list[tuple[str, Graph]] = []
+    for key, value in node.attributes.items():
+        values: Any = value if isinstance(value, tuple) else (value,)
+        found.extend((key, item) for item in values if isinstance(item, Graph))
+    return found
 
 
 def _literal_type(node: Node) -> TensorType | None:

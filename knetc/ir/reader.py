@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from knetc.ir.control import may_raise
 from knetc.ir.group import GROUP, ITEM
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind, Op
@@ -22,8 +23,8 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import GraphTextError
 
 MAX_CHARACTERS = 1 << 26
-MAX_NESTING = 8
-"""Of tuples in attributes and of groups in groups."""
+MAX_NESTING = 16
+"""Of tuples in attributes, and of groups, loops and branches in each other."""
 
 _SYMBOLS: Mapping[type, str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
@@ -185,7 +186,7 @@ class _Reader:
     def statement(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.FunctionDef):
             if self.depth >= MAX_NESTING:
-                raise _fail(statement, f"groups are nested at most {MAX_NESTING} deep")
+                raise _fail(statement, f"graphs are nested at most {MAX_NESTING} deep")
             self.groups[statement.name] = _Reader(self.symbols, self.depth + 1).function(statement)
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
             type = _type(statement.annotation)
@@ -196,22 +197,47 @@ class _Reader:
                 self.effects.append(node)
             self.define(statement, _name(statement.target), node)
         elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple):
-            self.group(statement, statement.targets[0].elts)
+            self.several(statement, statement.targets[0].elts)
         else:
             raise _fail(statement, "a line is 'name: type = operation(values, attribute=…)'")
 
-    def group(self, statement: ast.Assign, targets: Sequence[ast.expr]) -> None:
+    def several(self, statement: ast.Assign, targets: Sequence[ast.expr]) -> None:
+        """A line with several results: of a group, a loop or a branch."""
         call = statement.value
-        if not isinstance(call, ast.Call) or call.keywords or _name(call.func) not in self.groups:
-            raise _fail(statement, "several results come from a function defined above")
-        graph = self.groups[_name(call.func)]
-        if len(targets) != len(graph.outputs) or len(call.args) != len(graph.inputs):
-            raise _fail(statement, f"{_name(call.func)} maps {len(graph.inputs)} to {len(graph.outputs)} values")
-        sources = tuple(self.operand(argument, leaf.type) for argument, leaf in zip(call.args, graph.inputs))
-        node = self.make(statement, GROUP, sources, {"graph": graph})
+        if not isinstance(call, ast.Call):
+            raise _fail(statement, "several results come from a call")
+        op = OPS.get(_name(call.func))
+        if op is not None and op.kind is Kind.CONTROL:
+            if any(keyword.arg is None for keyword in call.keywords):
+                raise _fail(call, "attributes are written one by one")
+            attributes = {str(keyword.arg): self.attribute(keyword.value) for keyword in call.keywords}
+            node = self.make(statement, op, self.operands(call.args), attributes)
+            if may_raise(node):
+                self.effects.append(node)
+        else:
+            node = self.group(call)
+        if len(targets) != len(node.type):
+            raise _fail(statement, f"{_name(call.func)} has {len(node.type)} results, not {len(targets)}")
         for index, target in enumerate(targets):
             if _name(target) != "_":
                 self.define(target, _name(target), self.make(statement, ITEM, (node,), {"index": index}))
+
+    def group(self, call: ast.Call) -> Node:
+        if call.keywords or _name(call.func) not in self.groups:
+            raise _fail(call, "several results come from a function defined above")
+        graph = self.groups[_name(call.func)]
+        if len(call.args) != len(graph.inputs):
+            raise _fail(call, f"{_name(call.func)} takes {len(graph.inputs)} values, not {len(call.args)}")
+        sources = tuple(self.operand(argument, leaf.type) for argument, leaf in zip(call.args, graph.inputs))
+        return self.make(call, GROUP, sources, {"graph": graph})
+
+    def attribute(self, node: ast.expr) -> Any:
+        """An attribute of a loop or a branch: a graph defined above, a tuple of them, or an ordinary one."""
+        if isinstance(node, ast.Name) and node.id in self.groups:
+            return self.groups[node.id]
+        if isinstance(node, ast.Tuple):
+            return tuple(self.attribute(element) for element in node.elts)
+        return _literal(node)
 
     def expression(self, node: ast.expr, type: TensorType) -> Node:
         """The value of a line's right-hand side, of which the line says the type."""
@@ -242,7 +268,7 @@ class _Reader:
                 raise _fail(node, "a constant is a number, with the type of its line")
             return self.constant(node, value, type)
         op = OPS.get(name)
-        if op is None or name in ("input", "group", "item"):
+        if op is None or name in ("input", "group", "item") or op.kind is Kind.CONTROL:
             raise _fail(node, f"there is no operation {name}")
         attributes = {str(keyword.arg): _literal(keyword.value) for keyword in node.keywords}
         return self.make(node, op, self.operands(node.args), attributes)

@@ -40,7 +40,7 @@ class Unit:
 
     domain: Domain
     special: Node | None = None
-    """The matmul, scatter-add or check that this unit is built around; a matmul's epilogue is in ``domain``."""
+    """What this unit is built around: a matmul (with its epilogue in ``domain``), a check, a loop or branch …"""
     stored: dict[Node, str] = field(default_factory=dict)
     """Values written to memory, with the reason."""
     successors: set[Unit] = field(default_factory=set)
@@ -145,9 +145,13 @@ class _Fuser:
 
     def run(self) -> Fusion:
         for node in reversed(self.order.nodes):
-            if node.op.name == "input" or (is_inlined(node) and not self.needs_memory(node)):
+            if (
+                node.op.name == "input"
+                or node.op.kind is Kind.ITEM
+                or (is_inlined(node) and not self.needs_memory(node))
+            ):
                 continue
-            if node.op.kind in (Kind.LIBRARY, Kind.EFFECT) or node.op.name == "scatter_add":
+            if node.op.kind in (Kind.LIBRARY, Kind.EFFECT, Kind.CONTROL) or node.op.name == "scatter_add":
                 self.place_special(node)
             else:
                 self.place(node)
@@ -170,7 +174,11 @@ class _Fuser:
             self.alias_consumers[node].add(unit)
             unit.successors.update(u for u in self.consumers(node) if u is not unit)
             return
-        if unit is None:
+        if node.op.kind is Kind.CONTROL:
+            unit = self.new_unit(node, special=True)
+            for item in self.order.users[node]:
+                self.store(item, unit, self.must_store.get(item) or f"it is a result of {node.op.name}")
+        elif unit is None:
             unit = self.new_unit(node, special=True)
             self.store(node, unit, self.must_store.get(node) or f"{node.op.name} is a kernel of its own")
         for source in self.order.sources[node]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from knetc.ir.build import copy_node, input_node, with_values
+from knetc.ir.control import with_bodies
 from knetc.ir.group import group
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import Kind
@@ -13,8 +15,23 @@ from knetc.passes.domain import is_inlined, is_number, reads_memory
 from knetc.passes.fuse import Fusion, Unit
 
 
-def grouped(fusion: Fusion, units: Sequence[Unit]) -> Graph:
+class Fused(Protocol):
+    """A graph that was fused: what ``grouped`` must know of an assembly, and of the bodies of loops and branches."""
+
+    @property
+    def fusion(self) -> Fusion: ...
+    @property
+    def units(self) -> Sequence[Unit]:
+        """In the order of running."""
+
+    @property
+    def inner(self) -> Mapping[Node, Sequence[Fused]]:
+        """For each loop and branch its bodies, in the order of its attributes."""
+
+
+def grouped(fused: Fused) -> Graph:
     """The graph in which each unit is a ``group``; aliases, checks and inputs stand between them."""
+    fusion, units = fused.fusion, fused.units
     order = fusion.order
     with recording(Recorder()) as builder:
         new: dict[Node, Node] = {}
@@ -37,6 +54,13 @@ def grouped(fusion: Fusion, units: Sequence[Unit]) -> Graph:
             special = unit.special
             if special is not None and special.op.kind is Kind.EFFECT:
                 outside(special)
+                continue
+            if special is not None and special.op.kind is Kind.CONTROL:
+                bodies = iter([grouped(body) for body in fused.inner[special]])
+                attributes = with_bodies(special, lambda graph, bodies=bodies: next(bodies))  # type: ignore[misc]
+                sources = tuple([outside(source) for source in special.sources])
+                builder.lines = special.lines
+                new[special] = builder.make(special.op, sources, attributes)
                 continue
             inner, reads = group_graph(unit, fusion)
             builder.lines = tuple(dict.fromkeys(line for n in unit.stored for line in n.lines))

@@ -22,14 +22,15 @@ def with_memory(graph: Graph) -> Graph:
     """Give all that must lie in memory a place there, by copies.
 
     Every output gets a value of its own: a copy where it is an input, a constant, or another output's memory. A number
-    that kernels are given by value is copied where a matmul, a check or a host call reads it, which know only memory.
+    that kernels are given by value is copied where a matmul, a check, a host call or a loop reads it: they know memory
+    alone.
     """
     claimed: set[Node] = set()
     with recording(Recorder()) as builder:
         new: dict[Node, Node] = {}
         for node in graph.nodes:
             sources = tuple([new[s] for s in node.sources])
-            if node.op.kind is Kind.EFFECT or node.op.name in _READ_WHOLE:
+            if node.op.kind in (Kind.EFFECT, Kind.CONTROL) or node.op.name in _READ_WHOLE:
                 builder.lines = node.lines
                 sources = tuple([_based_on_memory(builder, s) for s in sources])
             new[node] = copy_node(builder, node, sources)

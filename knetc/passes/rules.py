@@ -61,10 +61,10 @@ def _times(node: Node, count: int) -> Node:
 
 
 def _nothing(node: Node) -> Node | None:
-    return like(node, 0) if not node.type.size and node.sources and node.op.kind not in _KEPT_EMPTY else None
+    return like(node, 0) if node.sources and node.op.kind not in _KEPT_EMPTY and not node.type.size else None
 
 
-_KEPT_EMPTY = (Kind.EFFECT, Kind.GROUP)
+_KEPT_EMPTY = (Kind.EFFECT, Kind.GROUP, Kind.CONTROL)
 
 FOLDING = [
     Rule("A value without elements needs no computing.", Pattern(), _nothing),

@@ -1,0 +1,89 @@
+"""Steps before memory is planned: what they do, on which values, and which of them run again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from knetc.codegen.kernel import Kernel
+from knetc.codegen.loopnest import LoopNest
+from knetc.runtime.program import Check, HostCall
+
+from knetc.ir.node import Line, Node
+
+
+@dataclass(frozen=True)
+class Part:
+    """A step before memory is planned."""
+
+    name: str
+    kernel: Kernel
+    arguments: tuple[Node, ...]
+    """Whose memory each argument is (or which scalar input)."""
+    nest: LoopNest | None = None
+    check: Check | None = None
+    host: HostCall | None = None
+    lines: tuple[Line, ...] = ()
+    operations: int = 0
+    reason: str = ""
+    in_place: Mapping[Node, Node] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """Steps that run many times or maybe not at all: a ``Region`` before memory is planned."""
+
+    kind: Literal["loop", "while", "case"]
+    scope: int
+    """A number of its own."""
+    parts: Sequence[Part | Area]
+    count: int = 0
+    reverse: bool = False
+    test: Sequence[Part | Area] = ()
+    """Of ``while``: the steps that run before the others, and find ``condition``."""
+    condition: Node | None = None
+    case: int = 0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Where a value inside a loop or a branch lies: in the memory of a value outside."""
+
+    node: Node
+    """The value outside."""
+    stride: int
+    """How many bytes further it lies with each count of the loop; 0 if it stays where it is."""
+    depth: int
+    """The loop's depth, the outermost one having 0."""
+    scope: int
+    """The number of the loop or branch that lies between inside and outside."""
+
+
+def leaves(parts: Sequence[Part | Area]) -> Iterator[Part]:
+    """All steps, those inside of areas too, in the order of the program."""
+    for part in parts:
+        if isinstance(part, Area):
+            yield from leaves(part.test)
+            yield from leaves(part.parts)
+        else:
+            yield part
+
+
+def traffic(part: Part) -> tuple[int, int]:
+    """Bytes that a step reads and writes, each element of each argument counted once."""
+    read = written = 0
+    kinds: list[str] = ["input"] * len(part.arguments)
+    if part.nest is not None:
+        own: list[str] = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
+        kinds = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
+    elif part.host is not None:
+        kinds[-1] = "output"
+    elif part.name == "matmul":
+        kinds = ["input", "input", "output"]
+    for node, kind in zip(part.arguments, kinds):
+        if kind in ("input", "update"):
+            read += node.type.size_bytes
+        if kind in ("output", "update"):
+            written += node.type.size_bytes
+    return read, written
