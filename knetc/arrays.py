@@ -18,6 +18,7 @@ from knetc.ops import (
     elementary,
     indexed,
     indexing,
+    joining,
     linear,
     logic,
     movement,
@@ -461,7 +462,7 @@ def array(value: Any, dtype: Any = None) -> Array:
     if isinstance(value, ArrayLike):
         node = lazy.context().read(value) if value.owner is None else node_of(value)
     elif isinstance(value, (list, tuple)) and any(isinstance(item, ArrayLike) for item in value):
-        return movement.stack([array(item, dtype) for item in value])  # type: ignore[no-any-return]
+        return joining.stack([array(item, dtype) for item in value])  # type: ignore[no-any-return]
     elif dtype is not None and isinstance(value, (list, tuple)):
         node = lazy.context().data(np.asarray(value, dtypes.as_dtype(dtype)))
     else:

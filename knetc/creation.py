@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from knetc.ir.ambient import ambient, set_process
 from knetc.ir.types import Shape
 from knetc.ops.apply import cast_node, constant
 from knetc.ops.identities import iota
-from knetc.ops.logic import equal
+from knetc.ops.logic import equal, less_equal
+from knetc.ops.movement import concat_node
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, UnsupportedError
 
@@ -88,6 +89,28 @@ def ones_like(x: Any, dtype: Any = None) -> Array:
     return full_like(x, 1, dtype)
 
 
+zero, one = zeros_like, ones_like
+
+
+def empty(*shape: Any, dtype: Any = None) -> Array:
+    """An array of ``shape`` to be filled later: zeros, as no memory is ever seen that was not written.
+
+    >>> kn.empty(2, 3)  # shape (2, 3)
+    """
+    return zeros(*shape, dtype=dtype)
+
+
+def empty_like(x: Any, dtype: Any = None) -> Array:
+    """An array of the shape and dtype of ``x`` to be filled later: zeros. Knet's ``similar``.
+
+    >>> kn.empty_like(kn.ones(3))  # shape (3,)
+    """
+    return full_like(x, 0, dtype)
+
+
+similar = empty_like
+
+
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Array:
     """Numbers from ``start`` (0 by default) up to, without, ``stop``: int64 for ints, else the default dtype.
 
@@ -133,14 +156,57 @@ def geomspace(start: float, stop: float, num: int = 50, dtype: Any = None, *, en
     return array(np.geomspace(start, stop, num, endpoint=endpoint).astype(wanted))
 
 
-def eye(rows: int, columns: int | None = None, dtype: Any = None) -> Array:
-    """Ones on the diagonal, zeros elsewhere.
+def eye(rows: int, columns: int | None = None, k: int = 0, dtype: Any = None) -> Array:
+    """Ones on the ``k``-th diagonal, zeros elsewhere.
 
     >>> kn.eye(2)  # [[1, 0], [0, 1]]
     """
     shape = (rows, rows if columns is None else columns)
-    same = equal(iota(dtypes.i64, shape, 0), iota(dtypes.i64, shape, 1))
+    same = equal(iota(dtypes.i64, shape, 0) + k, iota(dtypes.i64, shape, 1))
     return of_node(cast_node(same, _dtype(dtype, ambient().dtype)))
+
+
+def identity(n: int, dtype: Any = None) -> Array:
+    """The square matrix with ones on the diagonal and zeros elsewhere.
+
+    >>> kn.identity(2)  # [[1, 0], [0, 1]]
+    """
+    return eye(n, dtype=dtype)
+
+
+def tri(rows: int, columns: int | None = None, k: int = 0, dtype: Any = None) -> Array:
+    """Ones on the ``k``-th diagonal and below, zeros above.
+
+    >>> kn.tri(2, 3)  # [[1, 0, 0], [1, 1, 0]]
+    """
+    shape = (rows, rows if columns is None else columns)
+    below = less_equal(iota(dtypes.i64, shape, 1), iota(dtypes.i64, shape, 0) + k)
+    return of_node(cast_node(below, _dtype(dtype, ambient().dtype)))
+
+
+def indices(dimensions: Sequence[int], dtype: Any = None, sparse: bool = False) -> Any:
+    """The indices of every element of an array of a shape, one array for each axis, stacked; int64 by default.
+
+    With ``sparse`` a tuple of arrays that broadcast to the grid.
+
+    >>> kn.indices((2, 3))  # shape (2, 2, 3)
+    """
+    shape = as_shape((tuple(dimensions),))
+    wanted = _dtype(dtype, dtypes.i64)
+    if sparse:
+        thin = [tuple(n if a == k else 1 for a in range(len(shape))) for k, n in enumerate(shape)]
+        return tuple(of_node(iota(wanted, extents, k)) for k, extents in enumerate(thin))
+    if not shape:
+        return zeros(0, dtype=wanted)
+    return of_node(concat_node([iota(wanted, (1, *shape), k + 1) for k in range(len(shape))], 0))
+
+
+def fromfunction(function: Callable[..., Any], shape: Sequence[int], *, dtype: Any = None) -> Any:
+    """What ``function`` gives for the indices of an array of a shape, one array for each axis.
+
+    >>> kn.fromfunction(lambda i, j: i + j, (2, 2))  # [[0, 1], [1, 2]]
+    """
+    return function(*indices(shape, ambient().dtype if dtype is None else dtype))
 
 
 def asarray(value: Any, dtype: Any = None) -> Array:

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from optable import check_gradient
 
 import knetc as kn
-from knetc.ops import elementary, rearrange, special, statistics, transcendental
+from knetc.ops import (
+    bits,
+    calculus,
+    choosing,
+    elementary,
+    joining,
+    padding,
+    rearrange,
+    special,
+    statistics,
+    transcendental,
+)
 
 A = np.array([[1.5, -2.0, 3.25], [-0.5, 4.0, -6.75]])
 B = np.array([[2.0, 0.5, -1.5], [3.0, -4.0, 0.25]])
@@ -106,8 +117,29 @@ GRADIENTS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "stdm": (lambda x, m: statistics.stdm(x, m), ((4,), ())),
     "average": (lambda x, w: statistics.average(x, 0, w), ((3, 2), (3,))),
     "nanmean": (lambda x: statistics.nanmean(x, 0), ((3, 2),)),
-    "difference": (lambda x: statistics.difference(x, 2), ((5,),)),
-    "trapezoid": (statistics.trapezoid, ((4,), (4,))),
+    "difference": (lambda x: calculus.difference(x, 2), ((5,),)),
+    "trapezoid": (calculus.trapezoid, ((4,), (4,))),
+    "diff with ends": (lambda x, y: calculus.difference(x, 1, 0, y, x), ((5,), (2,))),
+    "gradient": (lambda x: calculus.gradient(x, 0.5, edge_order=2), ((5,),)),
+    "gradient at places": (lambda x, y: calculus.gradient(x, calculus.trapezoid(y) * x * x), ((4,), (3,))),
+    "convolve": (calculus.convolve, ((5,), (3,))),
+    "correlate": (lambda x, y: calculus.correlate(x, y, "same"), ((4,), (3,))),
+    "polyval": (calculus.polyval, ((3,), (2, 2))),
+    "cross": (calculus.cross, ((2, 3), (3,))),
+    "cov": (statistics.cov, ((2, 4),)),
+    "corrcoef": (statistics.corrcoef, ((2, 4),)),
+    "pad": (lambda x: padding.pad(padding.pad(x, 2, "reflect"), 1, "mean") ** 2, ((4,),)),
+    "pad odd": (lambda x: padding.pad(x, 2, "symmetric", reflect_type="odd") ** 2, ((2, 3),)),
+    "pad by a ramp": (lambda x: padding.pad(x, (2, 1), "linear_ramp", end_values=1) ** 2, ((3,),)),
+    "rot90": (lambda x: rearrange.rot90(x) ** 2, ((2, 3),)),
+    "delete and insert": (lambda x, y: joining.insert(joining.delete(x, [1]), 2, y) ** 2, ((5,), ())),
+    "cat in two axes": (lambda x, y: joining.cat([x, y], (0, 1)) ** 2, ((2, 1), (1, 2))),
+    "block": (lambda x, y: joining.block([[x, y], [y, x]]) ** 2, ((2, 2), (2, 2))),
+    "ldexp": (lambda x: bits.ldexp(x, 3) ** 2, ((3,),)),
+    "frexp": (lambda x: bits.frexp(x)[0] ** 2, ((3,),)),
+    "logaddexp2": (bits.logaddexp2, ((3,), (3,))),
+    "select": (lambda x, y: choosing.select([x > y, x > 1], [x * x, y * x]), ((5,), (5,))),
+    "piecewise": (lambda x: choosing.piecewise(x, [x > 1.5], [lambda v: v**3, lambda v: v**2]), ((5,),)),
     "findmax": (lambda x: statistics.findmax(x, 1)[0], ((2, 3),)),
     "sinc": (elementary.sinc, ((4,),)),
     "fmod": (elementary.fmod, ((5,), ())),

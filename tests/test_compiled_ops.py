@@ -16,7 +16,7 @@ from knetc.ir.interpret import interpret
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS
 from knetc.ir.types import TensorType
-from knetc.ops import activations, contraction, indexed, losses, movement, reduction
+from knetc.ops import activations, contraction, indexed, joining, losses, movement, padding, reduction
 from knetc.ops.indexing import index
 from knetc.ops.linear import swapped as transposed
 from knetc.ops.logic import where
@@ -63,10 +63,8 @@ _COMPOSITES: dict[str, Callable[..., Any]] = {
     "einsum": lambda x, y, k: contraction.einsum("ij,kj->ik", x, y),
     "take": lambda x, y, k: indexed.take(y, k, axis=0),
     "flip": lambda x, y, k: movement.flip(x, axis=1) * x,
-    "stack": lambda x, y, k: movement.stack([x, movement.pad(y, ((0, 0), (0, 0)))], axis=1),
-    "split": lambda x, y, k: (
-        movement.split(x, [10, 20], axis=1)[1] @ transposed(movement.split(y, [10, 20], axis=1)[1])
-    ),
+    "stack": lambda x, y, k: joining.stack([x, padding.pad(y, ((0, 0), (0, 0)))], axis=1),
+    "split": lambda x, y, k: joining.split(x, [10, 20], axis=1)[1] @ transposed(joining.split(y, [10, 20], axis=1)[1]),
     "slices": lambda x, y, k: index(x, np.s_[1:, ::2]) * index(x, np.s_[:-1, 1:2]) - index(x, np.s_[-1:, :1]),
     "mlp": lambda x, y, k: losses.nll(
         activations.relu(x @ transposed(y) + index(y, np.s_[:, 0])) @ index(y, np.s_[:, :9]), k

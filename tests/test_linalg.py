@@ -19,13 +19,14 @@ from knetc.ir.build import trace_function
 from knetc.ir.interpret import interpret
 from knetc.ir.node import Node
 from knetc.ir.types import TensorType
-from knetc.ops import linalg, reduction
+from knetc.ops import linalg, matrices, reduction
 from knetc.ops.linear import swapped
 from knetc.passes.differentiate import gradients
 
 _random = np.random.default_rng(7)
 _GENERAL = _random.normal(size=(2, 3, 3)) + 2 * np.eye(3)
 _TALL, _WIDE = _random.normal(size=(4, 3)), _random.normal(size=(3, 4))
+_REAL = np.stack([np.diag([1.0, 2.5, -1.5]) + 0.2 * _random.normal(size=(3, 3)) for _ in range(2)])
 _Q = np.array([[4.0, 1.0], [2.0, 3.0]])
 
 
@@ -79,7 +80,14 @@ CASES: dict[str, tuple[Callable[..., Any], list[np.ndarray]]] = {
     "matrix norm -inf": (lambda x: linalg.matrix_norm(x, ord=-math.inf), [_GENERAL]),
     "kron": (linalg.kron, [_TALL, _Q]),
     "trace": (lambda x: linalg.trace(x, 1), [_GENERAL]),
-    "matrix_power": (lambda x: linalg.matrix_power(x, -3), [_GENERAL]),
+    "matrix_power": (lambda x: matrices.matrix_power(x, -3), [_GENERAL]),
+    "eigenvalues of any": (lambda x: matrices.eig(x).eigenvalues, [_REAL]),
+    "eigenvectors of any": (lambda x: of_signs(matrices.eig(x).eigenvectors), [_REAL]),
+    "cond": (matrices.cond, [_GENERAL]),
+    "cond 1": (lambda x: matrices.cond(x, 1), [_GENERAL]),
+    "lstsq": (lambda a, b: matrices.lstsq(a, b).x, [_TALL, _random.normal(size=(4, 2))]),
+    "lstsq of a wide one": (lambda a, b: matrices.lstsq(a, b).x, [_WIDE, _random.normal(size=3)]),
+    "multi_dot": (lambda a, b, c: matrices.multi_dot([a, b, c, b]), [_TALL, _WIDE, _TALL]),
 }
 
 
@@ -275,3 +283,21 @@ def test_square_factors_of_a_rectangle_are_not_differentiated_silently() -> None
     np.testing.assert_allclose(np.asarray(full), np.asarray(kn.grad(lambda x: kn.sum(kn.linalg.svdvals(x)))(a)))
     with pytest.raises(kn.DifferentiationError, match="full_matrices"):
         kn.grad(lambda x: kn.sum(kn.linalg.svd(x, full_matrices=True)[0]))(a)
+
+
+def test_eig_of_matrices_with_real_eigenvalues() -> None:
+    found = kn.linalg.eig(kn.array(_REAL))
+    values, vectors = np.asarray(found.eigenvalues), np.asarray(found.eigenvectors)
+    np.testing.assert_allclose(_REAL @ vectors, vectors * values[:, None, :], atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-2), 1)
+    with pytest.raises(kn.LinearAlgebraError, match="some eigenvalues are complex numbers"):
+        kn.linalg.eigvals(kn.array([[0.0, 1.0], [-1.0, 0.0]])).numpy()
+
+
+def test_least_squares_of_a_matrix_without_full_rank() -> None:
+    a, b = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]], np.float32), np.array([1.0, 2.0, 4.0], np.float32)
+    x, residuals, rank, values = kn.lstsq(kn.array(a), kn.array(b))
+    expected = np.linalg.lstsq(a, b, None)
+    np.testing.assert_allclose(np.asarray(x), expected[0], rtol=1e-5)
+    assert int(rank) == 1 and float(residuals) == pytest.approx(float(np.sum((a @ expected[0] - b) ** 2)), rel=1e-5)
+    np.testing.assert_allclose(np.asarray(values), expected[3], atol=1e-6)

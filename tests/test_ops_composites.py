@@ -30,10 +30,12 @@ from knetc.ops import (
     identities,
     indexed,
     indexing,
+    joining,
     linear,
     logic,
     losses,
     movement,
+    padding,
     reduction,
     transcendental,
 )
@@ -150,15 +152,15 @@ SMOOTH: dict[str, tuple[Function, Function, tuple[np.ndarray, ...]]] = {
         lambda a, b: np.tensordot(a, b, ([1, 0], [0, 2])),
         (normal(2, 3, 4), normal(3, 5, 2)),
     ),
-    "stack": (lambda x, y: movement.stack([x, y], 1), lambda x, y: np.stack([x, y], 1), (X, Y)),
-    "concat": (lambda x, y: movement.concat([x, y], -1), lambda x, y: np.concatenate([x, y], -1), (X, Y)),
-    "concat_flat": (lambda x, y: movement.concat([x, y], None), lambda x, y: np.concatenate([x, y], None), (X, Y)),
-    "split": (lambda x: movement.split(x, [1, 3], 1)[1], lambda x: np.split(x, [1, 3], 1)[1], (X,)),
+    "stack": (lambda x, y: joining.stack([x, y], 1), lambda x, y: np.stack([x, y], 1), (X, Y)),
+    "concat": (lambda x, y: joining.concat([x, y], -1), lambda x, y: np.concatenate([x, y], -1), (X, Y)),
+    "concat_flat": (lambda x, y: joining.concat([x, y], None), lambda x, y: np.concatenate([x, y], None), (X, Y)),
+    "split": (lambda x: joining.split(x, [1, 3], 1)[1], lambda x: np.split(x, [1, 3], 1)[1], (X,)),
     "moveaxis": (lambda x: movement.moveaxis(x, 0, -1), lambda x: np.moveaxis(x, 0, -1), (normal(2, 3, 4),)),
     "transpose": (movement.permute_dims, np.transpose, (normal(2, 3, 4),)),
     "flip": (movement.flip, np.flip, (X,)),
     "pad": (
-        lambda x: movement.pad(x, ((1, 0), (0, 2)), 3),
+        lambda x: padding.pad(x, ((1, 0), (0, 2)), constant_values=3),
         lambda x: np.pad(x, ((1, 0), (0, 2)), constant_values=3),
         (X,),
     ),
@@ -291,7 +293,7 @@ def test_nll(n: int, classes: int, seed: int) -> None:
 
 def _fixed(values: np.ndarray) -> Node:
     """An integer vector as a node, element by element."""
-    return movement.stack([constant(int(v), dtypes.i64) for v in values])  # type: ignore[no-any-return]
+    return joining.stack([constant(int(v), dtypes.i64) for v in values])  # type: ignore[no-any-return]
 
 
 def test_nll_all_skipped() -> None:
@@ -456,7 +458,7 @@ def test_the_default_dtype_is_ambient() -> None:
     (lambda a: reduction.sum(a, (0, -1)), "f32", ShapeError, "twice"),
     (lambda a: movement.reshape(a, (2, -1)), "f32", ShapeError, "do not fit"),
     (lambda a: linear.matmul(a, 2.0), "f32", ShapeError, "multiply with"),
-    (lambda a: movement.stack([a, movement.expand_dims(a, 0)]), "f32", ShapeError, "one shape"),
+    (lambda a: joining.stack([a, movement.expand_dims(a, 0)]), "f32", ShapeError, "one shape"),
 ])  # fmt: skip
 def test_errors_teach(function: Function, sources: str, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):

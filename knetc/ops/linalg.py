@@ -65,15 +65,15 @@ class SVDResult(NamedTuple):
 # --- operands --------------------------------------------------------------------------------------------------------
 
 
-def _matrix(name: str, x: Operand) -> Node:
+def matrix(name: str, x: Operand) -> Node:
     """A stack of matrices of float32 or float64."""
     [node] = to_nodes(x)
     if node.ndim < 2:
         raise ShapeError(f"{name} takes matrices, of shape [..., M, N], not {node.type}; reshape it")
-    return _precise(name, node)
+    return precise(name, node)
 
 
-def _precise(name: str, node: Node) -> Node:
+def precise(name: str, node: Node) -> Node:
     if not dtypes.is_float(node.dtype):
         return cast_node(node, ambient().dtype)
     if node.dtype.itemsize < 4:
@@ -81,20 +81,20 @@ def _precise(name: str, node: Node) -> Node:
     return node
 
 
-def _square(name: str, x: Operand) -> Node:
-    node = _matrix(name, x)
+def square(name: str, x: Operand) -> Node:
+    node = matrix(name, x)
     if node.shape[-1] != node.shape[-2]:
         raise ShapeError(f"{name} takes square matrices, of shape [..., N, N], not {node.type}")
     return node
 
 
-def _filled(name: str, node: Node) -> Node:
+def filled(name: str, node: Node) -> Node:
     if not node.type.size:
         raise ShapeError(f"{name} takes matrices with elements, not {node.type}")
     return node
 
 
-def _sized(x: Node, *last: int) -> TensorType:
+def sized(x: Node, *last: int) -> TensorType:
     """The type of a stack of other things, as many as ``x`` has matrices."""
     return TensorType(x.dtype, (*x.shape[:-2], *last))
 
@@ -104,17 +104,17 @@ def _places(x: Node) -> tuple[Node, Node]:
     return iota(dtypes.i64, x.shape, x.ndim - 2), iota(dtypes.i64, x.shape, x.ndim - 1)
 
 
-def _eye_like(x: Node) -> Node:
+def eye_like(x: Node) -> Node:
     row, column = _places(x)
     return cast_node(logic.equal(row, column), x.dtype)
 
 
-def _column(x: Node) -> Node:
+def as_column(x: Node) -> Node:
     """[..., N] as [..., N, 1]."""
     return reshape_node(x, (*x.shape, 1))
 
 
-def _row(x: Node) -> Node:
+def as_row(x: Node) -> Node:
     """[..., N] as [..., 1, N]."""
     return reshape_node(x, (*x.shape[:-1], 1, x.shape[-1]))
 
@@ -124,9 +124,9 @@ def _spread(x: Node) -> Node:
     return reshape_node(x, (*x.shape, 1, 1))
 
 
-def _gaps(values: Node) -> Node:
+def gaps(values: Node) -> Node:
     """1 / (values[j] - values[i]) in row i and column j; 0 where they are equal."""
-    gap = _row(values) - _column(values)
+    gap = as_row(values) - as_column(values)
     equal = logic.equal(gap, 0)
     return logic.where(equal, 0, 1 / logic.where(equal, 1, gap))  # type: ignore[no-any-return]
 
@@ -182,7 +182,7 @@ def inv(a: Operand) -> Any:
 
     >>> inv(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # [[0.3, -0.1], [-0.2, 0.4]]
     """
-    x = _square("inv", a)
+    x = square("inv", a)
     [y] = host_call("lapack.inv", [x], [x.type])
 
     def rule(node: Node, dy: Node) -> list[Any]:
@@ -200,13 +200,13 @@ def det(a: Operand) -> Any:
 
     >>> det(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # 10
     """
-    x = _square("det", a)
-    [y] = host_call("lapack.det", [x], [_sized(x)])
+    x = square("det", a)
+    [y] = host_call("lapack.det", [x], [sized(x)])
     return by_rule(y, [x], lambda node, dy: [_spread(dy * node) * swapped(inv(node.sources[1]))])
 
 
 def _slogdet(x: Node) -> tuple[Node, Node]:
-    sign, value = host_call("lapack.slogdet", [x], [_sized(x), _sized(x)])
+    sign, value = host_call("lapack.slogdet", [x], [sized(x), sized(x)])
     return sign, by_rule(value, [x], lambda node, dy: [_spread(dy) * swapped(inv(node.sources[1]))])
 
 
@@ -215,7 +215,7 @@ def slogdet(a: Operand) -> SlogdetResult:
 
     >>> slogdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # (1, 2.302585)
     """
-    return SlogdetResult(*(wrap_like((a,), part) for part in _slogdet(_square("slogdet", a))))
+    return SlogdetResult(*(wrap_like((a,), part) for part in _slogdet(square("slogdet", a))))
 
 
 @composite()
@@ -224,7 +224,7 @@ def logdet(a: Operand) -> Any:
 
     >>> logdet(kn.array([[4.0, 1.0], [2.0, 3.0]]))  # 2.302585
     """
-    sign, value = _slogdet(_square("logdet", a))
+    sign, value = _slogdet(square("logdet", a))
     return logic.where(sign < 0, math.nan, value)
 
 
@@ -247,11 +247,11 @@ def solve(a: Operand, b: Operand) -> Any:
 
     >>> solve(kn.array([[4.0, 1.0], [2.0, 3.0]]), kn.array([1.0, 2.0]))  # [0.1, 0.6]
     """
-    left, [right] = _square("solve", a), to_nodes(b)
-    dtype = common_dtype(left, _precise("solve", right))
+    left, [right] = square("solve", a), to_nodes(b)
+    dtype = common_dtype(left, precise("solve", right))
     left, right = cast_node(left, dtype), cast_node(right, dtype)
     single = right.ndim == 1
-    columns = _column(right) if single else right
+    columns = as_column(right) if single else right
     if columns.ndim < 2 or columns.shape[-2] != left.shape[-1]:
         raise ShapeError(f"solve: {left.type} and {right.type}: needs [..., N, N] and [N] or [..., N, K]")
     batch = broadcast_shapes("solve", left.shape[:-2], columns.shape[:-2])
@@ -266,8 +266,8 @@ def pinv(a: Operand) -> Any:
 
     >>> pinv(kn.array([[1.0], [1.0]]))  # [[0.5, 0.5]]
     """
-    x = _filled("pinv", _matrix("pinv", a))
-    [y] = host_call("lapack.pinv", [x], [_sized(x, x.shape[-1], x.shape[-2])])
+    x = filled("pinv", matrix("pinv", a))
+    [y] = host_call("lapack.pinv", [x], [sized(x, x.shape[-1], x.shape[-2])])
 
     def rule(p: Node, dy: Node) -> list[Any]:
         source = p.sources[1]
@@ -291,7 +291,7 @@ def cholesky(a: Operand) -> Any:
 
     >>> cholesky(kn.array([[4.0, 2.0], [2.0, 5.0]]))  # [[2, 0], [1, 2]]
     """
-    x = _square("cholesky", a)
+    x = square("cholesky", a)
     [y] = host_call("lapack.cholesky", [x], [x.type])
 
     def rule(node: Node, dy: Node) -> list[Any]:
@@ -311,7 +311,7 @@ def _qr(x: Node) -> tuple[Node, Node]:
         q, r = _qr(cut_node(x, x.ndim - 1, 0, rows))
         rest = swapped(q) @ cut_node(x, x.ndim - 1, rows, columns)
         return q, movement.concat_node([r, rest], x.ndim - 1)
-    q, r = host_call("lapack.qr", [x], [x.type, _sized(x, columns, columns)])
+    q, r = host_call("lapack.qr", [x], [x.type, sized(x, columns, columns)])
 
     def back(q: Node, r: Node, inner: Node, dq: Node | None) -> list[Any]:
         whole = q @ (_lower(inner) + swapped(_lower(inner, -1)))
@@ -335,19 +335,19 @@ def qr(a: Operand) -> QRResult:
 
     >>> Q, R = qr(kn.array([[3.0, 1.0], [4.0, 2.0]]))  # abs(R[0, 0]) = 5
     """
-    return QRResult(*(wrap_like((a,), part) for part in _qr(_filled("qr", _matrix("qr", a)))))
+    return QRResult(*(wrap_like((a,), part) for part in _qr(filled("qr", matrix("qr", a)))))
 
 
 def _eigh(x: Node) -> tuple[Node, Node]:
-    values, vectors = host_call("lapack.eigh", [x], [_sized(x, x.shape[-1]), x.type])
+    values, vectors = host_call("lapack.eigh", [x], [sized(x, x.shape[-1]), x.type])
 
     def rule_values(node: Node, dy: Node) -> list[Any]:
         _, v = _eigh(node.sources[1])
-        return [(v * _row(dy)) @ swapped(v)]
+        return [(v * as_row(dy)) @ swapped(v)]
 
     def rule_vectors(node: Node, dy: Node) -> list[Any]:
         w, v = _eigh(node.sources[1])
-        inner = _gaps(w) * (swapped(v) @ dy)
+        inner = gaps(w) * (swapped(v) @ dy)
         whole = v @ inner @ swapped(v)
         return [0.5 * (whole + swapped(whole))]
 
@@ -362,7 +362,7 @@ def eigh(a: Operand) -> EighResult:
 
     >>> w, V = eigh(kn.array([[2.0, 1.0], [1.0, 2.0]]))  # w = [1, 3]
     """
-    return EighResult(*(wrap_like((a,), part) for part in _eigh(_filled("eigh", _square("eigh", a)))))
+    return EighResult(*(wrap_like((a,), part) for part in _eigh(filled("eigh", square("eigh", a)))))
 
 
 @composite()
@@ -371,30 +371,30 @@ def eigvalsh(a: Operand) -> Any:
 
     >>> eigvalsh(kn.array([[2.0, 1.0], [1.0, 2.0]]))  # [1, 3]
     """
-    return _eigh(_filled("eigvalsh", _square("eigvalsh", a)))[0]
+    return _eigh(filled("eigvalsh", square("eigvalsh", a)))[0]
 
 
 def _svd(x: Node) -> tuple[Node, Node, Node]:
     rows, columns = x.shape[-2:]
     count = min(rows, columns)
-    u, s, vh = host_call("lapack.svd", [x], [_sized(x, rows, count), _sized(x, count), _sized(x, count, columns)])
+    u, s, vh = host_call("lapack.svd", [x], [sized(x, rows, count), sized(x, count), sized(x, count, columns)])
 
     def rule_s(node: Node, dy: Node) -> list[Any]:
         u, _, vh = _svd(node.sources[1])
-        return [(u * _row(dy)) @ vh]
+        return [(u * as_row(dy)) @ vh]
 
     def rule_u(node: Node, dy: Node) -> list[Any]:
         u, s, vh = _svd(node.sources[1])
         product = swapped(u) @ dy
-        inner = u @ ((_gaps(s * s) * (product - swapped(product))) * _row(s))
-        outer = (dy - u @ product) / _row(s) if rows > count else None
+        inner = u @ ((gaps(s * s) * (product - swapped(product))) * as_row(s))
+        outer = (dy - u @ product) / as_row(s) if rows > count else None
         return [(inner if outer is None else inner + outer) @ vh]
 
     def rule_vh(node: Node, dy: Node) -> list[Any]:
         u, s, vh = _svd(node.sources[1])
         product = dy @ swapped(vh)  # the transpose of V.T @ dV
-        inner = (_column(s) * (_gaps(s * s) * (swapped(product) - product))) @ vh
-        outer = (dy - product @ vh) / _column(s) if columns > count else None
+        inner = (as_column(s) * (gaps(s * s) * (swapped(product) - product))) @ vh
+        outer = (dy - product @ vh) / as_column(s) if columns > count else None
         return [u @ (inner if outer is None else inner + outer)]
 
     return by_rule(u, [x], rule_u), by_rule(s, [x], rule_s), by_rule(vh, [x], rule_vh)
@@ -419,13 +419,13 @@ def svd(a: Operand, full_matrices: bool = False, compute_uv: bool = True) -> Any
 
     >>> svd(kn.array([[3.0, 0.0], [0.0, 4.0]]), compute_uv=False)  # [4, 3]
     """
-    x = _filled("svd", _matrix("svd", a))
+    x = filled("svd", matrix("svd", a))
     rows, columns = x.shape[-2:]
     parts = _svd(x)
     if not compute_uv:
         return wrap_like((a,), parts[1])
     if full_matrices and rows != columns:
-        kinds = [_sized(x, rows, rows), _sized(x, min(rows, columns)), _sized(x, columns, columns)]
+        kinds = [sized(x, rows, rows), sized(x, min(rows, columns)), sized(x, columns, columns)]
         u, _, vh = host_call("lapack.svd_full", [stop_gradient(x)], kinds)
         parts = by_rule(u, [x], _no_gradient), parts[1], by_rule(vh, [x], _no_gradient)
     return SVDResult(*(wrap_like((a,), part) for part in parts))
@@ -437,7 +437,7 @@ def svdvals(a: Operand) -> Any:
 
     >>> svdvals(kn.array([[3.0, 0.0], [0.0, 4.0]]))  # [4, 3]
     """
-    return _svd(_filled("svdvals", _matrix("svdvals", a)))[1]
+    return _svd(filled("svdvals", matrix("svdvals", a)))[1]
 
 
 # --- norms -----------------------------------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ def matrix_norm(x: Operand, keepdims: bool = False, ord: Any = "fro") -> Any:
 
     >>> matrix_norm(kn.array([[3.0, 0.0], [0.0, 4.0]]), ord=2)  # 4
     """
-    node = _matrix("matrix_norm", x)
+    node = matrix("matrix_norm", x)
     last = (node.ndim - 2, node.ndim - 1)
     if ord not in _MATRIX_ORDERS:
         raise ValueError(f"matrix_norm: ord={ord!r} is none of {', '.join(map(repr, _MATRIX_ORDERS))}")
@@ -510,7 +510,7 @@ def matrix_norm(x: Operand, keepdims: bool = False, ord: Any = "fro") -> Any:
         result = _power_norm(node, 2, last)
     elif ord in ("nuc", 2, -2):
         fold = {"nuc": reduction.sum, 2: reduction.max, -2: reduction.min}[ord]
-        result = fold(_svd(_filled("matrix_norm", node))[1], -1)
+        result = fold(_svd(filled("matrix_norm", node))[1], -1)
     else:
         sums = reduction.sum(arithmetic.absolute(node), last[0] if abs(ord) == 1 else last[1])
         result = (reduction.max if ord > 0 else reduction.min)(sums, -1)
@@ -540,26 +540,8 @@ def numpy_norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = F
     return _kept(result, node.shape, axes, keepdims)
 
 
-@composite()
-def matrix_power(a: Operand, n: int) -> Any:
-    """Each square matrix times itself, ``n`` factors; of the inverse for negative ``n``.
-
-    >>> matrix_power(kn.array([[1.0, 1.0], [0.0, 1.0]]), 3)  # [[1, 3], [0, 1]]
-    """
-    if not isinstance(n, int):
-        raise TypeError(f"matrix_power takes an integer exponent, not {n!r}")
-    x = _square("matrix_power", a)
-    factor = inv(x) if n < 0 else x
-    result: Node | None = None
-    for bit in reversed(f"{abs(n):b}"):
-        if bit == "1":
-            result = factor if result is None else result @ factor
-        factor = factor @ factor
-    return _eye_like(x) if result is None else result
-
-
 __all__ = [
     "EighResult", "QRResult", "SVDResult", "SlogdetResult", "cholesky", "det", "eigh", "eigvalsh", "inv", "kron",
-    "logdet", "matrix_norm", "matrix_power", "norm", "numpy_norm", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
+    "logdet", "matrix_norm", "norm", "numpy_norm", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
     "trace", "vector_norm",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,58 @@ def outer(a: Operand, b: Operand) -> Any:
     """
     left, right = to_nodes(a, b)
     return reshape_node(left, (left.type.size, 1)) * reshape_node(right, (1, right.type.size))
+
+
+@composite(2)
+def inner(a: Operand, b: Operand) -> Any:
+    """Sums of products along the last axes of both, for all combinations of the others.
+
+    >>> inner(kn.ones((2, 3)), kn.ones((4, 3)))  # shape (2, 4)
+    """
+    left, right = to_nodes(a, b)
+    if not left.ndim or not right.ndim:
+        return left * right
+    if left.shape[-1] != right.shape[-1]:
+        raise ShapeError(f"inner: the last extents of {left.type} and {right.type} differ")
+    rows = reshape_node(right, (math.prod(right.shape[:-1]), right.shape[-1]))
+    found = matmul(left, swapped(rows))
+    return reshape_node(found, (*left.shape[:-1], *right.shape[:-1]))
+
+
+@composite(2)
+def vdot(a: Operand, b: Operand) -> Any:
+    """The sum of the products of all elements, in C order.
+
+    >>> vdot(kn.ones((2, 2)), kn.ones((2, 2)))  # 4
+    """
+    left, right = to_nodes(a, b)
+    return dot(reshape_node(left, (left.type.size,)), reshape_node(right, (right.type.size,)))
+
+
+@composite(2)
+def matvec(a: Operand, x: Operand) -> Any:
+    """Matrices [..., M, N] times vectors [..., N]: [..., M]; leading axes broadcast.
+
+    >>> matvec(kn.ones((2, 3)), kn.ones((5, 3)))  # shape (5, 2)
+    """
+    left, right = to_nodes(a, x)
+    _check_vector("matvec", right)
+    found = matmul(left, reshape_node(right, (*right.shape, 1)))
+    return reshape_node(found, found.shape[:-1])
+
+
+@composite(2)
+def vecmat(x: Operand, a: Operand) -> Any:
+    """Vectors [..., M] times matrices [..., M, N]: [..., N]; leading axes broadcast.
+
+    >>> vecmat(kn.ones((5, 2)), kn.ones((2, 3)))  # shape (5, 3)
+    """
+    left, right = to_nodes(x, a)
+    _check_vector("vecmat", left)
+    found = matmul(reshape_node(left, (*left.shape[:-1], 1, left.shape[-1])), right)
+    return reshape_node(found, (*found.shape[:-2], found.shape[-1]))
+
+
+def _check_vector(name: str, x: Node) -> None:
+    if not x.ndim:
+        raise ShapeError(f"{name} takes a vector, not {x.type}")

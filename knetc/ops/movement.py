@@ -8,7 +8,6 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,8 @@ from knetc.ops.apply import (
     Scalar,
     broadcast_node,
     broadcast_shapes,
-    cast_node,
-    common_dtype,
     constant,
-    is_scalar,
     reshape_node,
-    scalar_node,
     to_nodes,
     wrap_like,
 )
@@ -287,6 +282,12 @@ CONCAT = define.structural(
     ],
 )
 
+
+def concat_node(nodes: Sequence[Node], axis: int) -> Node:
+    """Nodes of one dtype joined along an axis; the node itself when there is one."""
+    return nodes[0] if len(nodes) == 1 else record(CONCAT, tuple(nodes), {"axis": axis})
+
+
 # --- plain functions: shape ------------------------------------------------------------------------------------------
 
 
@@ -315,6 +316,9 @@ def ravel(x: Operand) -> Any:
     >>> ravel(kn.ones((2, 3)))  # shape (6,)
     """
     return reshape(x, (-1,)) if to_nodes(x)[0].type.size else reshape(x, (0,))
+
+
+vec = ravel
 
 
 def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Any:
@@ -381,7 +385,18 @@ def permute_dims(x: Operand, axes: Sequence[int] | None = None) -> Any:
     return wrap_like((x,), permute_node(node, order))
 
 
-transpose = permute_dims
+transpose = permutedims = permute_dims
+
+
+def adjoint(x: Operand) -> Any:
+    """``x`` with its last two axes exchanged, Knet's ``x'``; a vector becomes a matrix of one row.
+
+    >>> adjoint(kn.array([1, 2]))  # [[1, 2]]
+    """
+    [node] = to_nodes(x)
+    if node.ndim == 1:
+        return wrap_like((x,), reshape_node(node, (1, *node.shape)))
+    return matrix_transpose(x)
 
 
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Any:
@@ -431,92 +446,3 @@ def flip(x: Operand, axis: int | Sequence[int] | None = None) -> Any:
     """
     [node] = to_nodes(x)
     return wrap_like((x,), flip_node(node, normalize_axes("flip", axis, node.ndim)))
-
-
-# --- plain functions: joining and splitting --------------------------------------------------------------------------
-
-
-def _joined(name: str, arrays: Sequence[Operand]) -> list[Node]:
-    if not len(arrays):
-        raise ShapeError(f"{name} needs at least one array")
-    dtype = common_dtype(*arrays)
-    return [scalar_node(a, dtype) if is_scalar(a) else cast_node(n, dtype) for a, n in zip(arrays, to_nodes(*arrays))]
-
-
-def concat(arrays: Sequence[Operand], axis: int | None = 0) -> Any:
-    """Arrays joined along an axis that they have; ``axis=None`` joins all their elements. Dtypes are promoted.
-
-    Raises ShapeError if the other extents differ.
-
-    >>> concat([kn.ones((2, 3)), kn.zeros((1, 3))])  # shape (3, 3)
-    """
-    nodes = _joined("concat", arrays)
-    if axis is None:
-        nodes, axis = [reshape_node(n, (n.type.size,)) for n in nodes], 0
-    axis = normalize_axis("concat", axis, nodes[0].ndim)
-    return wrap_like(tuple(arrays), concat_node(nodes, axis))
-
-
-def concat_node(nodes: Sequence[Node], axis: int) -> Node:
-    """Nodes of one dtype joined along an axis; the node itself when there is one."""
-    return nodes[0] if len(nodes) == 1 else record(CONCAT, tuple(nodes), {"axis": axis})
-
-
-concatenate = concat
-
-
-def cat1d(*arrays: Operand) -> Any:
-    """All elements of all arrays in one row, in C order.
-
-    >>> cat1d(kn.ones((2, 2)), kn.zeros(3))  # shape (7,)
-    """
-    return concat(arrays, None)
-
-
-def stack(arrays: Sequence[Operand], axis: int = 0) -> Any:
-    """Arrays of one shape joined along a new axis; raises ShapeError if their shapes differ.
-
-    >>> stack([kn.ones(3), kn.zeros(3)])  # shape (2, 3)
-    """
-    nodes = _joined("stack", arrays)
-    shape = nodes[0].shape
-    if any(n.shape != shape for n in nodes):
-        raise ShapeError(f"stack takes arrays of one shape, not {' and '.join(str(n.shape) for n in nodes)}")
-    place = normalize_axis("stack", axis, len(shape) + 1)
-    parts = [reshape_node(n, (*shape[:place], 1, *shape[place:])) for n in nodes]
-    return wrap_like(tuple(arrays), concat_node(parts, place))
-
-
-def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
-    """``x`` cut along an axis into equal parts, or before the given indices.
-
-    Raises ShapeError if the extent cannot be divided into so many equal parts.
-
-    >>> a, b = split(kn.arange(6), 2)  # [0, 1, 2] and [3, 4, 5]
-    """
-    [node] = to_nodes(x)
-    axis = normalize_axis("split", axis, node.ndim)
-    extent = node.shape[axis]
-    if isinstance(sections, (int, np.integer)):
-        if sections < 1 or extent % sections:
-            raise ShapeError(f"split: an axis of extent {extent} cannot be divided into {sections} equal parts")
-        step = extent // int(sections)
-        cuts = [step * k for k in range(1, int(sections))]
-    else:
-        cuts = [range(extent)[: int(k)].stop for k in sections]
-    bounds = [0, *cuts, extent]
-    return [wrap_like((x,), cut_node(node, axis, a, max(a, b))) for a, b in pairwise(bounds)]
-
-
-def pad(x: Operand, widths: int | Sequence[Any], value: Scalar = 0) -> Any:
-    """``x`` with more elements around, all ``value``: one width for all, one pair for all, or a pair for each axis.
-
-    >>> pad(kn.ones((2, 2)), ((1, 0), (0, 3)))  # shape (3, 5)
-    """
-    [node] = to_nodes(x)
-    try:
-        pairs = np.broadcast_to(np.asarray(widths, dtype=object).astype(np.int64), (node.ndim, 2))
-    except ValueError:
-        raise ShapeError(f"pad: widths {widths} do not fit an array of {node.ndim} dimensions") from None
-    low, high = tuple(int(n) for n in pairs[:, 0]), tuple(int(n) for n in pairs[:, 1])
-    return wrap_like((x,), pad_node(node, low, high, value))

@@ -11,7 +11,18 @@ from knetc.ir.node import Node
 from knetc.ops.apply import Operand, broadcast_node, composite, constant, reshape_node, to_nodes, wrap_like
 from knetc.ops.identities import iota
 from knetc.ops.logic import equal, greater_equal, less_equal, where
-from knetc.ops.movement import concat_node, cut_node, normalize_axis, permute_node, slice_node
+from knetc.ops.movement import (
+    concat_node,
+    cut_node,
+    flip,
+    flip_node,
+    moveaxis,
+    normalize_axis,
+    permute_node,
+    ravel,
+    slice_node,
+    swapaxes,
+)
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, UnsupportedError
 
@@ -90,6 +101,59 @@ def roll(x: Operand, shift: int | Sequence[int], axis: int | Sequence[int] | Non
     return node
 
 
+# --- flips and turns -------------------------------------------------------------------------------------------------
+
+
+def fliplr(x: Operand) -> Any:
+    """``x`` backwards along its second axis. Raises ShapeError for fewer than two axes.
+
+    >>> fliplr(kn.array([[1, 2], [3, 4]]))  # [[2, 1], [4, 3]]
+    """
+    return flip(x, 1)
+
+
+def flipud(x: Operand) -> Any:
+    """``x`` backwards along its first axis. Raises ShapeError for a scalar.
+
+    >>> flipud(kn.array([[1, 2], [3, 4]]))  # [[3, 4], [1, 2]]
+    """
+    return flip(x, 0)
+
+
+@composite()
+def rot90(x: Operand, k: int = 1, axes: Sequence[int] = (0, 1)) -> Any:
+    """``x`` turned by ``k`` right angles in the plane of two axes, from the first towards the second.
+
+    >>> rot90(kn.array([[1, 2], [3, 4]]))  # [[2, 4], [1, 3]]
+    """
+    [node] = to_nodes(x)
+    if len(axes) != 2:
+        raise ShapeError(f"rot90 turns in the plane of two axes, not of {tuple(axes)}")
+    a, b = (normalize_axis("rot90", n, node.ndim) for n in axes)
+    if a == b:
+        raise ShapeError(f"rot90: axes {tuple(axes)} are the same")
+    match k % 4:
+        case 0:
+            return node
+        case 1:
+            return swapaxes(flip_node(node, (b,)), a, b)
+        case 2:
+            return flip_node(node, (a, b))
+        case _:
+            return flip_node(swapaxes(node, a, b), (b,))
+
+
+def rollaxis(x: Operand, axis: int, start: int = 0) -> Any:
+    """``x`` with an axis put before the one that is at ``start`` now: see ``moveaxis``.
+
+    >>> rollaxis(kn.ones((2, 3, 4)), 2)  # shape (4, 2, 3)
+    """
+    [node] = to_nodes(x)
+    source = normalize_axis("rollaxis", axis, node.ndim)
+    place = node.ndim if start == node.ndim else normalize_axis("rollaxis", start, node.ndim)
+    return moveaxis(x, source, place - 1 if place > source else place)
+
+
 # --- diagonals and triangles -----------------------------------------------------------------------------------------
 
 
@@ -134,6 +198,14 @@ def diag(x: Operand, k: int = 0) -> Any:
     rows = concat_node([before, node, after], 0) if k else node
     spread = broadcast_node(reshape_node(rows, (n, 1)), (n, n))
     return where(_on_diagonal(n, n, k), spread, 0)
+
+
+def diagflat(x: Operand, k: int = 0) -> Any:
+    """The matrix that has all elements of ``x``, in C order, on its ``k``-th diagonal and zeros elsewhere.
+
+    >>> diagflat(kn.array([[1, 2]]))  # [[1, 0], [0, 2]]
+    """
+    return diag(ravel(x), k)
 
 
 def _on_diagonal(rows: int, columns: int, k: int) -> Node:

@@ -8,8 +8,10 @@ from typing import Any
 from knetc.ir.node import Node
 from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, constant, reshape_node, to_nodes
 from knetc.ops.arithmetic import absolute, square, subtract
-from knetc.ops.logic import equal, isfinite, isnan, less_equal, not_equal, where
-from knetc.ops.movement import cut_node, normalize_axis
+from knetc.ops.linear import matmul
+from knetc.ops.logic import equal, isfinite, isnan, less_equal, where
+from knetc.ops.movement import concat_node, matrix_transpose, normalize_axis, squeeze
+from knetc.ops.rearrange import diagonal
 from knetc.ops.reduction import (
     Axis,
     all,
@@ -88,8 +90,10 @@ def stdm(x: Operand, m: Operand, axis: Axis = None, *, correction: float = 1, ke
 
 
 @composite(wide=True)
-def average(x: Operand, axis: Axis = None, weights: Operand = None, *, keepdims: bool = False) -> Any:
-    """The mean over axes, each element counted by its weight.
+def average(
+    x: Operand, axis: Axis = None, weights: Operand = None, *, returned: bool = False, keepdims: bool = False
+) -> Any:
+    """The mean over axes, each element counted by its weight; with ``returned`` also the sum of the weights.
 
     ``weights`` broadcast against ``x``; those in one row may also lie along the one axis.
 
@@ -97,13 +101,16 @@ def average(x: Operand, axis: Axis = None, weights: Operand = None, *, keepdims:
     """
     node = to_float(to_nodes(x)[0])
     if weights is None:
-        return mean(node, axis, keepdims=keepdims)
+        result = mean(node, axis, keepdims=keepdims)
+        return (result, constant(count_along(node, axis), node.dtype, result.shape)) if returned else result
     [shares] = to_nodes(weights)
     if shares.ndim == 1 and node.ndim > 1 and isinstance(axis, int):
         place = normalize_axis("average", axis, node.ndim)
         shares = reshape_node(shares, tuple(shares.type.size if k == place else 1 for k in range(node.ndim)))
     shares = broadcast_node(cast_node(shares, node.dtype), node.shape)
-    return sum(node * shares, axis, keepdims=keepdims) / sum(shares, axis, keepdims=keepdims)
+    total = sum(shares, axis, keepdims=keepdims)
+    result = sum(node * shares, axis, keepdims=keepdims) / total
+    return (result, total) if returned else result
 
 
 # --- without the NaN -------------------------------------------------------------------------------------------------
@@ -164,6 +171,26 @@ def _known(x: Node, axis: Axis, keepdims: bool) -> Node:
     return cast_node(count_nonzero(equal(x, x), axis, keepdims=keepdims), x.dtype)
 
 
+@composite()
+def nanargmax(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    """The index (int64) of the first largest element along an axis that is not NaN; 0 where all are.
+
+    >>> nanargmax(kn.array([1.0, float("nan"), 2.0]))  # 2
+    """
+    [node] = to_nodes(x)
+    return argmax(_filled(node, -math.inf), axis, keepdims=keepdims)
+
+
+@composite()
+def nanargmin(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    """The index (int64) of the first smallest element along an axis that is not NaN; 0 where all are.
+
+    >>> nanargmin(kn.array([1.0, float("nan"), 2.0]))  # 0
+    """
+    [node] = to_nodes(x)
+    return argmin(_filled(node, math.inf), axis, keepdims=keepdims)
+
+
 @composite(wide=True)
 def nanmean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The mean over axes of what is not NaN; NaN where all are.
@@ -195,52 +222,56 @@ def nanstd(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bo
     return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
 
 
-# --- differences -----------------------------------------------------------------------------------------------------
+# --- how rows vary together ------------------------------------------------------------------------------------------
 
 
-@composite()
-def difference(x: Operand, n: int = 1, axis: int = -1) -> Any:
-    """Each element along an axis less the one before it, ``n`` times over: NumPy's ``diff``.
+@composite(wide=True)
+def cov(m: Operand, y: Operand = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None) -> Any:
+    """The covariances of variables: each row of ``m`` (and of ``y``) is one, each column an observation.
 
-    >>> difference(kn.array([1.0, 4.0, 9.0]))  # [3, 5]
+    With ``rowvar`` False it is the other way round. The sums are divided by the count less 1, or less ``ddof``; by the
+    count with ``bias``. A vector is one variable and gives a number.
+
+    >>> cov(kn.array([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))  # [[1, -1], [-1, 1]]
     """
-    [node] = to_nodes(x)
-    axis = normalize_axis("difference", axis, node.ndim)
-    if n < 0:
-        raise ShapeError(f"difference: n is an int of at least 0, not {n}")
-    for _ in range(n):
-        extent = node.shape[axis]
-        if not extent:
-            break
-        after, before = cut_node(node, axis, 1, extent), cut_node(node, axis, 0, extent - 1)
-        node = not_equal(after, before) if node.dtype == dtypes.boolean else after - before
-    return node
+    [first] = to_nodes(m)
+    rows = _variables(first, rowvar)
+    if y is not None:
+        rows = concat_node([rows, cast_node(_variables(to_nodes(y)[0], rowvar), rows.dtype)], 0)
+    apart = rows - mean(rows, 1, keepdims=True)
+    freedom = rows.shape[1] - (ddof if ddof is not None else 0 if bias else 1)
+    found = matmul(apart, matrix_transpose(apart)) / constant(freedom if freedom > 0 else 0, rows.dtype)
+    return squeeze(found)
 
 
-@composite(2, wide=True)
-def trapezoid(y: Operand, x: Operand = None, dx: float = 1.0, axis: int = -1) -> Any:
-    """The integral along an axis by trapezoids, of values ``y`` at ``x`` or at distances ``dx``.
+def _variables(node: Node, rowvar: bool) -> Node:
+    """One variable in each row."""
+    if node.ndim > 2:
+        raise ShapeError(f"cov takes vectors and matrices, not {node.type}")
+    node = to_float(node)
+    if node.ndim < 2:
+        return reshape_node(node, (1, node.type.size))
+    return node if rowvar else matrix_transpose(node)
 
-    >>> trapezoid(kn.array([1.0, 2.0, 3.0]))  # 4
+
+@composite(wide=True)
+def corrcoef(x: Operand, y: Operand = None, rowvar: bool = True) -> Any:
+    """The correlations of variables: their covariances divided by both standard deviations (see ``cov``).
+
+    >>> corrcoef(kn.array([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))  # [[1, -1], [-1, 1]]
     """
-    values = to_float(to_nodes(y)[0])
-    axis = normalize_axis("trapezoid", axis, values.ndim)
-    extent = values.shape[axis]
-    middle = cut_node(values, axis, 1, extent) + cut_node(values, axis, 0, extent - 1)
-    if x is None:
-        return sum(middle, axis) * (dx / 2)
-    [places] = to_nodes(x)
-    if places.ndim == 1:
-        shape = tuple(places.shape[0] if k == axis else 1 for k in range(values.ndim))
-        places = reshape_node(places, shape)
-    return sum(difference(places, 1, axis) * middle, axis) * 0.5
+    found = cov(x, y, rowvar)
+    if not found.ndim:
+        return found / found
+    spread = sqrt(diagonal(found))
+    return found / reshape_node(spread, (*spread.shape, 1)) / spread
 
 
 # --- comparisons of whole arrays -------------------------------------------------------------------------------------
 
 
 @composite(2)
-def isclose(a: Operand, b: Operand, rtol: float = 1e-5, atol: float = 1e-8, *, equal_nan: bool = False) -> Any:
+def isclose(a: Operand, b: Operand, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Whether elements differ by at most ``atol + rtol * abs(b)``; infinities are close to themselves.
 
     >>> isclose(kn.array([1.0, 2.0]), kn.array([1.0, 2.1]))  # [True, False]
@@ -252,7 +283,7 @@ def isclose(a: Operand, b: Operand, rtol: float = 1e-5, atol: float = 1e-8, *, e
 
 
 @composite(2)
-def allclose(a: Operand, b: Operand, rtol: float = 1e-5, atol: float = 1e-8, *, equal_nan: bool = False) -> Any:
+def allclose(a: Operand, b: Operand, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Whether all elements are close, as ``isclose`` has it: a bool of no dimensions.
 
     >>> allclose(kn.array([1.0, 2.0]), kn.array([1.0, 2.1]))  # False
@@ -261,7 +292,7 @@ def allclose(a: Operand, b: Operand, rtol: float = 1e-5, atol: float = 1e-8, *, 
 
 
 @composite(2)
-def array_equal(a: Operand, b: Operand) -> Any:
+def array_equal(a: Operand, b: Operand, equal_nan: bool = False) -> Any:
     """Whether two arrays have the same shape and equal elements: a bool of no dimensions.
 
     >>> array_equal(kn.array([1, 2]), kn.array([1, 2]))  # True
@@ -269,33 +300,5 @@ def array_equal(a: Operand, b: Operand) -> Any:
     left, right = to_nodes(a, b)
     if left.shape != right.shape:
         return constant(False, dtypes.boolean)
-    return all(equal(left, right))
-
-
-# --- Knet's names of combinations ------------------------------------------------------------------------------------
-
-
-def axpy_(a: Operand, x: Operand, y: Any) -> Any:
-    """``y += a * x`` in place, Knet's ``axpy!``; returns ``y``.
-
-    >>> y = kn.ones(2); axpy_(2, kn.ones(2), y)  # [3, 3]
-    """
-    y[...] = y + x * a
-    return y
-
-
-def lmul_(a: Operand, x: Any) -> Any:
-    """``x = a * x`` in place, Knet's ``lmul!``; returns ``x``.
-
-    >>> x = kn.ones(2); lmul_(3, x)  # [3, 3]
-    """
-    x[...] = x * a
-    return x
-
-
-def rmul_(x: Any, a: Operand) -> Any:
-    """``x = x * a`` in place, Knet's ``rmul!``; returns ``x``.
-
-    >>> x = kn.ones(2); rmul_(x, 3)  # [3, 3]
-    """
-    return lmul_(a, x)
+    same = equal(left, right)
+    return all(same | (isnan(left) & isnan(right)) if equal_nan else same)

@@ -56,6 +56,8 @@ _REASONS = {
     "diagonal (a + eps * eye), or use pinv",
     "Matrix is not positive definite": "the matrix is not positive definite; symmetrise it ((a + a.T) / 2) and add to "
     "its diagonal",
+    "complex eigenvalues": "some eigenvalues are complex numbers, which there are none of; a symmetric matrix has real "
+    "ones (eigh), and numpy.linalg.eig gives complex ones for numpy.asarray(a)",
 }
 
 
@@ -126,4 +128,12 @@ def eigh(a: Array) -> tuple[Array, ...]:
 
 @_known("pinv")
 def pinv(a: Array) -> Array:
-    return np.linalg.pinv(a)
+    return np.linalg.pinv(a, rtol=max(a.shape[-2:]) * np.finfo(a.dtype).eps)
+
+
+@_known("eig")
+def eig(a: Array) -> tuple[Array, ...]:
+    values, vectors = np.linalg.eig(a)
+    if np.iscomplexobj(values):
+        raise np.linalg.LinAlgError("complex eigenvalues")
+    return values, vectors

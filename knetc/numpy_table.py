@@ -1,0 +1,341 @@
+"""Which function of knetc's each of NumPy's is, and for those that have none what to use instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from knetc import assignments, creation
+from knetc.arrays import ArrayLike
+from knetc.ops import (
+    arithmetic,
+    bits,
+    calculus,
+    choosing,
+    contraction,
+    elementary,
+    indexed,
+    joining,
+    linalg,
+    linear,
+    logic,
+    matrices,
+    movement,
+    padding,
+    rearrange,
+    reduction,
+    scan,
+    special,
+    statistics,
+    transcendental,
+)
+from knetc.ops.apply import cast, common_dtype
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import UnsupportedError
+
+Function = Callable[..., Any]
+
+
+def _same(module: Any, names: str, of: Any = np) -> dict[Any, Function]:
+    """NumPy's functions that have the same name here; older versions lack some."""
+    return {getattr(of, name): getattr(module, name) for name in names.split() if hasattr(of, name)}
+
+
+def _renamed(of: Any = np, **functions: Function) -> dict[Any, Function]:
+    """NumPy's functions under the name that NumPy has for them."""
+    return {getattr(of, name): function for name, function in functions.items() if hasattr(of, name)}
+
+
+# --- elementwise functions -------------------------------------------------------------------------------------------
+
+#: NumPy's elementwise functions, and products of matrices and vectors
+UFUNCS: dict[Any, Function] = {
+    **_same(
+        arithmetic,
+        "absolute add ceil floor floor_divide maximum minimum mod multiply negative positive reciprocal rint sign "
+        "square subtract true_divide trunc",
+    ),
+    **_same(
+        logic,
+        "bitwise_and bitwise_or bitwise_xor equal greater greater_equal invert isfinite isinf isnan left_shift less "
+        "less_equal logical_and logical_not logical_or logical_xor not_equal right_shift",
+    ),
+    **_same(transcendental, "cbrt cos cosh exp exp2 expm1 hypot log log10 log1p log2 power sin sinh sqrt tan tanh"),
+    **_renamed(
+        arccos=transcendental.acos,
+        arccosh=transcendental.acosh,
+        arcsin=transcendental.asin,
+        arcsinh=transcendental.asinh,
+        arctan=transcendental.atan,
+        arctan2=transcendental.atan2,
+        arctanh=transcendental.atanh,
+        conjugate=arithmetic.positive,
+        fabs=arithmetic.absolute,
+    ),
+    **_same(elementary, "copysign deg2rad degrees divmod fmax fmin fmod heaviside rad2deg radians signbit"),
+    **_same(bits, "bitwise_count float_power frexp gcd lcm ldexp logaddexp2 modf nextafter spacing"),
+    **_same(special, "logaddexp"),
+    **_same(linear, "matmul matvec vecdot vecmat"),
+}
+
+#: what ``ufunc.reduce`` is
+REDUCTIONS: dict[Any, Function] = {
+    np.add: reduction.sum,
+    np.multiply: reduction.prod,
+    np.maximum: reduction.max,
+    np.minimum: reduction.min,
+    np.logical_and: reduction.all,
+    np.logical_or: reduction.any,
+}
+
+#: what ``ufunc.accumulate`` is
+ACCUMULATIONS: dict[Any, Function] = {
+    np.add: scan.cumsum,
+    np.multiply: scan.cumprod,
+    np.maximum: scan.cummax,
+    np.minimum: scan.cummin,
+    np.logaddexp: scan.logcumsumexp,
+}
+
+
+# --- functions whose parameters differ -------------------------------------------------------------------------------
+
+
+def _moment(function: Function) -> Function:
+    """``var`` and ``std``, whose correction NumPy also calls ``ddof``."""
+
+    def moment(x: Any, axis: Any = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Any:
+        return function(x, axis, correction=ddof or correction, keepdims=keepdims)
+
+    return moment
+
+
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None or y is None:
+        raise UnsupportedError(
+            "numpy.where(condition) gives a shape that depends on the data; use kn.where(condition, a, b)"
+        )
+    return logic.where(condition, x, y)
+
+
+def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return linalg.trace(movement.moveaxis(a, (axis1, axis2), (-2, -1)), offset)
+
+
+def _matrix_diagonal(x: Any, offset: int = 0) -> Any:
+    return rearrange.diagonal(x, offset, -2, -1)
+
+
+def _qr(a: Any, mode: str = "reduced") -> Any:
+    if mode not in ("reduced", "r"):
+        raise UnsupportedError(
+            f"numpy.linalg.qr: mode {mode!r} is not supported for knetc arrays; use 'reduced' or 'r'"
+        )
+    result = linalg.qr(a)
+    return result if mode == "reduced" else result.R
+
+
+def _svd(a: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+    return linalg.svd(a, full_matrices, compute_uv)
+
+
+def _outer(x1: Any, x2: Any) -> Any:
+    """``linalg.outer`` takes vectors alone, unlike ``outer``."""
+    return linear.outer(x1, x2)
+
+
+def _copy(a: Any) -> Any:
+    return a.copy()
+
+
+def _astype(x: Any, dtype: Any, copy: bool = True) -> Any:
+    return cast(x, dtype)
+
+
+def _shape(a: Any) -> Any:
+    return a.shape
+
+
+def _ndim(a: Any) -> int:
+    return int(a.ndim)
+
+
+def _size(a: Any, axis: Any = None) -> Any:
+    return a.size if axis is None else a.shape[axis]
+
+
+def _imag(val: Any) -> Any:
+    return creation.zeros_like(val)
+
+
+def _everywhere(value: bool) -> Function:
+    return lambda x: creation.full_like(x, value, bool)
+
+
+def _real_if_close(a: Any, tol: float = 100) -> Any:
+    return arithmetic.positive(a)
+
+
+def _result_type(*arrays_and_dtypes: Any) -> Any:
+    operands = [a if _is_operand(a) else creation.zeros(0, dtype=a) for a in arrays_and_dtypes]
+    return common_dtype(*operands)
+
+
+def _is_operand(value: Any) -> bool:
+    return isinstance(value, (ArrayLike, np.ndarray, np.generic, bool, int, float))
+
+
+def _can_cast(from_: Any, to: Any, casting: str = "safe") -> bool:
+    kind: Any = casting
+    return bool(np.can_cast(getattr(from_, "dtype", from_), dtypes.as_dtype(to), kind))
+
+
+def _interchange(function: Function) -> Function:
+    """``cross`` of NumPy's top level may name an axis for each operand."""
+
+    def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+        if axis is not None:
+            axisa = axisb = axisc = axis
+        return movement.moveaxis(function(movement.moveaxis(a, axisa, -1), movement.moveaxis(b, axisb, -1)), -1, axisc)
+
+    return cross
+
+
+# --- other functions -------------------------------------------------------------------------------------------------
+
+#: NumPy's other functions
+FUNCTIONS: dict[Any, Function] = {
+    **_same(assignments, "copyto fill_diagonal put put_along_axis putmask"),
+    **_same(calculus, "convolve correlate ediff1d gradient polyval trapezoid"),
+    **_same(choosing, "array_equiv choose isin piecewise select"),
+    **_same(contraction, "einsum tensordot"),
+    **_same(creation, "empty_like full_like ones_like zeros_like"),
+    **_same(arithmetic, "clip round"),
+    **_same(elementary, "isneginf isposinf nan_to_num sinc"),
+    **_same(indexed, "take take_along_axis"),
+    **_same(
+        joining,
+        "append array_split atleast_1d atleast_2d atleast_3d block column_stack concatenate delete dsplit dstack "
+        "hsplit hstack insert split stack unstack vsplit vstack",
+    ),
+    **_same(linalg, "kron"),
+    **_same(linear, "dot inner outer vdot"),
+    **_same(
+        movement,
+        "broadcast_arrays broadcast_to expand_dims flip matrix_transpose moveaxis permute_dims ravel reshape squeeze "
+        "swapaxes transpose",
+    ),
+    **_same(padding, "pad"),
+    **_same(
+        rearrange,
+        "diag diagflat diagonal fliplr flipud meshgrid repeat roll rollaxis rot90 tile tril triu vander",
+    ),
+    **_same(reduction, "all any argmax argmin count_nonzero max mean min prod sum"),
+    **_same(scan, "cumprod cumsum cumulative_prod cumulative_sum"),
+    **_same(
+        statistics,
+        "allclose array_equal average corrcoef cov isclose nanargmax nanargmin nanmax nanmean nanmin nanprod nansum "
+        "ptp",
+    ),
+    **_renamed(
+        amax=reduction.max,
+        amin=reduction.min,
+        around=arithmetic.round,
+        astype=_astype,
+        can_cast=_can_cast,
+        copy=_copy,
+        cross=_interchange(calculus.cross),
+        diff=calculus.difference,
+        fix=arithmetic.trunc,
+        imag=_imag,
+        iscomplex=_everywhere(False),
+        iscomplexobj=lambda x: False,
+        isreal=_everywhere(True),
+        isrealobj=lambda x: True,
+        nanstd=_moment(statistics.nanstd),
+        nanvar=_moment(statistics.nanvar),
+        ndim=_ndim,
+        real=arithmetic.positive,
+        real_if_close=_real_if_close,
+        result_type=_result_type,
+        shape=_shape,
+        size=_size,
+        std=_moment(reduction.std),
+        trace=_trace,
+        var=_moment(reduction.var),
+        where=_where,
+    ),
+    **_same(
+        linalg,
+        "cholesky det eigh eigvalsh inv matrix_norm pinv slogdet solve svdvals trace vector_norm",
+        np.linalg,
+    ),
+    **_same(
+        matrices,
+        "cond eig eigvals lstsq matrix_power matrix_rank multi_dot tensorinv tensorsolve",
+        np.linalg,
+    ),
+    **_renamed(
+        np.linalg,
+        cross=calculus.cross,
+        diagonal=_matrix_diagonal,
+        matmul=linear.matmul,
+        matrix_transpose=movement.matrix_transpose,
+        norm=linalg.numpy_norm,
+        outer=_outer,
+        qr=_qr,
+        svd=_svd,
+        tensordot=contraction.tensordot,
+        vecdot=linear.vecdot,
+    ),
+}
+
+
+# --- what is no function of ours -------------------------------------------------------------------------------------
+
+#: NumPy's functions that only look at numbers: they read the memory, and give what they give for NumPy's arrays
+READERS = frozenset(
+    (
+        np.allclose, np.array2string, np.array_equal, np.array_equiv, np.array_repr, np.array_str, np.common_type,
+        np.may_share_memory, np.min_scalar_type, np.nonzero, np.save, np.savetxt, np.savez, np.savez_compressed,
+        np.shares_memory, np.unique,
+    )
+)  # fmt: skip
+
+_SHAPE = "the shape of its result depends on the data; "
+_SETS = _SHAPE + "use numpy on numpy.asarray(x)"
+_POLYNOMIALS = "use it on numpy.asarray(coefficients), then numpy.polyval on knetc arrays"
+_DATES = "there are no dates among the dtypes"
+_STATIC = "its result does not depend on the array's numbers; call it with numbers and index with the result"
+
+#: for NumPy's functions that have no counterpart: what is nearest
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("busday_count", "busday_offset", "datetime_as_string", "is_busday", "isnat"), _DATES),
+    **dict.fromkeys(("intersect1d", "setdiff1d", "setxor1d", "union1d", "trim_zeros"), _SETS),
+    **dict.fromkeys(("unique_all", "unique_counts", "unique_inverse", "unique_values"), _SETS),
+    **dict.fromkeys(("poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "roots"), _POLYNOMIALS),
+    **dict.fromkeys(("diag_indices_from", "tril_indices_from", "triu_indices_from", "ix_", "unravel_index"), _STATIC),
+    **dict.fromkeys(("geomspace", "linspace", "logspace"), "use kn.linspace and its kin with numbers as bounds"),
+    **dict.fromkeys(("histogram2d", "histogramdd", "histogram_bin_edges"), "use numpy on numpy.asarray(x)"),
+    "angle": "there are no complex numbers; use kn.atan2(y, x)",
+    "apply_along_axis": "write the function for arrays, or use kn.vmap",
+    "apply_over_axes": "reductions take several axes: axis=(0, 1)",
+    "argwhere": "the nearest is numpy.nonzero",
+    "compress": _SHAPE + "index with the mask, or use kn.where",
+    "einsum_path": "numpy.einsum of knetc arrays chooses its own order",
+    "extract": _SHAPE + "index with the mask, or use kn.where",
+    "flatnonzero": "the nearest is numpy.nonzero(x.ravel())",
+    "i0": "it is in no library of ours; a function over NumPy's arrays can be wrapped with kn.primitive(host=True)",
+    "lexsort": "sort by the last key first, with a stable kn.argsort for each",
+    "packbits": "use kn.left_shift and kn.sum on a last axis of 8",
+    "place": "use numpy.putmask, or kn.where",
+    "polyfit": "use kn.lstsq(kn.vander(x, degree + 1), y)",
+    "printoptions": "it takes no arrays",
+    "ravel_multi_index": "the nearest is a sum of the indices times the strides",
+    "resize": "use kn.tile and a slice",
+    "sort_complex": "there are no complex numbers; use kn.sort",
+    "unpackbits": "use kn.right_shift(x[..., None], kn.arange(8)) & 1",
+    "unwrap": "use numpy.diff and kn.cumsum",
+}

@@ -1,0 +1,248 @@
+"""What numbers are made of: their bits, mantissa and exponent, neighbours, common divisors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from knetc.ir.node import Node
+from knetc.ir.record import record
+from knetc.ir.types import TensorType
+from knetc.ops import define
+from knetc.ops.apply import (
+    Operand,
+    cast_node,
+    coerce,
+    common_kind,
+    composite,
+    constant,
+    to_nodes,
+    wrap_like,
+)
+from knetc.ops.arithmetic import absolute, clip, floor_divide, maximum, mod, trunc
+from knetc.ops.elementary import copysign
+from knetc.ops.identities import stop_gradient
+from knetc.ops.logic import bitwise_and, equal, greater, invert, isfinite, isinf, isnan, left_shift, right_shift, where
+from knetc.ops.reduction import to_float
+from knetc.ops.transcendental import exp2, log1p, power
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import DtypeError
+
+# --- the same bits as another type -----------------------------------------------------------------------------------
+
+
+def _infer_bitcast(x: TensorType, *, dtype: np.dtype) -> TensorType:
+    if x.dtype.itemsize != dtype.itemsize or dtypes.boolean in (x.dtype, dtype):
+        raise DtypeError(f"bitcast: {x} cannot be read as {dtype}, which is of another width or kind")
+    if dtypes.is_narrow(x.dtype) or dtypes.is_narrow(dtype):
+        raise DtypeError(f"bitcast: {x} cannot be read as {dtype}: registers hold 16-bit floats as float32")
+    return x.with_dtype(dtype)
+
+
+BITCAST = define.elementwise(
+    "bitcast",
+    infer=_infer_bitcast,
+    reference=lambda x, *, dtype: x.view(dtype),
+    emit=lambda e, x, *, dtype: e.bitcast(x, dtype),
+    exact=True,
+    triton="{0}.to({dtype}, bitcast=True)",
+    accepts="fi",
+    samples=[
+        define.case("f32[5,7]", dtype=dtypes.i32),
+        define.case("f64[5]", dtype=dtypes.u64),
+        define.case("i16[3]", dtype=dtypes.u16),
+        define.case("i64[]", dtype=dtypes.i64),
+    ],
+    bad=[
+        (define.case("f32[3]", dtype=dtypes.i64), DtypeError),
+        (define.case("f16[3]", dtype=dtypes.i16), DtypeError),
+        (define.case("bool[3]", dtype=dtypes.i8), DtypeError),
+    ],
+)
+
+
+def bitcast(x: Operand, dtype: Any) -> Any:
+    """The bits of elements read as another dtype of the same width: NumPy's ``view``. It has no gradient.
+
+    Raises DtypeError for another width, for bool, and for 16-bit floats.
+
+    >>> bitcast(kn.array([1.0]), "int32")  # [1065353216]
+    """
+    [node] = to_nodes(x)
+    wanted = dtypes.as_dtype(dtype)
+    return wrap_like((x,), node if wanted == node.dtype else record(BITCAST, (node,), {"dtype": wanted}))
+
+
+def _integers(x: Node) -> np.dtype:
+    """The signed integers as wide as a float."""
+    return dtypes.i32 if x.dtype.itemsize == 4 else dtypes.i64
+
+
+# --- mantissa and exponent -------------------------------------------------------------------------------------------
+
+
+def _power_of_two(exponent: Node, dtype: np.dtype) -> Node:
+    """2**exponent, for exponents of normal numbers."""
+    bias = 1 - dtypes.min_exponent(dtype)
+    bits = left_shift(exponent + bias, dtypes.mantissa_bits(dtype))
+    result: Node = bitcast(bits, dtype)
+    return result
+
+
+@composite(2, wide=True)
+def ldexp(x: Operand, exponent: Operand) -> Any:
+    """``x * 2**exponent``, for integer exponents, rounded once; its gradient with respect to ``x`` is the power.
+
+    >>> ldexp(kn.array([0.75]), 3)  # [6]
+    """
+    node = to_float(to_nodes(x)[0])
+    if common_kind(exponent) == "f":
+        raise DtypeError("ldexp: the exponent is of integers; use x * exp2(y)")
+    kind = _integers(node)
+    given = cast_node(clip(to_nodes(exponent)[0], -3000, 3000), kind)
+    low, high = (
+        dtypes.min_exponent(node.dtype) + dtypes.mantissa_bits(node.dtype) + 1,
+        1 - dtypes.min_exponent(node.dtype),
+    )
+    result = node
+    for _ in range(3):  # two steps down end above the subnormal numbers, so that only the last one rounds
+        step = clip(given, low, high)
+        result = result * _power_of_two(step, node.dtype)
+        given = given - step
+    return result
+
+
+@composite(wide=True)
+def frexp(x: Operand) -> Any:
+    """Mantissa and exponent: ``x = mantissa * 2**exponent`` with ``0.5 <= abs(mantissa) < 1``, exponents int32.
+
+    Zeros, infinities and NaN are their own mantissa.
+
+    >>> frexp(kn.array([6.0]))  # ([0.75], [3])
+    """
+    node = to_float(to_nodes(x)[0])
+    bits = dtypes.mantissa_bits(node.dtype)
+    still = stop_gradient(node)
+    tiny = absolute(still) < 2.0 ** dtypes.min_exponent(node.dtype)
+    normal = where(tiny, still * 2.0 ** (bits + 1), still)
+    field = bitwise_and(
+        right_shift(bitcast(normal, _integers(node)), bits), 2 * (1 - dtypes.min_exponent(node.dtype)) + 1
+    )
+    exponent = field + (dtypes.min_exponent(node.dtype) - where(tiny, bits + 1, 0))
+    exponent = where(isfinite(still) & invert(equal(still, 0)), exponent, 0)
+    return ldexp(node, 0 - exponent), cast_node(exponent, dtypes.i32)
+
+
+@composite(wide=True)
+def modf(x: Operand) -> Any:
+    """The part after the point and the part before it, both with the sign of ``x``.
+
+    >>> modf(kn.array([-2.5]))  # ([-0.5], [-2])
+    """
+    node = to_float(to_nodes(x)[0])
+    whole = trunc(node)
+    rest = where(isinf(node), constant(0, node.dtype, node.shape), node - whole)
+    return copysign(rest, node), whole
+
+
+@composite(2)
+def nextafter(x: Operand, y: Operand) -> Any:
+    """The number of the dtype next to ``x`` on the way to ``y``: ``y`` where they are equal, NaN if either is.
+
+    Takes float32 and float64. Its gradient is none.
+
+    >>> nextafter(kn.array([1.0]), 2)  # [1.0000001]
+    """
+    a, b = coerce("nextafter", (x, y), accepts="f")
+    kind = _integers(a)
+    bits = bitcast(a, kind)
+    outward = equal(greater(b, a), greater(a, 0))
+    stepped = bitcast(bits + where(outward, constant(1, kind), -1), a.dtype)
+    smallest = copysign(bitcast(constant(1, kind, a.shape), a.dtype), b)
+    result = where(equal(a, b), b, where(equal(a, 0), smallest, stepped))
+    return where(isnan(a) | isnan(b), math.nan, result)
+
+
+@composite()
+def spacing(x: Operand) -> Any:
+    """The distance from ``x`` to the next number away from zero, with the sign of ``x``; NaN of infinities.
+
+    >>> spacing(kn.array([1.0]))  # [1.1920929e-07]
+    """
+    [node] = coerce("spacing", (x,), accepts="f")
+    size = absolute(node)
+    return copysign(nextafter(size, math.inf) - size, node)
+
+
+# --- integers --------------------------------------------------------------------------------------------------------
+
+
+@composite(2)
+def gcd(a: Operand, b: Operand) -> Any:
+    """The greatest common divisor of integers, never negative; that of 0 and n is ``abs(n)``.
+
+    >>> gcd(kn.array([12, 0]), 18)  # [6, 18]
+    """
+    large, small = (absolute(n) for n in coerce("gcd", (a, b), accepts="i"))
+    steps = int(large.dtype.itemsize * 8 * 1.4405) + 2  # the most that Euclid's algorithm takes, for Fibonacci numbers
+    for _ in range(steps):
+        large, small = where(equal(small, 0), large, small), mod(large, small)
+    return large
+
+
+@composite(2)
+def lcm(a: Operand, b: Operand) -> Any:
+    """The least common multiple of integers, never negative; 0 if either is.
+
+    >>> lcm(kn.array([4, 0]), 6)  # [12, 0]
+    """
+    left, right = coerce("lcm", (a, b), accepts="i")
+    return absolute(floor_divide(left, gcd(left, right)) * right)
+
+
+@composite()
+def bitwise_count(x: Operand) -> Any:
+    """How many bits are set in the absolute value of integers, as uint8.
+
+    >>> bitwise_count(kn.array([7, -8]))  # [3, 1]
+    """
+    [node] = coerce("bitwise_count", (x,), accepts="i")
+    size = node if node.dtype.kind == "u" else absolute(node)
+    unsigned = cast_node(size, np.dtype(f"uint{8 * node.dtype.itemsize}"))
+    total = unsigned - bitwise_and(right_shift(unsigned, 1), _every(0x55, unsigned))
+    total = bitwise_and(total, _every(0x33, total)) + bitwise_and(right_shift(total, 2), _every(0x33, total))
+    total = bitwise_and(total + right_shift(total, 4), _every(0x0F, total))
+    for width in (8, 16, 32):
+        if width < 8 * node.dtype.itemsize:
+            total = total + right_shift(total, width)
+    return cast_node(bitwise_and(total, 0x7F), dtypes.u8)
+
+
+def _every(byte: int, like: Node) -> int:
+    """A byte in all bytes of a number."""
+    return int.from_bytes(bytes([byte]) * like.dtype.itemsize, "little")
+
+
+# --- powers and logarithms that NumPy has ----------------------------------------------------------------------------
+
+
+@composite(2)
+def float_power(base: Operand, exponent: Operand) -> Any:
+    """``base ** exponent`` in float64.
+
+    >>> float_power(kn.array([2, 3]), 0.5)  # [1.41421356, 1.73205081]
+    """
+    return power(*(cast_node(n, dtypes.f64) for n in to_nodes(base, exponent)))
+
+
+@composite(2, wide=True)
+def logaddexp2(a: Operand, b: Operand) -> Any:
+    """``log2(2**a + 2**b)`` without overflow.
+
+    >>> logaddexp2(kn.array([1.0]), 1.0)  # [2]
+    """
+    left, right = coerce("logaddexp2", (a, b), accepts="f")
+    apart = where(equal(left, right), constant(0, left.dtype, left.shape), left - right)
+    return maximum(left, right) + log1p(exp2(-absolute(apart))) * (1 / math.log(2))
