@@ -76,15 +76,12 @@ from knetc.ops.arithmetic import (
     clip,
     divide,
     floor,
-    floor_divide,
     maximum,
     minimum,
-    mod,
     multiply,
     negative,
     positive,
     reciprocal,
-    remainder,
     rint,
     round,
     sign,
@@ -128,6 +125,7 @@ from knetc.ops.contraction import (
     einsum,
     tensordot,
 )
+from knetc.ops.division import floor_divide, mod, remainder
 from knetc.ops.elementary import (
     clamp,
     copysign,

@@ -15,6 +15,7 @@ from knetc.lazy import Box, Context, Storage
 from knetc.ops import (
     apply,
     arithmetic,
+    division,
     elementary,
     indexed,
     indexing,
@@ -292,8 +293,8 @@ class ArrayLike(Box):
     __sub__, __rsub__ = _binary(arithmetic.subtract)
     __mul__, __rmul__ = _binary(arithmetic.multiply)
     __truediv__, __rtruediv__ = _binary(arithmetic.true_divide)
-    __floordiv__, __rfloordiv__ = _binary(arithmetic.floor_divide)
-    __mod__, __rmod__ = _binary(arithmetic.mod)
+    __floordiv__, __rfloordiv__ = _binary(division.floor_divide)
+    __mod__, __rmod__ = _binary(division.mod)
     __divmod__, __rdivmod__ = _binary(elementary.divmod)
     __pow__, __rpow__ = _binary(transcendental.power)
     __matmul__, __rmatmul__ = _binary(linear.matmul)

@@ -15,6 +15,7 @@ from knetc.ops import (
     calculus,
     choosing,
     contraction,
+    division,
     elementary,
     indexed,
     joining,
@@ -54,9 +55,10 @@ def _renamed(of: Any = np, **functions: Function) -> dict[Any, Function]:
 UFUNCS: dict[Any, Function] = {
     **_same(
         arithmetic,
-        "absolute add ceil floor floor_divide maximum minimum mod multiply negative positive reciprocal rint sign "
-        "square subtract true_divide trunc",
+        "absolute add ceil floor maximum minimum multiply negative positive reciprocal rint sign square subtract "
+        "true_divide trunc",
     ),
+    **_same(division, "floor_divide mod"),
     **_same(
         logic,
         "bitwise_and bitwise_or bitwise_xor equal greater greater_equal invert isfinite isinf isnan left_shift less "

@@ -273,6 +273,27 @@ class LlvmEmitter:
         self.declarations[f"{name} = internal unnamed_addr constant [{len(table)} x {kind}] [{values}]"] = None
         return self.value(f"load {kind}, ptr {self.address(name, index, dtype)}, align {dtype.itemsize}", dtype)
 
+    def repeat(self, count: Scalar, step: Callable[[Scalar], Scalar], state: Scalar) -> Scalar:
+        """``step`` applied ``count`` times to ``state``: a loop, so only in code that no loop is widened around."""
+        name, kind = self.fresh()[1:], register_type(state.dtype)
+        self.line(f"br label %before_{name}")
+        self.label(f"before_{name}")
+        self.line(f"br label %again_{name}")
+        self.label(f"again_{name}")
+        phis = len(self.lines)
+        self.line(f"%more_{name} = icmp slt i64 %k_{name}, {count.text}")
+        self.line(f"br i1 %more_{name}, label %step_{name}, label %done_{name}")
+        self.label(f"step_{name}")
+        following = step(Scalar(f"%state_{name}", state.dtype))
+        self.line(f"%next_{name} = add i64 %k_{name}, 1")
+        self.line(f"br label %again_{name}")
+        self.label(f"done_{name}")
+        self.lines[phis:phis] = [
+            f"  %k_{name} = phi i64 [ 0, %before_{name} ], [ %next_{name}, %step_{name} ]",
+            f"  %state_{name} = phi {kind} [ {state.text}, %before_{name} ], [ {following.text}, %step_{name} ]",
+        ]
+        return Scalar(f"%state_{name}", state.dtype)
+
     def rarely(
         self, name: str, flag: Scalar, usual: Scalar, function: Callable[..., Scalar], *operands: Scalar
     ) -> Scalar:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SEPARATOR = "; --- linked after optimisation ---\n"
 
-_LANES = (2, 4, 8, 16, 32)
-"""Of the variants: the widths that LLVM chooses among for elements of four and eight bytes."""
+_LANES = (2, 4, 8, 16, 32, 64)
+"""Of the variants: the widths that LLVM chooses among."""
 
 _PURE = "nounwind willreturn memory(none)"
 

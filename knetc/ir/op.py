@@ -118,6 +118,9 @@ class Emitter(Protocol):
         ``name`` stands for the function among all that a kernel calls so.
         """
 
+    def repeat(self, count: Any, step: Callable[[Any], Any], state: Any) -> Any:
+        """``step`` applied ``count`` (an i64) times to ``state``: only for what is rare."""
+
     def lookup(self, table: Sequence[int], index: Any, dtype: np.dtype) -> Any:
         """The integer at place ``index`` (an i64) of a table of constants: only for what is rare."""
 

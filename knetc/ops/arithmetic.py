@@ -177,110 +177,6 @@ def abs2(x: Operand) -> Any:
     return square(x)
 
 
-# --- quotients rounded down, and what they leave ---------------------------------------------------------------------
-
-
-def _emit_floor_division(e: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """The quotient rounded down and the remainder that has the divisor's sign.
-
-    The remainder of floats is exact where the quotient is; a quotient that was rounded up to an integer shows as a
-    remainder of the wrong sign, and is stepped back.
-    """
-    zero = e.constant(0, a.dtype)
-    if dtypes.is_float(a.dtype):
-        quotient = e.floor(e.div(a, b))
-        infinite = e.compare("eq", e.abs(b), e.constant(INFINITY, b.dtype))
-        rest = e.select(infinite, a, _rest(e, a, b, quotient))
-    else:
-        quotient, rest = e.div(a, b), e.rem(a, b)
-    signs_differ = e.xor(e.compare("lt", rest, zero), e.compare("lt", b, zero))
-    step = e.and_(e.compare("ne", rest, zero), signs_differ)
-    one = e.constant(1, a.dtype)
-    return e.select(step, e.sub(quotient, one), quotient), e.select(step, e.add(rest, b), rest)
-
-
-def _rest(e: Any, a: Any, b: Any, quotient: Any) -> Any:
-    """``a - quotient * b`` without error on any processor (an fma is rounded twice where there is no instruction).
-
-    float32 goes through float64; float64 through halves of the factors, exact for quotients below 2**26.
-    """
-    if a.dtype == dtypes.f32:
-        a, b, quotient = (e.convert(x, dtypes.f64) for x in (a, b, quotient))
-        return e.convert(e.sub(a, e.mul(quotient, b)), dtypes.f32)
-
-    def upper(x: Any) -> Any:
-        return e.bitcast(e.and_(e.bitcast(x, dtypes.i64), e.constant(-1 << 27, dtypes.i64)), x.dtype)
-
-    for x in (upper(quotient), e.sub(quotient, upper(quotient))):
-        for y in (upper(b), e.sub(b, upper(b))):
-            a = e.sub(a, e.mul(x, y))
-    return a
-
-
-_DIVISION_DOMAINS = (Domain(-20.0, 20.0, special=(0.0, 1.0)), Domain(0.5, 3.0, special=(0.1, -2.0, INFINITY)))
-
-FLOOR_DIVIDE = define.elementwise(
-    "floor_divide",
-    reference=np.floor_divide,
-    emit=lambda e, a, b: _emit_floor_division(e, a, b)[0],
-    triton="libdevice.floor({0} / {1})",
-    symbol="//",
-    arity=2,
-    cost=8,
-    domains=_DIVISION_DOMAINS,
-)
-
-MOD = define.elementwise(
-    "mod",
-    reference=np.mod,
-    gradient=lambda node, dy: (dy, -(dy * floor_divide(*node.sources))),
-    emit=lambda e, a, b: _emit_floor_division(e, a, b)[1],
-    triton="tl.fma(-libdevice.floor({0} / {1}), {1}, {0})",
-    symbol="%",
-    arity=2,
-    cost=8,
-    domains=_DIVISION_DOMAINS,
-)
-
-INTEGER_FLOOR_DIVIDE = define.elementwise(
-    "integer_floor_divide",
-    reference=np.floor_divide,
-    emit=lambda e, a, b: _emit_floor_division(e, a, b)[0],
-    triton="{0} // {1} - (({0} % {1} != 0) & (({0} < 0) != ({1} < 0)))",
-    accepts="i",
-    arity=2,
-    cost=16,
-)
-
-INTEGER_MOD = define.elementwise(
-    "integer_mod",
-    reference=np.mod,
-    emit=lambda e, a, b: _emit_floor_division(e, a, b)[1],
-    triton="{0} % {1} + tl.where(({0} % {1} != 0) & (({0} < 0) != ({1} < 0)), {1}, 0)",
-    accepts="i",
-    arity=2,
-    cost=16,
-)
-
-
-def floor_divide(a: Operand, b: Operand) -> Any:
-    """The quotient rounded down, of the promoted dtype; an integer divided by 0 gives 0. Its gradient is zero.
-
-    >>> floor_divide(kn.array([7, -7]), 2)  # [3, -4]
-    """
-    return elementwise(FLOOR_DIVIDE if common_kind(a, b) == "f" else INTEGER_FLOOR_DIVIDE, a, b)
-
-
-def mod(a: Operand, b: Operand) -> Any:
-    """What ``floor_divide`` leaves: the remainder with the sign of the divisor; an integer modulo 0 gives 0.
-
-    >>> mod(kn.array([7, -7]), 3)  # [1, 2]
-    """
-    return elementwise(MOD if common_kind(a, b) == "f" else INTEGER_MOD, a, b)
-
-
-remainder = mod
-
 # --- magnitude and sign ----------------------------------------------------------------------------------------------
 
 
@@ -304,8 +200,8 @@ ABSOLUTE = define.elementwise(
 
 def _emit_sign(e: Any, x: Any) -> Any:
     zero, one, minus = (e.constant(v, x.dtype) for v in (0, 1, -1))  # what is unsigned is never below 0
-    negative_or_self = e.select(e.compare("lt", x, zero), minus, x)  # zero and NaN are their own sign
-    return e.select(e.compare("gt", x, zero), one, negative_or_self)
+    neither = e.add(x, zero)  # NaN, or zero, which is positive
+    return e.select(e.compare("gt", x, zero), one, e.select(e.compare("lt", x, zero), minus, neither))
 
 
 SIGN = define.elementwise(
@@ -313,7 +209,7 @@ SIGN = define.elementwise(
     reference=np.sign,
     emit=_emit_sign,
     exact=True,
-    triton="tl.where({0} > 0, 1, tl.where({0} < 0, -1, {0}))",
+    triton="tl.where({0} > 0, 1, tl.where({0} < 0, -1, {0} + 0))",
     accepts="fi",
     cost=2,
     domains=(Domain(special=(0.0, -0.0, -INFINITY, NAN)),),
@@ -332,7 +228,7 @@ abs = absolute
 
 
 def sign(x: Operand) -> Any:
-    """-1, 0 or 1; NaN for NaN. Its gradient is zero.
+    """-1, 0 (of -0.0 too) or 1; NaN for NaN. Its gradient is zero.
 
     >>> sign(kn.array([-2.0, 0.0, 3.0]))  # [-1, 0, 1]
     """

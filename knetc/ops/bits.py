@@ -21,7 +21,8 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
-from knetc.ops.arithmetic import absolute, clip, floor_divide, maximum, mod, trunc
+from knetc.ops.arithmetic import absolute, clip, maximum, trunc
+from knetc.ops.division import floor_divide, mod
 from knetc.ops.elementary import copysign
 from knetc.ops.identities import stop_gradient
 from knetc.ops.logic import bitwise_and, equal, greater, invert, isfinite, isinf, isnan, left_shift, right_shift, where

@@ -1,4 +1,4 @@
-"""What NumPy's users expect beside arithmetic: signs, remainders toward zero, angles in degrees, NaN replaced."""
+"""What NumPy's users expect beside arithmetic: signs, angles in degrees, NaN replaced."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import Domain
 from knetc.ops import define
-from knetc.ops.apply import Operand, common_kind, composite, constant, elementwise, to_nodes
-from knetc.ops.arithmetic import absolute, clip, floor_divide, maximum, minimum, mod, multiply, negative, sign
+from knetc.ops.apply import Operand, cast_node, coerce, common_kind, composite, constant, elementwise, to_nodes
+from knetc.ops.arithmetic import absolute, clip, maximum, minimum, multiply, sign
+from knetc.ops.division import INTEGER_FMOD, floor_divide, mod
 from knetc.ops.logic import equal, greater, isinf, isnan, less, logical_and, where
 from knetc.ops.reduction import to_float
 from knetc.ops.special import sinpi
@@ -74,14 +75,14 @@ def heaviside(x: Operand, half: Operand) -> Any:
 
 @composite(2)
 def fmod(a: Operand, b: Operand) -> Any:
-    """The remainder of a division rounded toward zero: it has the sign of ``a``, as C's ``fmod``.
+    """The remainder of a division rounded toward zero: it has the sign of ``a``, as C's ``fmod``, and is exact.
 
     >>> fmod(kn.array([7.0, -7.0]), 3)  # [1, -1]
     """
-    rest = mod(absolute(a), absolute(b))
-    if common_kind(a, b) == "f":
-        return copysign(rest, a)
-    return where(less(a, 0), negative(rest), rest)
+    if common_kind(a, b) != "f":
+        return elementwise(INTEGER_FMOD, a, b)
+    a, b = coerce("fmod", (a, b))  # first, as int64 does not hold the magnitude of its smallest number
+    return copysign(mod(absolute(a), absolute(b)), a)
 
 
 @composite(2)
@@ -152,10 +153,11 @@ def sinc(x: Operand) -> Any:
 
     >>> sinc(kn.array([0.0, 0.5]))  # [1, 0.63661975]
     """
-    x = to_float(to_nodes(x)[0])
+    node = to_float(to_nodes(x)[0])
+    x = cast_node(node, dtypes.f64)  # three roundings are more than float32 can do without
     zero = equal(x, 0)
     safe = where(zero, constant(1.0, x.dtype), x)
-    return where(zero, constant(1.0, x.dtype), sinpi(safe) / (safe * math.pi))
+    return cast_node(where(zero, constant(1.0, x.dtype), sinpi(safe) / (safe * math.pi)), node.dtype)
 
 
 # --- what is not finite ----------------------------------------------------------------------------------------------

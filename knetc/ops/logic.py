@@ -292,7 +292,18 @@ def _compare(op: Op, a: Operand, b: Operand) -> Any:
                 side = np.array([0, 1 if number > 0 else -1])  # the array's elements, then the number
                 result = bool(op.evaluate(*(side[::-1] if number is a else side)))
                 return wrap_like((a, b), constant(result, dtypes.boolean, to_nodes(array)[0].shape))
+    if not (is_scalar(a) or is_scalar(b)):
+        found = to_nodes(a, b)
+        if {n.dtype for n in found} == {dtypes.i64, dtypes.u64}:
+            return wrap_like((a, b), _compare_all_bits(op, *found))
     return elementwise(op, a, b)
+
+
+def _compare_all_bits(op: Op, a: Node, b: Node) -> Any:
+    """A comparison of int64 with uint64, whose common dtype, float64, would round both."""
+    negative = elementwise(LESS, a if a.dtype == dtypes.i64 else b, 0)
+    below = op.evaluate(*(np.array([v]) for v in ((0, 1) if a.dtype == dtypes.i64 else (1, 0))))[0]
+    return where(negative, bool(below), elementwise(op, cast_node(a, dtypes.u64), cast_node(b, dtypes.u64)))
 
 
 def equal(a: Operand, b: Operand) -> Any:

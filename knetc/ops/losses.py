@@ -9,7 +9,8 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ops.activations import logsumexp
 from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, reshape_node, to_nodes
-from knetc.ops.arithmetic import floor_divide, maximum
+from knetc.ops.arithmetic import maximum
+from knetc.ops.division import floor_divide
 from knetc.ops.identities import check_range, iota
 from knetc.ops.logic import equal, greater_equal, where
 from knetc.ops.movement import normalize_axis

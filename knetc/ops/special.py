@@ -12,7 +12,8 @@ from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ops import define, special_math
 from knetc.ops.apply import Operand, composite, elementwise
-from knetc.ops.arithmetic import floor, mod, square
+from knetc.ops.arithmetic import floor, square
+from knetc.ops.division import mod
 from knetc.ops.logic import equal, less, where
 from knetc.ops.transcendental import LN10, exp, sigmoid
 

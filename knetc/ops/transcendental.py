@@ -10,11 +10,13 @@ import numpy as np
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
+from knetc.ir.record import record
 from knetc.ops import define, vector_angles, vector_math
 from knetc.ops.apply import (
     CONSTANT,
     Operand,
     cast_node,
+    coerce,
     common_dtype,
     common_kind,
     elementwise,
@@ -23,6 +25,7 @@ from knetc.ops.apply import (
     wrap_like,
 )
 from knetc.ops.arithmetic import multiply, reciprocal, square, true_divide
+from knetc.ops.identities import check_range
 from knetc.ops.logic import equal, where
 from knetc.runtime.base.errors import DtypeError
 
@@ -180,7 +183,7 @@ def _emit_hypot(e: Any, a: Any, b: Any) -> Any:
     a_larger = e.compare("gt", a, b)
     larger, smaller = e.select(a_larger, a, b), e.select(a_larger, b, a)
     zero, one, infinity = (e.constant(v, a.dtype) for v in (0.0, 1.0, INFINITY))
-    ratio = e.select(e.compare("eq", larger, zero), zero, e.div(smaller, larger))
+    ratio = e.select(e.compare("eq", larger, zero), smaller, e.div(smaller, larger))  # 0, or NaN
     finite = e.mul(larger, e.sqrt(e.fma(ratio, ratio, one)))
     infinite = e.or_(e.compare("eq", a, infinity), e.compare("eq", b, infinity))
     return e.select(infinite, infinity, finite)
@@ -223,32 +226,35 @@ POWER = define.elementwise(
 )
 
 
-_POWER_BITS = 6
-"""Exponents below 2**6 are multiplied out; a larger one takes every base but 0, 1 and -1 out of all integers."""
+_USUAL_POWER_BITS = 6
+"""Exponents below 2**6 are multiplied out; larger ones, which leave little of most bases, take a slower way."""
 
 
 def _integer_power_reference(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    many = exponent >> _POWER_BITS != 0
-    small = np.where(many, (exponent & 1) + 2, exponent)  # of 0, 1 and -1 only the parity matters
-    lost = (exponent < 0) | (many & ((base > 1) | (base < -1)))
-    return np.where(lost, 0, np.power(base, small)).astype(base.dtype)
+    return np.where(exponent < 0, 0, np.power(base, np.maximum(exponent, 0))).astype(base.dtype)
+
+
+def _power_by_squaring(e: Any, base: Any, exponent: Any, bits: int) -> Any:
+    """Bit after bit of the exponent; wraps as all integer arithmetic does."""
+    zero, result, factor = e.constant(0, base.dtype), e.constant(1, base.dtype), base
+    for bit in range(bits):
+        taken = e.compare("ne", e.and_(exponent, e.constant(1 << bit, base.dtype)), zero)
+        result = e.select(taken, e.mul(result, factor), result)
+        factor = e.mul(factor, factor)
+    return result
+
+
+def _large_power(e: Any, base: Any, exponent: Any) -> Any:
+    return _power_by_squaring(e, base, exponent, 8 * base.dtype.itemsize - (base.dtype.kind == "i"))
 
 
 def _emit_integer_power(e: Any, base: Any, exponent: Any) -> Any:
-    """By squaring, bit after bit of the exponent; wraps as all integer arithmetic does."""
-    zero, one, two = (e.constant(n, base.dtype) for n in (0, 1, 2))
-    many = e.compare("ne", e.ashr(exponent, e.constant(_POWER_BITS, base.dtype)), zero)
-    small = e.select(many, e.or_(e.and_(exponent, one), two), exponent)
-    result, factor = one, base
-    for bit in range(_POWER_BITS):
-        taken = e.compare("ne", e.and_(small, e.constant(1 << bit, base.dtype)), zero)
-        result = e.select(taken, e.mul(result, factor), result)
-        factor = e.mul(factor, factor)
-    beyond_one = e.compare("gt", base, one)
-    if base.dtype.kind == "i":
-        beyond_one = e.or_(beyond_one, e.compare("lt", base, e.constant(-1, base.dtype)))
-    lost = e.or_(e.compare("lt", exponent, zero), e.and_(many, beyond_one))
-    return e.select(lost, zero, result)
+    """Negative exponents, which ``power`` keeps away, give 0."""
+    zero = e.constant(0, base.dtype)
+    result = _power_by_squaring(e, base, exponent, _USUAL_POWER_BITS)
+    large = e.compare("ge", exponent, e.constant(1 << _USUAL_POWER_BITS, base.dtype))
+    result = e.rarely("large_power", large, result, _large_power, base, exponent)
+    return e.select(e.compare("lt", exponent, zero), zero, result)
 
 
 INTEGER_POWER = define.elementwise(
@@ -266,13 +272,19 @@ INTEGER_POWER = define.elementwise(
 )
 
 
+_NEGATIVE = (
+    "power: integers cannot be raised to a negative power ({value}); make the base floating, for example with "
+    "x.astype('float32')"
+)
+
+
 def power(base: Operand, exponent: Operand) -> Any:
     """``base ** exponent``, element by element; NaN for a negative float with a fraction as its exponent.
 
-    Whole exponents given as Python numbers become products. Integer arrays keep their dtype and take no negative
-    exponents: a Python one raises DtypeError, an element of an array gives 0, as does one above 63. The derivative
-    with respect to the base is 0 for exponent 0; that with respect to the exponent is 0 for base 0 and NaN for
-    negative bases.
+    Whole exponents given as Python numbers become products. Integer arrays keep their dtype, wrap around and take no
+    negative exponents: they raise DtypeError, for an element of an array when the program runs. The derivative with
+    respect to the base is 0 for exponent 0; that with respect to the exponent is 0 for base 0 and NaN for negative
+    bases.
 
     >>> power(kn.array([2.0, 3.0]), 3)  # [8, 27]
     """
@@ -283,11 +295,13 @@ def power(base: Operand, exponent: Operand) -> Any:
     if common_kind(base, exponent) == "f":
         return elementwise(POWER, base, exponent)
     if type(exponent) is int and exponent < 0:
-        raise DtypeError(
-            "power: integers cannot be raised to a negative power; make the base floating, for example with "
-            "x.astype('float32')"
+        raise DtypeError(_NEGATIVE.format(value=exponent))
+    base_node, exponent_node = coerce("power", (base, exponent))
+    if exponent_node.dtype.kind == "i" and exponent_node.op is not CONSTANT:
+        exponent_node = check_range(
+            exponent_node, 0, 1 << 8 * exponent_node.dtype.itemsize - 1, _NEGATIVE, "DtypeError"
         )
-    return elementwise(INTEGER_POWER, base, exponent)
+    return wrap_like((base, exponent), record(INTEGER_POWER, (base_node, exponent_node)))
 
 
 pow = power

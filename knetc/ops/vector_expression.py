@@ -162,6 +162,18 @@ class Number:
         """Shift right, filling with zeros."""
         return self._with(self.e.lshr(self.value, self._operand(count)))
 
+    def quotient(self, divisor: Number | int) -> Number:
+        """Of integers, rounded toward zero."""
+        return self._with(self.e.div(self.value, self._operand(divisor)))
+
+    def remainder(self, divisor: Number | int) -> Number:
+        """Of integers: what ``quotient`` leaves."""
+        return self._with(self.e.rem(self.value, self._operand(divisor)))
+
+    def unsigned(self) -> Number:
+        """The bits of an int64 as a uint64."""
+        return self._with(self.e.bitcast(self.value, dtypes.u64))
+
     def to(self, dtype: np.dtype) -> Number:
         """Converted by value."""
         return self._with(self.e.convert(self.value, dtype))
@@ -195,6 +207,12 @@ def rarely(flag: Number, usual: Number, function: Callable[..., Number], *operan
     name = function.__name__.strip("_")
     values = [o.value for o in operands]
     return Number(flag.e, flag.e.rarely(name, flag.value, usual.value, on_numbers(function), *values))
+
+
+def repeat(count: Number, step: Callable[[Number], Number], state: Number) -> Number:
+    """``step(step(… state))``, ``count`` times, a number known at run time; for code that is rare."""
+    e = count.e
+    return Number(e, e.repeat(count.value, lambda value: step(Number(e, value)).value, state.value))
 
 
 def lookup(table: Sequence[int], index: Number) -> Number:
