@@ -200,7 +200,7 @@ ABSOLUTE = define.elementwise(
 
 def _emit_sign(e: Any, x: Any) -> Any:
     zero, one, minus = (e.constant(v, x.dtype) for v in (0, 1, -1))  # what is unsigned is never below 0
-    neither = e.add(x, zero)  # NaN, or zero, which is positive
+    neither = e.select(e.compare("eq", x, zero), zero, x)  # a positive zero, or NaN
     return e.select(e.compare("gt", x, zero), one, e.select(e.compare("lt", x, zero), minus, neither))
 
 
