@@ -24,6 +24,7 @@ from knetc.batching import vmap
 from knetc.compiler import realize as _realize  # noqa: F401 (how pending arrays are computed)
 from knetc.compiler.function import compile
 from knetc.compiler.report import summary
+from knetc.control import cond, fori_loop, scan, switch, while_loop
 from knetc.creation import (
     arange,
     asarray,
@@ -226,7 +227,6 @@ from knetc.ops.logic import (
 )
 from knetc.ops.losses import bce, logistic
 from knetc.ops.matrices import (
-    cond,
     eig,
     eigvals,
     lstsq,
@@ -557,6 +557,7 @@ __all__ = [
     "fmax",
     "fmin",
     "fmod",
+    "fori_loop",
     "frexp",
     "from_dlpack",
     "fromfunction",
@@ -716,6 +717,7 @@ __all__ = [
     "rot90",
     "round",
     "rsqrt",
+    "scan",
     "seed",
     "select",
     "selu",
@@ -751,6 +753,7 @@ __all__ = [
     "svd",
     "svdvals",
     "swapaxes",
+    "switch",
     "take",
     "take_along_axis",
     "tan",
@@ -787,6 +790,7 @@ __all__ = [
     "vsplit",
     "vstack",
     "where",
+    "while_loop",
     "xavier",
     "xavier_normal",
     "xavier_uniform",

@@ -117,8 +117,8 @@ def traced_message(box: Box, what: str) -> str:
     made = box.node.lines[0] if box.node is not None and box.node.lines else None
     return (
         f"{what} needs the numbers of a value ({box.type}{f', made at {made}' if made else ''}) that is being traced: "
-        "a compiled function runs later. Use kn.where to choose between values; a branch or loop that "
-        "data decides stays outside of the compiled function, or what decides is passed as a static argument"
+        "a compiled function runs later. Use kn.where to choose between values, kn.cond to choose between "
+        "computations, kn.scan, kn.fori_loop or kn.while_loop to repeat them; or pass what decides as a static argument"
     )
 
 
