@@ -48,8 +48,8 @@ _USES_RUNTIME = (
 _HEAVY = {
     "llvmlite": {"knetc.codegen.cpu.native"},
     "networkx": {"knetc.codegen.assemble"},
-    "jinja2": set[str](),
-    "triton": set[str](),
+    "jinja2": {"knetc.codegen.triton.source"},
+    "triton": {"knetc.codegen.triton.compile"},
     "sklearn": set[str](),
     "scipy": set[str](),
     "ml_dtypes": {"knetc.runtime.base.dtypes"},

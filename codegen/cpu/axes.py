@@ -109,6 +109,11 @@ def rebuild(loops: Loops, outer: Sequence[int], inner: Sequence[int], extents: d
 
 
 def simplified(loops: Loops) -> Loops:
+    """The same nest with as few axes as can be, as the CPU walks it."""
+    return _narrowed(merged(loops))
+
+
+def merged(loops: Loops) -> Loops:
     """The same nest with as few axes as can be.
 
     Axes of extent 1 are dropped, neighbours that every offset walks through as one are merged, and in a nest that
@@ -135,7 +140,7 @@ def simplified(loops: Loops) -> Loops:
                         dynamic = axis
                     continue
             kept.append(axis)
-    return _narrowed(rebuild(Loops(loops.nest, dynamic), outer, inner, extents))
+    return rebuild(Loops(loops.nest, dynamic), outer, inner, extents)
 
 
 NARROW = 12

@@ -52,7 +52,7 @@ class Value(Protocol):
 
 
 class Emitter(Protocol):
-    """What the CPU side of an operation is written with: scalar code, which the backend widens.
+    """What an operation's code is written with: scalar code, which the backends widen.
 
     Values are typed; bool is one bit. Values of float16 and bfloat16 lie in registers as float32: they can be compared,
     chosen, negated, rounded to whole numbers and converted, but for arithmetic they are converted to float32 first
@@ -179,9 +179,10 @@ class Op:
     gradient: Callable[..., tuple[Node | None, ...]] | None = None
     """``gradient(node, dy)`` gives one graph value (or None) for each source; None: its gradient is zero."""
     emit: Callable[..., Any] | None = None
-    """CPU code of an elementwise op: ``emit(emitter, *operands, **attributes)``; operands and result are scalars."""
+    """Code of an elementwise op: ``emit(emitter, *operands, **attributes)``; operands and result are scalars. The
+    emitter writes LLVM IR for the CPU, Triton source for a GPU."""
     triton: str = ""
-    """Triton text of an elementwise op with ``{0} {1} …`` for the operands (and ``{dtype}`` for the result's type)."""
+    """Triton source with ``{0} {1} …`` for the operands, in place of ``emit``, where a GPU has something better."""
     combine: Combine | None = None
     """Of reductions and scans."""
     symbol: str = ""

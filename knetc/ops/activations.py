@@ -31,7 +31,6 @@ RELU = define.elementwise(
     gradient=lambda node, dy: (where(less_equal(node, 0), 0, dy),),
     exact=True,
     emit=lambda e, x: e.select(e.compare("le", x, e.constant(0, x.dtype)), e.constant(0, x.dtype), x),
-    triton="tl.where({0} <= 0, 0, {0})",
     accepts="fi",
     domains=(Domain(special=(0.0, -0.0, float("inf"), float("-inf"), float("nan"))),),
 )

@@ -302,7 +302,6 @@ CAST = register(
         emit=lambda e, x, *, dtype: e.convert(x, dtype),
         exact=True,
         domains=(Domain(-300, 300, (0.5, -0.5, 1e30, -1e30, float("inf"), float("nan"))),),
-        triton="{0}.to({dtype})",
     )
 )
 
@@ -336,7 +335,6 @@ COPY = register(
         gradient=lambda node, dy: (dy,),
         emit=lambda e, x, *, number: x,
         exact=True,
-        triton="{0}",
         samples=[
             case("f32[2,3]", number=0),
             case("f64[]", number=1),
@@ -370,7 +368,6 @@ BROADCAST = register(
         _infer_broadcast,
         reference=lambda x, *, shape: np.broadcast_to(x, shape).copy(),
         gradient=_broadcast_gradient,
-        triton="{0}",
         samples=[
             case("f32[]", shape=(2, 3)),
             case("f64[3,1]", shape=(2, 3, 4)),

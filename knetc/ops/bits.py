@@ -48,7 +48,6 @@ BITCAST = define.elementwise(
     reference=lambda x, *, dtype: x.view(dtype),
     emit=lambda e, x, *, dtype: e.bitcast(x, dtype),
     exact=True,
-    triton="{0}.to({dtype}, bitcast=True)",
     accepts="fi",
     samples=[
         define.case("f32[5,7]", dtype=dtypes.i32),

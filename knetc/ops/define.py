@@ -70,7 +70,7 @@ def elementwise(
     *,
     reference: Callable[..., Any],
     emit: Callable[..., Any],
-    triton: str,
+    triton: str = "",
     gradient: Gradient | None = None,
     accepts: str = "f",
     result: np.dtype | None = None,
@@ -89,6 +89,7 @@ def elementwise(
     """Declare an operation on elements.
 
     ``accepts`` lists the dtype kinds that it takes; ``result`` is the result's dtype where it is not the sources'.
+    ``emit`` writes its code for every device; ``triton`` is needed only where GPUs have something better.
     ``exact`` tells that it rounds nothing.
     """
     return register(

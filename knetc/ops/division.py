@@ -111,7 +111,6 @@ FLOOR_DIVIDE = define.elementwise(
     "floor_divide",
     reference=np.floor_divide,
     emit=_emit_floor_divide,
-    triton="libdevice.floor({0} / {1})",
     symbol="//",
     arity=2,
     cost=8,
@@ -123,7 +122,6 @@ MOD = define.elementwise(
     reference=np.mod,
     gradient=lambda node, dy: (dy, -(dy * floor_divide(*node.sources))),
     emit=_emit_mod,
-    triton="tl.fma(-libdevice.floor({0} / {1}), {1}, {0})",
     symbol="%",
     arity=2,
     cost=8,
@@ -142,25 +140,23 @@ def _emit_integer_division(e: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return e.select(step, e.sub(quotient, one), quotient), e.select(step, e.add(rest, b), rest)
 
 
-def _integer_division(name: str, reference: Any, emit: Any, triton: str) -> define.Op:
-    return define.elementwise(name, reference=reference, emit=emit, triton=triton, accepts="i", arity=2, cost=16)
+def _integer_division(name: str, reference: Any, emit: Any) -> define.Op:
+    return define.elementwise(name, reference=reference, emit=emit, accepts="i", arity=2, cost=16)
 
 
 INTEGER_FLOOR_DIVIDE = _integer_division(
     "integer_floor_divide",
     np.floor_divide,
     lambda e, a, b: _emit_integer_division(e, a, b)[0],
-    "{0} // {1} - (({0} % {1} != 0) & (({0} < 0) != ({1} < 0)))",
 )
 
 INTEGER_MOD = _integer_division(
     "integer_mod",
     np.mod,
     lambda e, a, b: _emit_integer_division(e, a, b)[1],
-    "{0} % {1} + tl.where(({0} % {1} != 0) & (({0} < 0) != ({1} < 0)), {1}, 0)",
 )
 
-INTEGER_FMOD = _integer_division("integer_fmod", np.fmod, lambda e, a, b: e.rem(a, b), "{0} % {1}")
+INTEGER_FMOD = _integer_division("integer_fmod", np.fmod, lambda e, a, b: e.rem(a, b))
 
 # --- plain functions -------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,6 @@ COPYSIGN = define.elementwise(
     gradient=_copysign_gradient,
     emit=lambda e, a, b: e.copysign(a, b),
     exact=True,
-    triton="libdevice.copysign({0}, {1})",
     arity=2,
     domains=(Domain(special=(0.0, -0.0, -INFINITY)), Domain(special=(0.0, -0.0, -INFINITY))),
 )

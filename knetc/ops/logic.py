@@ -52,7 +52,6 @@ WHERE = define.elementwise(
     gradient=_where_gradient,
     emit=lambda e, condition, a, b: e.select(condition, a, b),
     exact=True,
-    triton="tl.where({0}, {1}, {2})",
     accepts="fib",
     arity=3,
     samples=[
@@ -91,7 +90,6 @@ def _bitwise(name: str, reference: Any, method: str, symbol: str) -> Op:
         name,
         reference=reference,
         emit=lambda e, a, b: getattr(e, method)(a, b),
-        triton=f"{{0}} {symbol} {{1}}",
         symbol=symbol,
         accepts="ib",
         arity=2,
@@ -102,9 +100,7 @@ def _bitwise(name: str, reference: Any, method: str, symbol: str) -> Op:
 BITWISE_AND = _bitwise("bitwise_and", np.bitwise_and, "and_", "&")
 BITWISE_OR = _bitwise("bitwise_or", np.bitwise_or, "or_", "|")
 BITWISE_XOR = _bitwise("bitwise_xor", np.bitwise_xor, "xor", "^")
-INVERT = define.elementwise(
-    "invert", reference=np.invert, emit=lambda e, x: e.not_(x), triton="~{0}", symbol="~", accepts="ib"
-)
+INVERT = define.elementwise("invert", reference=np.invert, emit=lambda e, x: e.not_(x), symbol="~", accepts="ib")
 
 
 def bitwise_and(a: Operand, b: Operand) -> Any:
@@ -217,7 +213,6 @@ LEFT_SHIFT = define.elementwise(
     "left_shift",
     reference=_shift_reference(np.left_shift),
     emit=_emit_shift(left=True),
-    triton="tl.where(({1} >= 0) & ({1} < {0}.dtype.primitive_bitwidth), {0} << {1}, 0)",
     symbol="<<",
     accepts="i",
     arity=2,
@@ -229,7 +224,6 @@ RIGHT_SHIFT = define.elementwise(
     "right_shift",
     reference=_shift_reference(np.right_shift),
     emit=_emit_shift(left=False),
-    triton="tl.where(({1} >= 0) & ({1} < {0}.dtype.primitive_bitwidth), {0} >> {1}, tl.where({0} < 0, -1, 0))",
     symbol=">>",
     accepts="i",
     arity=2,
@@ -264,7 +258,6 @@ def _comparison(name: str, reference: Any, predicate: str, symbol: str) -> Op:
         name,
         reference=reference,
         emit=lambda e, a, b: e.compare(predicate, a, b),
-        triton=f"{{0}} {symbol} {{1}}",
         symbol=symbol,
         accepts="fi",
         arity=2,
@@ -361,7 +354,6 @@ ISNAN = define.elementwise(
     reference=np.isnan,
     emit=lambda e, x: e.compare("uno", x, x),
     exact=True,
-    triton="{0} != {0}",
     result=dtypes.boolean,
     domains=(Domain(special=(0.0, INFINITY, -INFINITY, NAN)),),
 )

@@ -34,7 +34,6 @@ PHILOX = define.elementwise(
     infer=_infer_philox,
     reference=vector_math.philox_reference,
     emit=vector_math.philox,
-    triton="knetc_philox({0}, {1})",
     accepts="i",
     arity=2,
     cost=40,

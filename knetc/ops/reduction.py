@@ -83,7 +83,6 @@ def _reduction(
     *,
     reference: Callable[..., Any],
     combine: Combine,
-    triton: str,
     gradient: define.Gradient | None = None,
     empty: bool = False,
     result: np.dtype | None = None,
@@ -104,7 +103,6 @@ def _reduction(
             reference=reference,
             gradient=gradient,
             combine=combine,
-            triton=triton,
             domains=domains,
             samples=_samples("fi", empty=empty),
             dtypes="fi",
@@ -123,7 +121,6 @@ SUM = _reduction(
         merge=lambda e, a, b: (e.add(a[0], b[0]),),
         reassociable="add",
     ),
-    triton="tl.sum({0}, {axis})",
     empty=True,
 )
 
@@ -171,7 +168,6 @@ PROD = _reduction(
         merge=lambda e, a, b: (e.mul(a[0], b[0]),),
         reassociable="mul",
     ),
-    triton="tl.reduce({0}, {axis}, _multiply)",
     empty=True,
 )
 
@@ -210,7 +206,6 @@ MAX = _reduction(
     reference=lambda x, *, axes: np.max(x, axis=axes),
     gradient=_extreme_gradient,
     combine=Combine(identity=lambda dtype: (lowest(dtype),), merge=_merge_extreme("gt"), reassociable="max"),
-    triton="tl.max({0}, {axis}, propagate_nan=tl.PropagateNan.ALL)",
 )
 
 MIN = _reduction(
@@ -218,7 +213,6 @@ MIN = _reduction(
     reference=lambda x, *, axes: np.min(x, axis=axes),
     gradient=_extreme_gradient,
     combine=Combine(identity=lambda dtype: (highest(dtype),), merge=_merge_extreme("lt"), reassociable="min"),
-    triton="tl.min({0}, {axis}, propagate_nan=tl.PropagateNan.ALL)",
 )
 
 
@@ -254,7 +248,6 @@ ARGMAX = _reduction(
         merge=_merge_place("gt"),
         with_index=True,
     ),
-    triton="tl.argmax({0}, {axis})",
     result=dtypes.i64,
 )
 
@@ -266,7 +259,6 @@ ARGMIN = _reduction(
         merge=_merge_place("lt"),
         with_index=True,
     ),
-    triton="tl.argmin({0}, {axis})",
     result=dtypes.i64,
 )
 

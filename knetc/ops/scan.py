@@ -66,7 +66,6 @@ def _scan(
     *,
     reference: Callable[..., Any],
     combine: Combine | None,
-    triton: str,
     gradient: define.Gradient,
     accepts: str = "fi",
     arity: int = 1,
@@ -89,7 +88,6 @@ def _scan(
             reference=turned,
             gradient=gradient,
             combine=combine,
-            triton=triton,
             cost=8,
             domains=domains,
             samples=_samples(accepts, arity),
@@ -126,7 +124,6 @@ CUMSUM = _scan(
     reference=lambda axis, x: np.cumsum(x, axis, dtype=x.dtype),
     gradient=_cumsum_gradient,
     combine=SUM.combine,
-    triton="tl.cumsum({0}, {axis})",
 )
 
 
@@ -156,7 +153,6 @@ LINEAR_RECURRENCE = _scan(
         identity=lambda dtype: (dtype.type(1).item(), dtype.type(0).item()),
         merge=lambda e, x, y: (e.mul(x[0], y[0]), e.add(e.mul(x[1], y[0]), y[1])),
     ),
-    triton="tl.associative_scan(({0}, {1}), {axis}, _linear)[1]",
     accepts="f",
     arity=2,
     domains=(Domain(-1.1, 1.1), Domain()),
@@ -179,7 +175,6 @@ CUMPROD = _scan(
     reference=lambda axis, x: np.cumprod(x, axis, dtype=x.dtype),
     gradient=_cumprod_gradient,
     combine=PROD.combine,
-    triton="tl.associative_scan({0}, {axis}, _multiply)",
     domains=(Domain(-1.1, 1.1),),
 )
 
@@ -202,7 +197,6 @@ CUMMAX = _scan(
     reference=lambda axis, x: np.maximum.accumulate(x, axis),
     gradient=_extreme_gradient,
     combine=MAX.combine,
-    triton="tl.associative_scan({0}, {axis}, _maximum)",
 )
 
 CUMMIN = _scan(
@@ -210,7 +204,6 @@ CUMMIN = _scan(
     reference=lambda axis, x: np.minimum.accumulate(x, axis),
     gradient=_extreme_gradient,
     combine=MIN.combine,
-    triton="tl.associative_scan({0}, {axis}, _minimum)",
 )
 
 
@@ -237,7 +230,6 @@ LOGCUMSUMEXP = _scan(
         identity=lambda dtype: (-math.inf,),
         merge=lambda e, a, b: (special_math.logaddexp(e, a[0], b[0]),),
     ),
-    triton="tl.associative_scan({0}, {axis}, _logaddexp)",
     accepts="f",
     domains=(Domain(0.0, 3.0),),
     ulp=16,

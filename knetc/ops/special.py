@@ -30,7 +30,6 @@ def _function(
     low: float = -3.0,
     high: float = 3.0,
     special: tuple[float, ...] = (),
-    triton: str = "",
     cost: int = 30,
     ulp: float = 4.0,
 ) -> Op:
@@ -40,7 +39,6 @@ def _function(
         reference=reference,
         gradient=lambda node, dy: (gradient(node.sources[0], node, dy),),
         emit=getattr(special_math, name),
-        triton=triton or f"libdevice.{name}({{0}})",
         cost=cost,
         domains=(Domain(low, high, (*_EVERYWHERE, *special)),),
         ulp=ulp,
@@ -234,7 +232,6 @@ ERFCINV = _function(
     low=0.05,
     high=1.95,
     special=(2.0, 3.0, 1e-9, 1e-30),
-    triton="libdevice.erfcinv({0})",
     ulp=16,  # of the reference, which has the error of another erfc
 )
 GAMMA = _function(
@@ -244,7 +241,6 @@ GAMMA = _function(
     low=0.2,
     high=5.0,
     special=(-1.0, -2.5, 30.0, 200.0),
-    triton="libdevice.tgamma({0})",
     cost=60,
     ulp=16,
 )
@@ -265,7 +261,6 @@ DIGAMMA = _function(
     low=0.2,
     high=5.0,
     special=(-1.0, -0.5, 30.0, 1e10),
-    triton="_digamma({0})",
     cost=60,
     ulp=16,
 )
@@ -274,7 +269,6 @@ POLYGAMMA = define.elementwise(
     reference=_extended(_polygamma),
     gradient=lambda node, dy: (dy * polygamma(node["order"] + 1, node.sources[0]),),
     emit=special_math.polygamma,
-    triton="_polygamma({0}, {order})",
     cost=60,
     ulp=16,
     samples=[
@@ -300,7 +294,6 @@ LOGADDEXP = define.elementwise(
     reference=np.logaddexp,
     gradient=_logaddexp_gradient,
     emit=special_math.logaddexp,
-    triton="tl.maximum({0}, {1}) + libdevice.log1p(tl.exp(-tl.abs({0} - {1})))",
     arity=2,
     cost=25,
     domains=(Domain(0.0, 3.0, special=(0.0, 1000.0, INFINITY, -INFINITY, float("nan"))),),

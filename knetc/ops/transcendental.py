@@ -53,7 +53,7 @@ def _function(
         reference=reference,
         gradient=lambda node, dy: (gradient(node.sources[0], node, dy),),
         emit=emit or getattr(vector_angles if name in ("sin", "cos", "tan") else vector_math, name),
-        triton=triton or f"libdevice.{name}({{0}})",
+        triton=triton,
         cost=cost,
         domains=(Domain(low, high, (*_EVERYWHERE, *special)),),
         ulp=ulp,
@@ -77,15 +77,12 @@ def _sigmoid_reference(x: np.ndarray) -> np.ndarray:
 
 # --- roots -----------------------------------------------------------------------------------------------------------
 
-SQRT = _function(
-    "sqrt", np.sqrt, lambda x, y, dy: dy * 0.5 / y, low=0.1, triton="tl.sqrt({0})", emit=lambda e, x: e.sqrt(x), cost=5
-)
+SQRT = _function("sqrt", np.sqrt, lambda x, y, dy: dy * 0.5 / y, low=0.1, emit=lambda e, x: e.sqrt(x), cost=5)
 RSQRT = _function(
     "rsqrt",
     lambda x: (1 / np.sqrt(x)).astype(x.dtype),
     lambda x, y, dy: dy * -0.5 * (y * y * y),
     low=0.1,
-    triton="tl.rsqrt({0})",
     cost=6,
 )
 CBRT = _function("cbrt", np.cbrt, lambda x, y, dy: dy / (y * y * 3), low=0.1, special=(-8.0, 27.0))
@@ -94,11 +91,11 @@ CBRT = _function("cbrt", np.cbrt, lambda x, y, dy: dy / (y * y * 3), low=0.1, sp
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
-EXP = _function("exp", np.exp, lambda x, y, dy: dy * y, special=(100.0, -110.0, 1000.0), triton="tl.exp({0})", cost=8)
-EXP2 = _function("exp2", np.exp2, lambda x, y, dy: dy * (y * LN2), special=(-160.0, 2000.0), triton="tl.exp2({0})")
+EXP = _function("exp", np.exp, lambda x, y, dy: dy * y, special=(100.0, -110.0, 1000.0), cost=8)
+EXP2 = _function("exp2", np.exp2, lambda x, y, dy: dy * (y * LN2), special=(-160.0, 2000.0))
 EXPM1 = _function("expm1", np.expm1, lambda x, y, dy: dy * (y + 1), special=(1e-9, 1000.0))
-LOG = _function("log", np.log, lambda x, y, dy: dy / x, low=0.1, special=(-1.0, 1.0), triton="tl.log({0})", cost=10)
-LOG2 = _function("log2", np.log2, lambda x, y, dy: dy / (x * LN2), low=0.1, special=(-1.0, 8.0), triton="tl.log2({0})")
+LOG = _function("log", np.log, lambda x, y, dy: dy / x, low=0.1, special=(-1.0, 1.0), cost=10)
+LOG2 = _function("log2", np.log2, lambda x, y, dy: dy / (x * LN2), low=0.1, special=(-1.0, 8.0))
 LOG10 = _function("log10", np.log10, lambda x, y, dy: dy / (x * LN10), low=0.1, special=(-1.0, 100.0))
 LOG1P = _function("log1p", np.log1p, lambda x, y, dy: dy / (x + 1), low=-0.8, special=(-1.0, -2.0, 1e-9))
 
@@ -108,7 +105,16 @@ _UNIT = (1.0, -1.0, 2.0)
 
 SIN = _function("sin", np.sin, lambda x, y, dy: dy * cos(x), triton="tl.sin({0})", special=(100.0,), cost=15)
 COS = _function("cos", np.cos, lambda x, y, dy: -(dy * sin(x)), triton="tl.cos({0})", special=(100.0,), cost=15)
-TAN = _function("tan", np.tan, lambda x, y, dy: dy * (y * y + 1), low=-1.2, high=1.2, cost=20, ulp=8)
+TAN = _function(
+    "tan",
+    np.tan,
+    lambda x, y, dy: dy * (y * y + 1),
+    low=-1.2,
+    high=1.2,
+    triton="tl.sin({0}) / tl.cos({0})",
+    cost=20,
+    ulp=8,
+)
 ASIN = _function("asin", np.arcsin, lambda x, y, dy: dy * rsqrt(1 - x * x), low=-0.9, high=0.9, special=_UNIT)
 ACOS = _function("acos", np.arccos, lambda x, y, dy: -(dy * rsqrt(1 - x * x)), low=-0.9, high=0.9, special=_UNIT)
 ATAN = _function("atan", np.arctan, lambda x, y, dy: dy / (x * x + 1))
@@ -137,7 +143,6 @@ SIGMOID = _function(
     _sigmoid_reference,
     lambda x, y, dy: dy * (y - y * y),
     special=(1000.0, -1000.0),
-    triton="1 / (1 + tl.exp(-{0}))",
 )
 
 
@@ -152,7 +157,6 @@ SOFTPLUS = _function(
     lambda x, y, dy: dy * sigmoid(x),
     emit=_emit_softplus,
     special=(1000.0, -1000.0),
-    triton="tl.maximum({0}, 0) + libdevice.log1p(tl.exp(-tl.abs({0})))",
     cost=20,
 )
 
@@ -170,7 +174,6 @@ ATAN2 = define.elementwise(
     reference=np.arctan2,
     gradient=_atan2_gradient,
     emit=vector_math.atan2,
-    triton="libdevice.atan2({0}, {1})",
     arity=2,
     cost=25,
     domains=(Domain(0.2, 3.0, special=(0.0, -1.0, INFINITY)),),
@@ -194,7 +197,6 @@ HYPOT = define.elementwise(
     reference=np.hypot,
     gradient=lambda node, dy: (dy * (node.sources[0] / node), dy * (node.sources[1] / node)),
     emit=_emit_hypot,
-    triton="libdevice.hypot({0}, {1})",
     arity=2,
     cost=15,
     domains=(Domain(0.2, 3.0, special=(0.0, 1e30, INFINITY)),),
@@ -217,7 +219,6 @@ POWER = define.elementwise(
     reference=np.power,
     gradient=_power_gradient,
     emit=vector_math.pow,
-    triton="libdevice.pow({0}, {1})",
     symbol="**",
     arity=2,
     cost=30,
@@ -261,7 +262,6 @@ INTEGER_POWER = define.elementwise(
     "integer_power",
     reference=_integer_power_reference,
     emit=_emit_integer_power,
-    triton="libdevice.pow({0}.to(tl.float64), {1}.to(tl.float64)).to({dtype})",
     accepts="i",
     arity=2,
     cost=20,

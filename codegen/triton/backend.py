@@ -1,0 +1,85 @@
+"""A GPU as a target: how nests, products and checks become kernels, and a program becomes cubins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from knetc.codegen.assemble import Assembly, assemble
+from knetc.codegen.kernel import Kernel
+from knetc.codegen.loopnest import LoopNest
+from knetc.codegen.products import Product
+from knetc.codegen.triton import nest, search
+from knetc.codegen.triton.model import GpuTarget
+from knetc.codegen.triton.source import Header
+from knetc.runtime.base.errors import CompileError
+from knetc.runtime.program import Cubin, Program
+
+from knetc.ir.node import Graph
+
+COMPILERS = 4
+"""Threads that ask for compiled kernels at once; those that must be made are made in processes."""
+
+_CODES = {"i8": "b", "u8": "B", "i16": "h", "u16": "H", "i32": "i", "u32": "I", "i64": "q", "u64": "Q"}
+_CODES |= {"fp32": "f", "fp64": "d"}
+
+
+def parameter_format(header: Header) -> str:
+    """The ``struct`` format of a kernel's parameters and its two hidden ones.
+
+    >>> parameter_format(Header("k", {"in0": "*fp32", "number1": "i32"}, 4))
+    '@QiQQ'
+    """
+    codes = ["Q" if kind[0] == "*" else _CODES[kind] for kind in header.parameters.values()]
+    return "@" + "".join(codes) + "QQ"
+
+
+@dataclass(frozen=True)
+class TritonBackend:
+    """Kernels for one kind of GPU."""
+
+    target: GpuTarget
+    keep_rows: bool = False
+    """What a block has computed stays in its registers; long rows are computed again."""
+
+    @property
+    def key(self) -> str:
+        return self.target.key
+
+    def nest(self, loops: LoopNest) -> Kernel:
+        return nest.lower(loops)
+
+    def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
+        raise CompileError("matrix products have no Triton code yet")
+
+    def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
+        return search.outside(dtype, size, low, high)
+
+    def check_nan(self, dtype: np.dtype, size: int) -> Kernel:
+        return search.nan(dtype, size)
+
+
+def build(
+    graph: Graph,
+    target: GpuTarget,
+    compile_function: Callable[[str, str], tuple[Cubin, bytes]],
+    *,
+    fused: bool = True,
+    nan_check: bool = False,
+    timed: bool = False,
+) -> tuple[Assembly, Program, dict[str, bytes]]:
+    """Everything that running a simplified graph on a GPU needs.
+
+    ``compile_function(name, source)`` gives what is to be known of a kernel and its bytes, from a cache or made with
+    ``compile_source``; it is called from several threads.
+    """
+    assembly = assemble(graph, TritonBackend(target), fused=fused, nan_check=nan_check)
+    with ThreadPoolExecutor(COMPILERS) as pool:
+        made = list(pool.map(lambda item: compile_function(*item), assembly.functions.items()))
+    objects = {cubin.object: code for cubin, code in made}
+    program = replace(
+        assembly.program, objects=tuple(objects), cubins=tuple(cubin for cubin, _ in made), entry="", timed=timed
+    )
+    return assembly, program, objects

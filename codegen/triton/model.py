@@ -1,0 +1,121 @@
+"""A small model of the hardware: how large blocks are, how many warps work on one, and how many programs share a sum.
+
+The numbers fit NVIDIA's processors from sm_80 on. A warp's thread can read 16 bytes at once, a block should keep
+enough loads under way to hide memory's latency, and what it holds must fit its registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GpuTarget:
+    """What code is generated for: ``GpuTarget("cuda", "sm_90")``."""
+
+    kind: str
+    arch: str
+
+    @property
+    def key(self) -> str:
+        """The target's name in ``Program.target``."""
+        return f"{self.kind}:{self.arch}"
+
+    @property
+    def capability(self) -> int:
+        """90 of ``sm_90`` and of ``sm_90a``."""
+        return int(self.arch.removeprefix("sm_").rstrip("af"))
+
+
+PROGRAMS = 512
+"""Programs that share a sum over rows: some for each of a device's 100 to 150 multiprocessors."""
+
+BLOCK = 1024
+"""Points of a block of an elementwise kernel."""
+
+IN_REGISTERS = 16384
+"""Longest row that is kept in registers, if few values of it are needed at once."""
+
+VALUES = 1 << 17
+"""Numbers of 32 bits that a program may hold: elements of a block times values that are alive at once."""
+
+CHUNK = 4096
+"""Elements of a block when a row is walked in pieces."""
+
+SERIAL = 4
+"""Blocks that one program walks rather than leaving partial sums to a second kernel."""
+
+
+def power(n: int) -> int:
+    """The least power of 2 that is at least ``n`` (and 1).
+
+    >>> power(0), power(5), power(64)
+    (1, 8, 64)
+    """
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def warps(elements: int) -> int:
+    """Warps for a block: 8 to 32 elements a thread.
+
+    >>> warps(256), warps(1024), warps(16384)
+    (2, 4, 16)
+    """
+    return min(max(power(elements) // 256, 2), 4) if elements <= 2048 else min(power(elements) // 1024 or 4, 16)
+
+
+def flat_block(points: int) -> int:
+    """Points of a block when a nest is walked as one line: small nests are spread over more programs."""
+    return min(BLOCK, max(power(points // 128), 128))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block of rows and columns."""
+
+    rows: int
+    columns: int
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.columns
+
+
+def row_tile(rows: int, columns: int, values: int, along_rows: bool) -> Tile | None:
+    """The block for rows that stay in registers; None when they do not fit.
+
+    ``values`` are alive at once for each element; ``along_rows`` tells that neighbours in memory lie in one column.
+    """
+    width = power(columns)
+    height = 1
+    if along_rows:
+        height = min(power(rows), 32)
+    elif width < 1024:
+        height = min(power(rows), 1024 // width)
+    while height > 1 and rows // height < 64 and not along_rows:
+        height //= 2  # small work is spread over more programs
+    if width > IN_REGISTERS or width * height * max(values, 2) > VALUES:
+        return None
+    return Tile(height, width)
+
+
+def long_tile(rows: int, columns: int, along_rows: bool) -> Tile:
+    """The block for rows that are walked in pieces."""
+    if along_rows:
+        return Tile(min(power(rows), 32), min(power(columns), CHUNK // 32))
+    return Tile(1, min(power(columns), CHUNK))
+
+
+def column_tile(rows: int, columns: int, transposed: bool) -> Tile:
+    """The block for work that is independent between columns: sums over rows, or exchanged axes."""
+    if transposed:
+        return Tile(min(power(rows), 32), min(power(columns), 32))
+    width = min(power(columns), 128)
+    return Tile(min(power(rows), max(2048 // width, 1)), width)
+
+
+def split_rows(rows: int, steps: int) -> int:
+    """Into how many pieces each of a few long rows of ``steps`` blocks is cut: 1 if there are rows enough."""
+    if rows >= PROGRAMS // 4 or steps <= SERIAL:
+        return 1
+    return min(steps, max(PROGRAMS // max(rows, 1), 1))

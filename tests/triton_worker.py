@@ -1,0 +1,177 @@
+"""A process in which Triton source runs on NumPy: one process has one mode, so the interpreter has one of its own.
+
+It shares memory with the process that started it, takes messages from its standard input, and runs the programs of a
+launch one after the other in random order. Triton's interpreter is used as it is but for what it lacks: rounding to
+bfloat16, products of bfloat16 and of rounded factors, and folds with NaN at a reasonable speed.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import itertools
+import json
+import linecache
+import mmap
+import pickle
+import random
+import struct
+import sys
+import traceback
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import triton.language as tl
+from triton.runtime import interpreter
+
+FORMATS = {
+    "i8": "b", "u8": "B", "i16": "h", "u16": "H", "i32": "i", "u32": "I", "i64": "q", "u64": "Q",
+    "fp32": "f", "fp64": "d",
+}  # fmt: skip
+_BRAIN = np.dtype(ml_dtypes.bfloat16)
+
+
+def wide(data: np.ndarray, kind: Any) -> np.ndarray:
+    """bfloat16, which the interpreter has as uint16, as float32."""
+    return (data.astype(np.uint32) << 16).view(np.float32) if kind == tl.bfloat16 else data
+
+
+def cast(builder: Any, source: Any, kind: Any, *_: Any) -> Any:
+    """A conversion; to bfloat16 it rounds to the nearest, ties to even."""
+    given, wanted = source.dtype.scalar, kind.scalar
+    with np.errstate(all="ignore"):
+        if wanted == tl.bfloat16 and given != tl.bfloat16:
+            data = source.data.astype(np.float32).astype(_BRAIN).view(np.uint16)
+        else:
+            data = wide(source.data, given)
+            if wanted != tl.bfloat16:
+                data = data.astype(interpreter._get_np_dtype(wanted))
+            elif given == tl.bfloat16:
+                data = source.data
+    return interpreter.TensorHandle(data, wanted)
+
+
+def dot(builder: Any, a: Any, b: Any, total: Any, precision: Any, _: Any) -> Any:
+    """A matrix product added to ``total``; factors of float32 are rounded as the units for tf32 do."""
+    factors = []
+    for x in (a, b):
+        data = wide(x.data, x.dtype.scalar)
+        if x.dtype.scalar == tl.float32 and "TF32" in str(precision) and "x3" not in str(precision):
+            bits = np.ascontiguousarray(data).view(np.uint32)
+            data = ((bits + 0xFFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
+        factors.append(data.astype(total.data.dtype))
+    return interpreter.TensorHandle(np.matmul(*factors) + total.data, total.dtype.scalar)
+
+
+_FOLDS = {"maximum": np.max, "minimum": np.min, "multiply": np.prod}
+
+
+def fold(operation: Any, values: Any) -> Any:
+    """Folds with the functions that generated kernels define, known by their names."""
+    function = _FOLDS.get(operation.combine_fn.fn.__name__)
+    if function is None or len(values) > 1:
+        return _fold(operation, values)
+    [value] = values
+    data = value.handle.data
+    with np.errstate(all="ignore"):
+        result = function(data, axis=operation.axis, keepdims=operation.keep_dims)
+    if function is np.prod:
+        result = np.asarray(result).astype(data.dtype)
+    return operation.to_tensor(result, value.dtype)
+
+
+_fold = interpreter.ReduceOps.apply_impl
+_patch = interpreter._patch_lang_tensor
+
+
+def number(tensor: Any) -> int:
+    return int(np.asarray(tensor.handle.data).item())
+
+
+def patch_tensor(tensor: Any, scope: Any) -> None:
+    _patch(tensor, scope)
+    scope.set_attr(tensor, "__index__", number)
+
+
+for name in ("cast_impl", "create_fp_to_fp"):
+    setattr(interpreter.InterpreterBuilder, name, cast)
+interpreter.InterpreterBuilder.create_dot = dot
+interpreter.ReduceOps.apply_impl = fold
+interpreter._patch_lang_tensor = patch_tensor
+interpreter.InterpretedFunction.__call__ = lambda self, *args, **kwargs: self.rewrite()(*args, **kwargs)
+interpreter._patch_lang(tl.sum.fn)  # once: functions of kernels would do it at every call
+
+
+class Kernel:
+    """A source that can be run."""
+
+    def __init__(self, key: str, source: str) -> None:
+        header = json.loads(source.split("\n", 1)[0].removeprefix("# "))
+        file = f"<{key}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+        names: dict[str, Any] = {"__name__": key, "__file__": file}
+        exec(compile(source, file, "exec"), names)
+        self.types: dict[str, str] = header["parameters"]
+        codes = ["Q" if kind[0] == "*" else FORMATS[kind] for kind in self.types.values()]
+        self.format = "@" + "".join(codes) + "QQ"
+        self.function = names[header["entry"]].rewrite()
+        interpreter._patch_lang(self.function)
+
+    def run(self, grid: tuple[int, ...], packed: bytes, shift: int, seed: int) -> None:
+        """Run all programs of a launch; addresses in the parameters are moved by ``shift``."""
+        values = struct.unpack(self.format, packed)
+        assert values[-2:] == (0, 0), "two hidden parameters are zero"
+        arguments = {}
+        for (name, kind), value in zip(self.types.items(), values):
+            if kind[0] == "*":
+                assert value % 16 == 0, f"{name} is given an address that is no multiple of 16"
+                made = tl.pointer_type(tl.str_to_ty(kind[1:], None))
+                data = np.array([value + shift], np.uint64)
+            else:
+                made = tl.str_to_ty(kind, None)
+                data = np.array([value], interpreter._get_np_dtype(made))
+            arguments[name] = tl.tensor(interpreter.TensorHandle(data, made), made)
+        grid = (*grid, 1, 1)[:3]
+        interpreter.interpreter_builder.set_grid_dim(*grid)
+        programs = list(itertools.product(*(range(n) for n in grid)))
+        random.Random(seed).shuffle(programs)
+        with np.errstate(all="ignore"):
+            for program in programs:
+                interpreter.interpreter_builder.set_grid_idx(*program)
+                self.function(**arguments)
+
+
+def main() -> None:
+    kernels: dict[str, Kernel] = {}
+    shared: list[mmap.mmap] = []
+    shift = 0
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what kernels print must not stand among the replies
+    while True:
+        try:
+            message = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            match message:
+                case ("share", path, size, address):
+                    with open(path, "r+b") as file:
+                        shared.append(mmap.mmap(file.fileno(), size))
+                    shift = np.frombuffer(shared[0], np.uint8).ctypes.data - address
+                case ("load", key, source):
+                    if key not in kernels:
+                        kernels[key] = Kernel(key, source)
+                case ("run", key, grid, packed, seed):
+                    kernels[key].run(grid, packed, shift, seed)
+            answer = ""
+        except BaseException:
+            answer = traceback.format_exc()
+        pickle.dump(answer, replies)
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()
