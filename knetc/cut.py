@@ -36,6 +36,7 @@ class Cut:
         self.inputs: dict[int, int] = {}
         """For each value that becomes an input, or repeats one, its serial and the input's number."""
         numbers: dict[Hashable, int] = {}
+        calls: dict[Hashable, int] = {}
         place: dict[int, int] = {}
         form: list[Hashable] = []
         for node in walked:
@@ -54,7 +55,10 @@ class Cut:
             elif node.op.name in MARKS:
                 place[node.serial] = place[node.sources[0].serial]
             else:
-                values = [constant_key(v) for v in with_bodies(node, lambda body: digest(without_marks(body))).values()]
+                given = dict(with_bodies(node, lambda body: digest(without_marks(body))))
+                if node.op.name == "host":  # calls are numbered; which ones are the same counts, not the numbers
+                    given["number"] = calls.setdefault(given["number"], len(calls))
+                values = [constant_key(value) for value in given.values()]
                 form.append((node.op, tuple(values), tuple([place[source.serial] for source in node.sources])))
         ends = tuple([place[node.serial] for node in outputs])
         self.updates = {k: self.inputs[leaf.serial] for k, leaf in updates.items() if leaf.serial in self.inputs}

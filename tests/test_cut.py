@@ -50,6 +50,13 @@ def test_forms_tell_signs_of_zero_and_which_numbers_are_the_same() -> None:
     assert same.form != other.form and numbers(same) == [3.0] and numbers(other) == [3.0, 4.0]
 
 
+def test_host_calls_that_come_again_have_equal_forms() -> None:
+    def f(x: Any) -> Any:
+        return kn.linalg.inv(kn.eye(3) * x)
+
+    assert cut_of(f).form == cut_of(f).form
+
+
 def test_what_comes_again_makes_no_graph(monkeypatch: Any) -> None:
     def result(factor: float) -> Any:
         return (kn.tanh(kn.array(ROW) * factor) + 1).tolist()
