@@ -1,10 +1,10 @@
 """Compile time against the number of values in a graph: it should grow linearly, up to 10,000.
 
-Four kinds of graph: a chain of elementwise operations, a deep network with its gradient, many small independent
-results, and many results of one input. For each size it prints the seconds of each stage and the milliseconds a value;
-``--profile KIND SIZE`` shows where the time of one goes.
+Five kinds of graph: a chain of elementwise operations, the gradient of a chain of dear ones (tanh), a deep network with
+its gradient, many small independent results, and many results of one input. For each size it prints the processor's
+seconds of each stage and the milliseconds a value; ``--profile KIND SIZE`` shows where the time of one goes.
 
-    python benchmarks/compile_time.py [--sizes 100,1000,10000] [--kinds chain,network,independent,siblings]
+    python benchmarks/compile_time.py [--sizes 100,1000,10000] [--kinds chain,dear,network,independent,siblings]
 """
 
 from __future__ import annotations
@@ -46,6 +46,18 @@ def chain(size: int) -> Graph:
     return trace_function(function, TensorType(F32, (1000,)))
 
 
+def dear(size: int) -> Graph:
+    """The gradient of a chain of hyperbolic tangents: about five values for each."""
+
+    def function(x: Node) -> Node:
+        y = x
+        for _ in range(size // 5):
+            y = tanh(y)
+        return gradients(mean(y), [x])[0] or y
+
+    return trace_function(function, TensorType(F32, (1000,)))
+
+
 def network(size: int) -> Graph:
     """A deep network of square layers, its loss and all gradients: about 22 values a layer."""
     layers = max(1, size // 22)
@@ -83,6 +95,7 @@ def siblings(size: int) -> Graph:
 
 KINDS: dict[str, Callable[[int], Graph]] = {
     "chain": chain,
+    "dear": dear,
     "network": network,
     "independent": independent,
     "siblings": siblings,
@@ -90,9 +103,9 @@ KINDS: dict[str, Callable[[int], Graph]] = {
 
 
 def seconds(function: Callable[[], object]) -> tuple[float, object]:
-    before = time.perf_counter()
+    before = time.process_time()
     result = function()
-    return time.perf_counter() - before, result
+    return time.process_time() - before, result
 
 
 def measure(kind: str, size: int) -> None:

@@ -13,6 +13,8 @@ from compiled import executable, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from knetc.codegen.assemble import Assembly, assemble
+from knetc.codegen.cpu.backend import CpuBackend
+from knetc.codegen.cpu.native import target
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.plan_memory import Lifetime, aligned, place
 from knetc.runtime.base import dtypes
@@ -287,11 +289,23 @@ def test_nan_is_found_in_the_kernel_that_makes_it() -> None:
 def test_long_chains_are_cut_into_kernels_of_bounded_size() -> None:
     def chain(x: Node) -> Node:
         for k in range(1000):
-            x = transcendental.sin(x) if k % 3 else x * x
+            x = x + 1.5 if k % 3 else x * x
         return x
 
     assembly = assemble(trace_function(chain, f32(16)), NoCode())  # type: ignore[arg-type]
     assert 5 <= len(assembly.parts) <= 12
+
+
+def test_chains_of_dear_functions_become_equal_kernels() -> None:
+    """Sines are cut earlier than sums, and what is cut alike is compiled once."""
+
+    def chain(x: Node) -> Node:
+        for _ in range(1000):
+            x = transcendental.sin(x)
+        return x
+
+    assembly = assemble(trace_function(chain, f32(16)), CpuBackend(target()))
+    assert len(assembly.parts) > 30 and len(assembly.functions) <= 4
 
 
 def test_units_form_no_cycle_and_run_after_what_they_read() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
@@ -135,11 +136,20 @@ class Domain:
         self.extents: list[int] = []
         self.axes: dict[Node, Axes | None] = {}
         self.reduced: dict[Node, Axes] = {}
+        self._counted, self._cost = 0, 0
 
     def copy(self) -> Domain:
         new = Domain()
         new.extents, new.axes, new.reduced = list(self.extents), dict(self.axes), dict(self.reduced)
+        new._counted, new._cost = self._counted, self._cost
         return new
+
+    def cost(self) -> int:
+        """The work of all values for one element, an addition being 1."""
+        if self._counted < len(self.axes):  # values are only ever added
+            self._cost += sum(node.op.cost for node in islice(self.axes, self._counted, None))
+            self._counted = len(self.axes)
+        return self._cost
 
     def new_axes(self, extents: Iterable[int]) -> Axes:
         first = len(self.extents)

@@ -20,6 +20,10 @@ from knetc.passes.memory_order import MemoryOrder
 MAX_GROUP = 192
 """Values in one kernel; keeps the compile time of long elementwise chains linear."""
 
+MAX_COST = 320
+"""Work for one element in one kernel. Beyond it storing what was computed so far costs next to nothing beside the
+computing, and chains of dear functions become kernels that are equal, of which each is compiled once."""
+
 MAX_FOLDS = 16
 """Folds in units that are joined because they read the same memory: more do not fit into registers."""
 
@@ -66,6 +70,11 @@ def fuse(order: MemoryOrder, *, enabled: bool = True) -> Fusion:
 def is_plain(node: Node) -> bool:
     """Whether a value can be computed in a matmul's epilogue: from elements at the same or at broadcast places."""
     return node.op.kind not in (Kind.REDUCTION, Kind.SCAN) and node.op.name != "gather"
+
+
+def is_full(*domains: Domain) -> bool:
+    """Whether one kernel has no room for all these and one more value."""
+    return sum(len(d.axes) for d in domains) >= MAX_GROUP or sum(d.cost() for d in domains) >= MAX_COST
 
 
 class _Fuser:
@@ -202,7 +211,7 @@ class _Fuser:
             return None
         (unit,) = units
         domain = unit.domain
-        if unit.special is not None or any(domain.reduced.values()) or len(domain.axes) >= MAX_GROUP:
+        if unit.special is not None or any(domain.reduced.values()) or is_full(domain):
             return None
         links = domain.links(node, users)
         full = set(range(len(domain.extents)))
@@ -303,7 +312,7 @@ class _Fuser:
     def join(self, node: Node, unit: Unit, links: list[Link], why: str = "") -> bool:
         """Compute ``node`` inside ``unit`` (and store it if there is a reason); False when that is not possible."""
         domain = unit.domain
-        if len(domain.axes) >= MAX_GROUP or node in domain.axes:
+        if is_full(domain) or node in domain.axes:
             return node in domain.axes
         aligned = {l.axes for l in links if l.how == "aligned"}
         shifted = any(l.how == "unaligned" for l in links) or len(aligned) > 1
@@ -345,7 +354,7 @@ class _Fuser:
             return False
         if len(units) > 1 and base.special is not None:
             return False
-        if sum(len(u.domain.axes) for u in units) >= MAX_GROUP:
+        if is_full(*(u.domain for u in units)):
             return False
         outside = self.consumers(node) - set(units)
         if any(self.reaches(outside, u) for u in units):
@@ -440,9 +449,8 @@ class _Fuser:
 
     def has_room(self, base: Unit, other: Unit) -> bool:
         """Whether two units make one that is not too large."""
-        values = len(base.domain.axes) + len(other.domain.axes)
         folds = len(base.domain.reduced) + len(other.domain.reduced)
-        return base is not other and values < MAX_GROUP and folds <= MAX_FOLDS
+        return base is not other and folds <= MAX_FOLDS and not is_full(base.domain, other.domain)
 
     def join_pair(self, source: Node, base: tuple[Unit, Node], other: tuple[Unit, Node]) -> bool:
         """Join two units that read ``source``, each by one of its values, if both go through all of it."""
@@ -469,8 +477,8 @@ class _Fuser:
         """In a user's words: why a value is stored although kernels follow that could have computed it."""
         if not groups:
             return "nothing fusible follows"
-        if any(len(u.domain.axes) >= MAX_GROUP for u in groups):
-            return f"the kernel is full ({MAX_GROUP} values)"
+        if any(is_full(u.domain) for u in groups):
+            return f"the kernel is full ({MAX_GROUP} values, or as much work as {MAX_COST} additions)"
         if any(u.special is not None for u in groups) and node.op.kind is Kind.REDUCTION:
             return "a matmul's epilogue folds nothing"
         if node.op.kind is Kind.SCAN:
