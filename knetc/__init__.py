@@ -6,7 +6,7 @@ import numpy as _numpy  # noqa: F401
 
 from knetc import linalg
 from knetc import numpy_protocol as _protocol  # noqa: F401 (NumPy functions on arrays)
-from knetc.arrays import Array, array, from_dlpack
+from knetc.arrays import Array, array, from_dlpack, to_device
 from knetc.assignments import (
     axpy_,
     copyto,
@@ -52,6 +52,7 @@ from knetc.creation import (
 )
 from knetc.debugging import debug
 from knetc.derivatives import hessian, jacobian, jvp, vjp
+from knetc.devices import cpucopy, gc, gpu, gpucopy, memory_stats, synchronize
 from knetc.gradient_check import gcheck
 from knetc.nn import accuracy, gaussian, nll, param, param0, xavier, xavier_normal, xavier_uniform
 from knetc.ops.activations import (
@@ -498,6 +499,7 @@ __all__ = [
     "cospi",
     "count_nonzero",
     "cov",
+    "cpucopy",
     "cross",
     "cummax",
     "cummin",
@@ -565,10 +567,13 @@ __all__ = [
     "full_like",
     "gamma",
     "gaussian",
+    "gc",
     "gcd",
     "gcheck",
     "gelu",
     "geomspace",
+    "gpu",
+    "gpucopy",
     "grad",
     "gradient",
     "gradloss",
@@ -637,6 +642,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "memory_stats",
     "meshgrid",
     "min",
     "minibatch",
@@ -754,6 +760,7 @@ __all__ = [
     "svdvals",
     "swapaxes",
     "switch",
+    "synchronize",
     "take",
     "take_along_axis",
     "tan",
@@ -762,6 +769,7 @@ __all__ = [
     "tensorinv",
     "tensorsolve",
     "tile",
+    "to_device",
     "trace",
     "training",
     "transpose",

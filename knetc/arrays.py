@@ -33,6 +33,7 @@ from knetc.runtime import dlpack
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, TraceError
 from knetc.runtime.buffers import Buffer, allocate
+from knetc.runtime.devices import CPU, canonical, device
 
 # --- conversions -----------------------------------------------------------------------------------------------------
 
@@ -213,7 +214,8 @@ class ArrayLike(Box):
 
     @property
     def device(self) -> str:
-        return "cpu"
+        """The device that the value is on, or will be computed on: "cpu", "cuda:0" …"""
+        return lazy.device_of(self)
 
     def __len__(self) -> int:
         if not self.type.shape:
@@ -223,7 +225,10 @@ class ArrayLike(Box):
     # --- numbers ---
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The numbers as a NumPy array: read-only, sharing the memory, which stays as it is from then on."""
+        """The numbers as a NumPy array: read-only, sharing the memory, which stays as it is from then on.
+
+        Of an array on a GPU it is a copy.
+        """
         return lazy.numpy_view(self._storage("a NumPy array of it"), self.type)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -452,18 +457,23 @@ class Array(ArrayLike):
         return array, (np.array(self),)
 
 
-def array(value: Any, dtype: Any = None) -> Array:
+def array(value: Any, dtype: Any = None, *, device: str | None = None) -> Array:
     """An Array with a copy of the numbers in ``value``: a number, nested lists, a NumPy array, an Array or a Param.
 
-    Python floats get the default dtype and ints int64; NumPy arrays keep theirs, unless ``dtype`` says else. Raises
-    DtypeError for dtypes that are not supported.
+    Python floats get the default dtype and ints int64; NumPy arrays keep theirs, unless ``dtype`` says else. It is made
+    on ``device``; if that is not given, where ``value`` is if it has one, else on the default device. Raises DtypeError
+    for dtypes that are not supported, DeviceError for a device that is not there.
 
     >>> kn.array([[1.0, 2.0], [3.0, 4.0]])  # float32, shape (2, 2)
     """
-    if isinstance(value, ArrayLike):
+    where = None if device is None else canonical(device)
+    held = isinstance(value, ArrayLike)
+    if held:
+        if where is not None and value.owner is None:
+            value = to_device(value, where)
         node = lazy.context().read(value) if value.owner is None else node_of(value)
     elif isinstance(value, (list, tuple)) and any(isinstance(item, ArrayLike) for item in value):
-        return joining.stack([array(item, dtype) for item in value])  # type: ignore[no-any-return]
+        return joining.stack([array(item, dtype, device=device) for item in value])  # type: ignore[no-any-return]
     elif dtype is not None and isinstance(value, (list, tuple)):
         node = lazy.context().data(np.asarray(value, dtypes.as_dtype(dtype)))
     else:
@@ -472,13 +482,38 @@ def array(value: Any, dtype: Any = None) -> Array:
         wanted = dtypes.as_dtype(dtype)
         lazy.check_dtype(wanted)
         node = cast_node(node, wanted)
-    return of_node(node)
+    return of_node(node) if held else placed(node, where)
+
+
+def placed(node: Node, device: str | None = None) -> Array:
+    """The user's handle on a new value, on a device: the default one, if no full name is given."""
+    made = of_node(node)
+    lazy.context().place(made, device)
+    return made
+
+
+def to_device(x: Any, device: str) -> Any:
+    """``x`` on a device ("cpu", "cuda", "cuda:1" …): itself if it is there, else a copy. A Param gives a new Param.
+
+    What is on the way is computed first; gradients do not go through. Raises DeviceError for a device that is not
+    there, TraceError inside of compiled functions, which run on one device.
+
+    >>> kn.to_device(kn.ones(3), "cpu")
+    """
+    to = canonical(device)
+    if not isinstance(x, ArrayLike):
+        return array(x, device=to)
+    if lazy.device_of(x) == to:
+        return x
+    storage = x._storage("a copy to another device")
+    return of_buffer(TensorType(x.dtype, x.shape), lazy.moved(storage, x.type, to).buffer)
 
 
 def from_dlpack(x: Any) -> Array:
-    """An Array on the memory of another library's array, without a copy if it is dense.
+    """An Array on the memory of another library's array, on a CPU or a GPU, without a copy if it is dense.
 
-    It must not be written there while the Array is used. Raises DtypeError for dtypes that are not supported.
+    It must not be written there while the Array is used. Raises DtypeError for dtypes that are not supported,
+    DeviceError for memory of another kind of device.
 
     >>> kn.from_dlpack(torch.ones(3))
     """
@@ -488,8 +523,10 @@ def from_dlpack(x: Any) -> Array:
     return of_buffer(TensorType(found.dtype, found.shape), Buffer.from_numpy(dense))
 
 
-def zeros_in_memory(type: TensorType) -> Array:
+def zeros_in_memory(type: TensorType, where: str = CPU) -> Array:
     """An Array of zeros that is memory at once, also while a function is traced: an optimizer's state."""
+    if where != CPU:
+        return of_buffer(TensorType(type.dtype, type.shape), device(where).zeros(type.size_bytes))
     buffer = allocate(type.size_bytes)
     made = of_buffer(type, buffer)
     lazy.numpy_view(Storage(buffer), type, writeable=True)[...] = 0

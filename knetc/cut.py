@@ -23,14 +23,16 @@ class Cut:
     """The part of a pending graph that a program computes.
 
     ``walked`` are its nodes with the memory and numbers that they start from, sources first (``walk``); ``updates``
-    names, for outputs that may take its memory, the leaf.
+    names, for outputs that may take its memory, the leaf; ``device`` is where it runs.
 
     ``form`` tells all that the graph depends on but lines: equal forms have equal graphs. ``arguments`` are what the
     program is run on, in the order of the graph's inputs.
     """
 
-    def __init__(self, walked: Sequence[Node], outputs: Sequence[Node], updates: Mapping[int, Node]) -> None:
-        self.walked, self.outputs = walked, outputs
+    def __init__(
+        self, walked: Sequence[Node], outputs: Sequence[Node], updates: Mapping[int, Node], device: str
+    ) -> None:
+        self.walked, self.outputs, self.device = walked, outputs, device
         self.arguments: list[Argument] = []
         exponents = {s.serial for node in walked if node.op.name == "power" for s in node.sources[1:]}
         self.inputs: dict[int, int] = {}

@@ -143,7 +143,7 @@ def bind_inputs(function: Callable[..., Any], inputs: Sequence[str]) -> tuple[An
 def traced(function: Callable[..., Any], values: Sequence[Any]) -> Graph:
     """The graph of one call."""
     known = getattr(function, "__knetc_compiled__", None)
-    state: Compiled = known if known is not None else Compiled(function, (), "compile", 1)
+    state: Compiled = known if known is not None else Compiled(function, None, (), "compile", 1)
     return state.trace(values)[1].graph
 
 

@@ -20,15 +20,16 @@ from weakref import ref
 import numpy as np
 
 from knetc.cut import Cut, walk
+from knetc.ir.ambient import ambient
 from knetc.ir.node import Line, Node
 from knetc.ir.op import Kind, Op
 from knetc.ir.record import Recorder, recorder, recorders, set_default_recorder, user_line
 from knetc.ir.types import TensorType
-from knetc.memory import Storage, check_dtype, copy_in, numpy_view, overwritable
+from knetc.memory import HostData, Storage, check_dtype, copy_in, moved, numpy_view, overwritable
 from knetc.ops.apply import INPUT
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.config import config
-from knetc.runtime.base.errors import CompileError, TraceError
+from knetc.runtime.base.errors import CompileError, DeviceError, TraceError
 from knetc.runtime.buffers import Buffer
 from knetc.stream import stream
 
@@ -66,6 +67,8 @@ class Context(Recorder):
 
     is_trace: bool = True
     active: bool = True
+    device: str | None = None
+    """The device that a trace is for; None as long as nothing has decided it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,6 +102,10 @@ class Context(Recorder):
         """The memory of a value that Python wants to see; a trace raises TraceError, since it has none."""
         raise TraceError(traced_message(box, what) if self.active else stale_message(box))
 
+    def place(self, box: Box, device: str | None = None) -> None:
+        """Let a value that was made just now be on a device: on ``device``, or where values are made by default."""
+        raise NotImplementedError
+
     def random_base(self, count: int) -> Node:
         """An i64 scalar: the first of ``count`` numbers of the random stream that nothing else gets."""
         raise NotImplementedError
@@ -126,12 +133,15 @@ def traced_message(box: Box, what: str) -> str:
 
 
 class Pending:
-    """A connected pending graph: how many nodes it has and which handles hold values of it (a union-find tree)."""
+    """A connected pending graph: how many nodes it has, which handles hold values of it (a union-find tree), and
+    where it will run."""
 
-    __slots__ = ("assigned", "count", "handles", "parent")
+    __slots__ = ("assigned", "count", "device", "handles", "parent")
 
     def __init__(self) -> None:
         self.parent: Pending | None = None
+        self.device: str | None = None
+        """The device; None if it is all the same, as of constants."""
         self.count = 1
         self.handles: list[ref[Box]] = []
         self.assigned: list[tuple[ref[Box], Node]] = []
@@ -155,6 +165,7 @@ class Pending:
         if a.count + len(a.handles) < b.count + len(b.handles):
             a, b = b, a
         b.parent = a
+        a.device = a.device or b.device
         a.count += b.count
         a.handles += b.handles
         a.assigned += b.assigned
@@ -180,7 +191,9 @@ def dense_view(op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hasha
     if op.name == "reshape":
         return storage
     offset = dense_slice(sources[0].shape, **attributes)  # type: ignore[arg-type]
-    return None if offset is None else Storage(storage.buffer, storage.offset + offset * sources[0].dtype.itemsize)
+    if offset is None:
+        return None
+    return storage.__class__(storage.buffer, storage.offset + offset * sources[0].dtype.itemsize)
 
 
 def dense_slice(shape: Sequence[int], starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]) -> int | None:
@@ -223,10 +236,21 @@ class LazyRecorder(Context):
             )
         with LOCK:
             pending: Pending | None = None
+            device: str | None = None
             for source in sources:
-                if isinstance(source.payload, Pending):
-                    pending = source.payload if pending is None else pending.union(source.payload)
+                payload = source.payload
+                if isinstance(payload, Pending):
+                    payload = payload.root()
+                elif not isinstance(payload, Storage):
+                    continue
+                if device is None:
+                    device = payload.device
+                elif payload.device is not None and payload.device != device:
+                    raise different_devices(device, payload.device)
+                if isinstance(payload, Pending):
+                    pending = payload if pending is None else pending.union(payload)
             pending = Pending() if pending is None else pending.root()
+            pending.device = device
             pending.count += 1
             return Node(op, sources, attributes, type, self.note(), pending)
 
@@ -243,8 +267,21 @@ class LazyRecorder(Context):
         if box.owner is not None:
             raise TraceError(stale_message(box))
         with LOCK:
+            device, new = device_of(box), node.payload
+            if isinstance(new, Storage):
+                if new.buffer.device != device:
+                    if new.device is not None:
+                        raise different_devices(device, new.device)
+                    node = leaf_node(node.type, moved(new, node.type, device))
+            elif isinstance(new, Pending):
+                root = new.root()
+                if (root.device or device) != device:
+                    raise different_devices(device, root.device)
+                root.device = device
             before = box.node
             self.adopt(box, node)
+            if isinstance(node.payload, Pending):  # a constant too is pending now
+                node.payload.root().device = device
             if before is not None and isinstance(before.payload, Storage) and isinstance(node.payload, Pending):
                 node.payload.root().assigned.append((ref(box), before))
 
@@ -273,11 +310,46 @@ class LazyRecorder(Context):
         assert box.buffer is not None
         return Storage(box.buffer, box.offset)
 
+    def place(self, box: Box, device: str | None = None) -> None:
+        device = device or ambient().device
+        assert box.node is not None or box.buffer is not None
+        with LOCK:
+            if box.buffer is not None:
+                if box.buffer.device != device:
+                    self.adopt(box, leaf_node(box.type, moved(Storage(box.buffer, box.offset), box.type, device)))
+                elif box.node is not None and isinstance(box.node.payload, HostData):
+                    box.node = None
+                return
+            root = box.node.payload.root()  # type: ignore[union-attr]
+            if root.device is not None and root.device != device:
+                raise different_devices(device, root.device)
+            root.device = device
+
     def random_base(self, count: int) -> Node:
         return scalar_leaf(stream.reserve(count), dtypes.i64)
 
     def scalar(self, owner: object, name: str) -> Any:
         return getattr(owner, name)
+
+
+def device_of(box: Box) -> str:
+    """The full name of the device that a value is on, or will be computed on."""
+    if box.buffer is not None:
+        return box.buffer.device
+    found: str | None = None
+    if box.owner is not None:
+        found = box.owner.device
+    elif box.node is not None and isinstance(box.node.payload, Pending):
+        found = box.node.payload.root().device
+    return found or ambient().device
+
+
+def different_devices(one: str, other: str | None) -> DeviceError:
+    """What to raise where values of two devices meet."""
+    return DeviceError(
+        f"one value is on {one} and another on {other}, and an operation runs on one device: copy one of them first, "
+        f"with kn.to_device(x, {one!r})"
+    )
 
 
 def stale_message(box: Box) -> str:
@@ -344,23 +416,26 @@ def realize(box: Box) -> None:
             if handle is not None and handle.node is not None and isinstance(handle.node.payload, Pending):
                 boxes.setdefault(handle.node.serial, {})[id(handle)] = handle
         outputs = [cast(Node, next(iter(boxes[serial].values())).node) for serial in sorted(boxes)]
+        device = pending.device or ambient().device
         walked = walk(outputs)
         updates = {} if tapes.active else _updates(walked, outputs, boxes, pending.assigned)
-        for node, buffer in zip(outputs, executor.run(Cut(walked, outputs, updates))):
+        for node, buffer in zip(outputs, executor.run(Cut(walked, outputs, updates, device))):
             node.payload = Storage(buffer)
             for handle in boxes[node.serial].values():
                 settle(handle)
-        pending.handles, pending.assigned, pending.count = [], [], 1
+        pending.handles, pending.assigned, pending.count, pending.device = [], [], 1, device
 
 
 def realize_all(boxes: Sequence[Box]) -> None:
-    """Compute several values, as one program where they are pending."""
+    """Compute several values, as one program for each device where they are pending."""
     with LOCK:
         pending = [box for box in boxes if box.buffer is None and box.node is not None]
+        pending.sort(key=device_of)
         for first, second in pairwise(pending):
-            first.node.payload.union(second.node.payload)  # type: ignore[union-attr]
-        if pending:
-            realize(pending[0])
+            if device_of(first) == device_of(second):
+                first.node.payload.union(second.node.payload)  # type: ignore[union-attr]
+        for box in pending:
+            realize(box)
 
 
 def undo(boxes: Sequence[Box]) -> None:
@@ -434,7 +509,7 @@ def tracing() -> bool:
 set_default_recorder(LazyRecorder())
 
 __all__ = [
-    "LOCK", "Box", "Context", "LazyRecorder", "Pending", "Storage", "check_dtype", "context", "copy_in",
-    "executor", "numpy_view", "realize", "realize_all", "settle", "stale_message", "stream", "tapes", "traced_message",
-    "tracing", "undo",
+    "LOCK", "Box", "Context", "HostData", "LazyRecorder", "Pending", "Storage", "check_dtype", "context",
+    "copy_in", "device_of", "different_devices", "executor", "moved", "numpy_view", "realize", "realize_all", "settle",
+    "stale_message", "stream", "tapes", "traced_message", "tracing", "undo",
 ]  # fmt: skip

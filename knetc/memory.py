@@ -14,6 +14,7 @@ from knetc.ir.types import TensorType
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError
 from knetc.runtime.buffers import Buffer, allocate
+from knetc.runtime.devices import CPU, device
 
 
 class Storage:
@@ -27,11 +28,40 @@ class Storage:
 
     @property
     def address(self) -> int:
+        """Where it begins, in the CPU's memory."""
         return self.buffer.address + self.offset
+
+    @property
+    def at(self) -> int:
+        """Where it begins, in the memory of another device."""
+        return self.buffer.at + self.offset
+
+    @property
+    def device(self) -> str | None:
+        """Which device the value is on; None for data from NumPy, which go where they are used."""
+        return self.buffer.device
+
+
+class HostData(Storage):
+    """Memory of the CPU with data from NumPy, or a Python number's array: it belongs to no device."""
+
+    __slots__ = ()
+
+    @property
+    def device(self) -> str | None:
+        return None
 
 
 def numpy_view(storage: Storage, type: TensorType, *, writeable: bool = False) -> np.ndarray[Any, Any]:
-    """The memory as a NumPy array that shares it and keeps it alive; read-only unless asked otherwise."""
+    """The memory as a NumPy array that shares it and keeps it alive; read-only unless asked otherwise.
+
+    Of another device's memory it is a copy, made when all work on it is done.
+    """
+    if storage.buffer.device != CPU:
+        copy = np.empty(type.shape, type.dtype)
+        device(storage.buffer.device).read(storage.buffer, storage.offset, copy)
+        copy.flags.writeable = writeable
+        return copy
     view = storage.buffer.as_numpy(type.dtype, type.shape, storage.offset)
     if not writeable:
         view.flags.writeable = False
@@ -50,10 +80,19 @@ def copy_in(array: np.ndarray[Any, Any]) -> tuple[TensorType, Storage]:
     """A NumPy array's type, and fresh memory with a copy of its elements, dense in C order."""
     check_dtype(array.dtype)
     type = TensorType(array.dtype.newbyteorder("="), array.shape)
-    storage = Storage(allocate(type.size_bytes))
+    storage = HostData(allocate(type.size_bytes))
     if type.size:
         np.copyto(numpy_view(storage, type, writeable=True), array)
     return type, storage
+
+
+def moved(storage: Storage, type: TensorType, to: str) -> Storage:
+    """Memory on the device ``to`` with a copy of a value that lies elsewhere."""
+    if to != CPU:
+        return Storage(device(to).copy(storage.buffer, storage.offset, type.size_bytes))
+    buffer = allocate(type.size_bytes)
+    device(storage.buffer.device).read(storage.buffer, storage.offset, buffer.as_numpy(np.uint8, (type.size_bytes,)))
+    return Storage(buffer)
 
 
 # --- ownership -------------------------------------------------------------------------------------------------------

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from knetc import lazy, random, tapes
 from knetc.arrays import Array, ArrayLike, array
 from knetc.creation import as_shape, zeros
-from knetc.ir.ambient import ambient
+from knetc.ir.ambient import ambient, setting
 from knetc.ir.types import Shape
 from knetc.ops import losses
 from knetc.ops.arithmetic import maximum
 from knetc.params import Param
 from knetc.runtime.base.errors import ShapeError
+from knetc.runtime.devices import canonical
 
 
 def xavier_uniform(*shape: Any, gain: float = 1, dtype: Any = None) -> Array:
@@ -59,26 +61,29 @@ def fans(shape: Shape) -> tuple[float, float]:
     return (size / shape[0], size / shape[1]) if size else (1, 1)
 
 
-def param(*shape: Any, init: Callable[..., Any] = xavier_uniform, dtype: Any = None) -> Param:
+def param(
+    *shape: Any, init: Callable[..., Any] = xavier_uniform, dtype: Any = None, device: str | None = None
+) -> Param:
     """A Param: of the given numbers (``param(array)``), or of a shape, filled by ``init`` (``param(10, 784)``).
 
-    Its dtype is the default one unless ``dtype`` says else.
+    Its dtype and device are the default ones unless ``dtype`` and ``device`` say else.
 
     >>> w = kn.param(10, 784)
     """
     wanted = ambient().dtype if dtype is None else dtype
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple)):
-        return Param(array(shape[0], wanted))
-    values = init(*as_shape(shape))
-    return Param(values.astype(wanted) if isinstance(values, ArrayLike) else array(values, wanted))
+        return Param(array(shape[0], wanted, device=device))
+    with nullcontext() if device is None else setting(device=canonical(device)):
+        values = init(*as_shape(shape))
+    return Param(values.astype(wanted) if isinstance(values, ArrayLike) else array(values, wanted, device=device))
 
 
-def param0(*shape: Any, dtype: Any = None) -> Param:
+def param0(*shape: Any, dtype: Any = None, device: str | None = None) -> Param:
     """A Param of zeros: ``param0(10)``.
 
     >>> b = kn.param0(10)
     """
-    return param(*shape, init=zeros, dtype=dtype)
+    return param(*shape, init=zeros, dtype=dtype, device=device)
 
 
 def _over_data(

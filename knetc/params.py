@@ -65,7 +65,7 @@ class Param(ArrayLike):
     @opt.setter
     def opt(self, opt: Any) -> None:
         if opt is not None:
-            opt.prepare(self.type)
+            opt.prepare(self.type, self.device)
         self._opt = opt
 
     def _read(self, current: Context) -> Node:

@@ -41,7 +41,11 @@ class _Home(Protocol):
     def append(self, address: int, /) -> None: ...
 
 
-class _Foreign:
+class ElsewhereError(Exception):
+    """An address was asked for that is on another device: code for one device was given memory of another."""
+
+
+class Foreign:
     """Home of memory that is not ours: keeps its owner alive, and forgets it together with the buffer."""
 
     __slots__ = ("owner", "readonly")
@@ -90,24 +94,29 @@ class Buffer:
         address = address_of(array)
         buffer = Buffer()
         buffer.address = address
-        buffer.home = _Foreign(array, not array.flags.writeable)
+        buffer.home = Foreign(array, not array.flags.writeable)
         buffer.size_bytes = array.nbytes
         return buffer
 
     @property
     def owner(self) -> object | None:
         """The NumPy array whose memory this is; None for memory of our own."""
-        return self.home.owner if isinstance(self.home, _Foreign) else None
+        return self.home.owner if isinstance(self.home, Foreign) else None
 
     @property
     def readonly(self) -> bool:
         """Whether the memory may not be written, by anyone."""
-        return isinstance(self.home, _Foreign) and self.home.readonly
+        return isinstance(self.home, Foreign) and self.home.readonly
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
         """NumPy's view of the bytes; arrays made from it keep this Buffer alive."""
         return {"data": (self.address, self.readonly), "shape": (self.size_bytes,), "typestr": "|u1", "version": 3}
+
+    @property
+    def at(self) -> int:
+        """Where memory of another device than the CPU begins, for that device."""
+        raise ElsewhereError
 
     def as_numpy(self, dtype: Any, shape: tuple[int, ...], offset_bytes: int = 0) -> np.ndarray[Any, Any]:
         """The memory as a C-contiguous NumPy array that keeps this Buffer alive.

@@ -27,6 +27,13 @@ class Device(Protocol):
     def target(self) -> str:
         """What programs for it are made for, such as ``cuda:sm_90``."""
 
+    @property
+    def description(self) -> str:
+        """What it is, for people."""
+
+    def free_bytes(self) -> int:
+        """Memory that nobody has taken."""
+
     def allocate(self, size_bytes: int) -> Buffer:
         """A buffer of undefined contents; raises OutOfMemoryError."""
 
@@ -70,6 +77,11 @@ def canonical(name: object) -> str:
 def device(name: str) -> Device:
     """The device of a full name other than ``cpu``; raises DeviceError, with the reason, when it is not there."""
     return importlib.import_module("knetc.runtime.cuda.device").device(int(name.removeprefix("cuda:")))  # type: ignore[no-any-return]
+
+
+def count() -> int:
+    """How many GPUs there are; raises DeviceError, with what is missing, where there is no driver."""
+    return importlib.import_module("knetc.runtime.cuda.device").driver().count()  # type: ignore[no-any-return]
 
 
 def opened() -> list[Device]:

@@ -277,9 +277,9 @@ def repeats(program: Program) -> list[int]:
     return found
 
 
-def to_json(program: Program) -> dict[str, Any]:
-    """The program as JSON values."""
-    return _encode(program)  # type: ignore[no-any-return]
+def to_json(record: Program | Cubin) -> dict[str, Any]:
+    """A program, or what is known of one kernel, as JSON values."""
+    return _encode(record)  # type: ignore[no-any-return]
 
 
 def from_json(data: object) -> Program:
@@ -288,6 +288,11 @@ def from_json(data: object) -> Program:
         return _decoder(Program)(data)  # type: ignore[no-any-return]
     except CacheError as error:
         raise CacheError(f"program{error}") from None
+
+
+def cubin_from_json(data: object) -> Cubin:
+    """What is known of a kernel, from JSON values; raises CacheError for anything else."""
+    return _decoder(Cubin)(data)  # type: ignore[no-any-return]
 
 
 def _encode(value: Any) -> Any:

@@ -19,7 +19,7 @@ ROW = np.arange(3, dtype=np.float32)
 
 def cut_of(function: Callable[[Any], Any]) -> Cut:
     result = function(kn.array(ROW))
-    return Cut(walk([result.node]), [result.node], {})
+    return Cut(walk([result.node]), [result.node], {}, "cpu")
 
 
 def numbers(cut: Cut) -> list[Any]:

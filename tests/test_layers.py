@@ -40,8 +40,8 @@ _USERS = _LAYERS.index(())
 
 #: Who may import what runs programs (all of ``runtime`` but its base); it imports nothing but itself.
 _USES_RUNTIME = (
-    "knetc.runtime", "knetc.memory", "knetc.cut", "knetc.lazy", "knetc.arrays", "knetc.codegen", "knetc.compiler",
-    "knetc.train.data", "knetc.cli", "knetc.dump",
+    "knetc.runtime", "knetc.memory", "knetc.cut", "knetc.lazy", "knetc.arrays", "knetc.creation", "knetc.random",
+    "knetc.codegen", "knetc.compiler", "knetc.devices", "knetc.nn", "knetc.train.data", "knetc.cli", "knetc.dump",
 )  # fmt: skip
 
 #: Packages that are slow to import (or optional), and the modules that import them.

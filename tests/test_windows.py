@@ -26,7 +26,7 @@ def built(function: Callable[[int], Any], places: range, monkeypatch: pytest.Mon
     """How many programs are made when a function is called with each of several places."""
     made = []
     original = pipeline._load
-    monkeypatch.setattr(pipeline, "_load", lambda key, graph: made.append(key) or original(key, graph))
+    monkeypatch.setattr(pipeline, "_load", lambda key, *rest: made.append(key) or original(key, *rest))
     for place in places:
         function(place)
     return len(made)

@@ -3,6 +3,9 @@
 A call of a compiled function must cost less than a microsecond, so nothing general runs there: each variant gets a
 body of straight-line Python that checks just what its signature says, reads its inputs by their ways, makes its result
 buffers, and calls the native entry.
+
+A body for the CPU does not ask where the memory is that it is given: reading the address of another device's raises,
+and the call goes to another variant.
 """
 
 from __future__ import annotations
@@ -27,8 +30,10 @@ from knetc.compiler.values import Given, Output, Rebuilt, rebuild
 from knetc.ir import ambient
 from knetc.ir.types import TensorType
 from knetc.lazy import Box
+from knetc.runtime import devices
 from knetc.runtime.base.errors import RangeError
-from knetc.runtime.buffers import Buffer, allocate, home_of
+from knetc.runtime.buffers import Buffer, ElsewhereError, allocate, home_of
+from knetc.runtime.devices import CPU
 from knetc.runtime.program import Program
 
 
@@ -124,6 +129,8 @@ class Writer:
             if leaf.kind in ("scalar", "generic", "attribute")
         }
         self.touched = touched_places(walk, traced)
+        self.device = None if traced.device == CPU else devices.device(traced.device)
+        self.copy = "_copy" if self.device is None else self.constant(self.device.copy)
         self.check()
 
     def checks(self) -> str:
@@ -139,10 +146,10 @@ class Writer:
     def body(self, executable: Executable) -> str:
         """The text, indented by four; it ends with ``return`` if the call is the variant's."""
         self.run(executable)
-        inner = "".join(f"        {line}\n" for line in self.lines)
+        inner = "".join(f"            {line}\n" for line in self.lines)
         if self.traced.written:
-            inner = "        with _UPDATES:\n" + "".join(f"            {line}\n" for line in self.lines)
-        return f"{self.checks()}    if _hit:\n{inner}"
+            inner = "            with _UPDATES:\n" + "".join(f"                {line}\n" for line in self.lines)
+        return f"{self.checks()}    if _hit:\n        try:\n{inner}        except _Elsewhere: pass\n"
 
     # --- names
 
@@ -270,6 +277,7 @@ class Writer:
 
     def run(self, executable: Executable) -> None:
         program = executable.program
+        at = "address" if self.device is None else "at"
         inputs: list[str] = []
         scalars: list[str] = []
         given: dict[str, str] = {}
@@ -285,8 +293,10 @@ class Writer:
                         f"{buffer} = {variable}.buffer",
                         f"if {buffer} is None: {buffer} = _memory({variable})",
                     ]
+                    if self.device is not None:
+                        self.lines.append(f"if {buffer}.device != {self.device.name!r}: raise _Elsewhere")
                     positions[index] = len(inputs)
-                    inputs.append(f"{buffer}.address + {variable}.offset")
+                    inputs.append(f"{buffer}.{at} + {variable}.offset")
                 case "ndarray":
                     assert leaf.place is not None
                     variable = self.variables[id(leaf.place)]
@@ -296,13 +306,13 @@ class Writer:
                     array = f"_n{index}"
                     ready = f"{native}{flags}.c_contiguous and {flags}.aligned"
                     self.lines.append(f"{array} = {variable} if {ready} else _dense({variable})")
-                    inputs.append(f"_address({array})")
+                    inputs.append(self.host_data(index))
                 case "fixed":
-                    inputs.append(repr(address(self.fixed(leaf))))
+                    inputs.append(repr(self.fixed(leaf)))
                 case "generic":
                     array = f"_n{index}"
                     self.lines.append(f"{array} = _asarray({self.variables[id(leaf.source)]})")
-                    inputs.append(f"_address({array})")
+                    inputs.append(self.host_data(index))
                 case "scalar":
                     scalars.append(self.variables[id(leaf.source)])
                     given[leaf.source.edge.text] = scalars[-1]
@@ -321,7 +331,7 @@ class Writer:
             buffer = f"_o{number}"
             if number < results:
                 self.new_buffer(buffer, spec.size_bytes)
-                outputs.append(f"{buffer}.address")
+                outputs.append(f"{buffer}.{at}")
                 continue
             leaf = self.traced.written[number - results]
             assert leaf.place is not None
@@ -333,12 +343,12 @@ class Writer:
                 sole = f"_references({buffer}) == 3 and not {box}.offset and type({buffer}.home) is list"
                 self.lines += [
                     f"{box}.node = None",  # a cached leaf is no owner; one in a pending graph is still counted
-                    f"if not ({sole}): {buffer} = _copy({buffer}, {box}.offset, {spec.size_bytes})",
+                    f"if not ({sole}): {buffer} = {self.copy}({buffer}, {box}.offset, {spec.size_bytes})",
                 ]
-                inputs[positions[index]] = f"{buffer}.address"
+                inputs[positions[index]] = f"{buffer}.{at}"
             else:
                 self.new_buffer(buffer, spec.size_bytes)
-            outputs.append(f"{buffer}.address")
+            outputs.append(f"{buffer}.{at}")
             commits += [f"{box}.buffer = {buffer}", f"{box}.offset = 0", f"{box}.node = {box}.origin = None"]
             if spec.update_of < 0:
                 commits.append(f"{box}.type = {self.constant(self.traced.graph.outputs[number].type, '_S')}")
@@ -357,15 +367,27 @@ class Writer:
             self.new_array(number)
         self.lines.append(f"return {self.result(self.traced.result)}")
 
-    def fixed(self, leaf: Leaf) -> np.ndarray[Any, Any]:
-        """A copy of an array that the function made, for as long as the variant lives."""
+    def fixed(self, leaf: Leaf) -> int:
+        """The address of a copy of an array that the function made, for as long as the variant lives."""
         name = self.constant(leaf)
-        if not isinstance(self.space[name], np.ndarray):
-            self.space[name] = dense(leaf.source.copy())
-        return self.space[name]  # type: ignore[no-any-return]
+        if self.space[name] is leaf:
+            copied = dense(leaf.source.copy())
+            self.space[name] = copied if self.device is None else self.device.upload(copied)
+        kept = self.space[name]
+        return address(kept) if self.device is None else int(kept.at)
+
+    def host_data(self, index: int) -> str:
+        """The expression for the address of a NumPy array's elements; other devices get a copy."""
+        if self.device is None:
+            return f"_address(_n{index})"
+        self.lines.append(f"_n{index} = {self.constant(self.device.upload, '_upload')}(_n{index})")
+        return f"_n{index}.at"
 
     def new_buffer(self, name: str, size_bytes: int) -> None:
-        """``allocate(size_bytes)``, written out: half its cost."""
+        """``allocate(size_bytes)``, written out for the CPU: half its cost."""
+        if self.device is not None:
+            self.lines.append(f"{name} = {self.constant(self.device.allocate, '_allocate')}({size_bytes})")
+            return
         home = self.constant(home_of(size_bytes), "_H")
         self.lines += [
             "try:",
@@ -440,6 +462,7 @@ def equal(value: object, known: object) -> bool:
 BASE: dict[str, Any] = {
     "_Array": Array,
     "_Buffer": Buffer,
+    "_Elsewhere": ElsewhereError,
     "_READING": (AttributeError, LookupError, ValueError, TypeError),
     "_address": address,
     "_ambient": ambient,

@@ -32,7 +32,9 @@ from knetc.ir.ambient import Ambient, ambient, process, setting
 from knetc.ir.node import Graph, Line
 from knetc.ir.record import recorders, recording, user_line
 from knetc.lazy import Box
+from knetc.runtime import devices
 from knetc.runtime.base.errors import TraceError, UnsupportedError, VariantsError
+from knetc.runtime.devices import CPU
 
 log = logging.getLogger("knetc")
 
@@ -52,7 +54,7 @@ def compile(function: F, /) -> F: ...
 @overload
 def compile(
     *,
-    device: str = "cpu",
+    device: str | None = None,
     static: Sequence[str] = (),
     on_miss: Literal["compile", "error"] = "compile",
     max_variants: int = MAX_VARIANTS,
@@ -61,7 +63,7 @@ def compile(
     function: Any = None,
     /,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     static: Sequence[str] = (),
     on_miss: Literal["compile", "error"] = "compile",
     max_variants: int = MAX_VARIANTS,
@@ -74,6 +76,9 @@ def compile(
     flags that the function reaches by closure, globals or attributes are read at each call. Ints and floats are
     run-time values, unless named in ``static`` or used as an index, a shape or a branch. Assigning to a Param or array
     in the function is part of the program.
+
+    The program runs where the Arrays and Params are that it uses, and where there are none on the default device;
+    ``device`` says another ("cpu", "cuda", "cuda:1" …), and then only NumPy arrays come from elsewhere.
 
     Each new signature logs a line to the logger ``knetc``. With ``on_miss="error"`` only the first one is accepted;
     more than ``max_variants`` are refused in any case. Raises VariantsError for these, TraceError for branching on
@@ -89,18 +94,16 @@ def compile(
 
 
 def compile_function(
-    target: Callable[..., Any], device: str, static: tuple[str, ...], on_miss: str, max_variants: int
+    target: Callable[..., Any], device: str | None, static: tuple[str, ...], on_miss: str, max_variants: int
 ) -> Callable[..., Any]:
     """The compiled function for any callable that ends in Python code."""
-    if device != "cpu":
-        raise UnsupportedError(f"there is no code generator for device {device!r}; use device='cpu'")
     if on_miss not in ("compile", "error"):
         raise ValueError(f"on_miss is 'compile' or 'error', not {on_miss!r}")
     if max_variants < 1:
         raise ValueError(f"max_variants must be at least 1, not {max_variants}")
     if hasattr(target, "__knetc_original__"):
         target = target.__knetc_original__
-    public: Callable[..., Any] = Compiled(target, static, on_miss, max_variants).public
+    public: Callable[..., Any] = Compiled(target, device, static, on_miss, max_variants).public
     return public
 
 
@@ -121,8 +124,16 @@ class Variant:
 class Compiled:
     """What a compiled function knows: its Python code, and the variants that were made."""
 
-    def __init__(self, target: Callable[..., Any], static: tuple[str, ...], on_miss: str, max_variants: int) -> None:
+    def __init__(
+        self,
+        target: Callable[..., Any],
+        device: str | None,
+        static: tuple[str, ...],
+        on_miss: str,
+        max_variants: int,
+    ) -> None:
         self.target = target
+        self.device = None if device is None else devices.canonical(device)
         self.python, self.roots = python_function(target)
         self.on_miss = on_miss
         self.max_variants = max_variants
@@ -272,7 +283,7 @@ class Compiled:
         line = user_line()
         self.admit(values, settings, line)
         reached, traced, writer, probe = self.settled(values)
-        executable = pipeline.build(traced.graph)
+        executable = pipeline.build(traced.graph, None if traced.device == CPU else devices.device(traced.device))
         body = writer.body(executable)
         self.space.update(writer.space)
         names = ", ".join(p.name for p in self.parameters)
@@ -333,7 +344,7 @@ class Compiled:
             for box, line in missing:  # maybe it was made by the last trace, and can be reached from now on
                 if attempts == ATTEMPTS or reached.find(box) is None:
                     raise capture_error(box, line)
-            trace = Trace(reached, self.name)
+            trace = Trace(reached, self.name, self.device)
             try:
                 with recording(trace):
                     given = Arguments(trace, self.statics).values(self.parameters, values)

@@ -6,10 +6,12 @@ import atexit
 import hashlib
 import importlib
 import importlib.util
+import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from knetc.compiler import report
@@ -19,10 +21,12 @@ from knetc.ir.check import check
 from knetc.ir.node import Graph
 from knetc.runtime import cache as disk
 from knetc.runtime.base.config import config
+from knetc.runtime.base.errors import CompileError
 from knetc.runtime.base.host_functions import lookup
 from knetc.runtime.cpu.host import target_key
 from knetc.runtime.cpu.machine import Executable
-from knetc.runtime.program import Program
+from knetc.runtime.devices import CPU, Device
+from knetc.runtime.program import Cubin, Program, cubin_from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -47,34 +51,39 @@ PASSES = (
 KEPT = 1024
 """Programs that stay loaded although nothing but this module holds them."""
 
-_executables: dict[str, Executable] = {}
+_executables: dict[tuple[str, str], Any] = {}
+"""By key and device."""
 _objects: dict[str, tuple[str, bytes]] = {}
+_kernels: dict[str, tuple[Cubin, bytes]] = {}
 _lock = threading.RLock()
 
 
-def build(graph: Graph) -> Executable:
-    """The executable of a traced graph, for the device in force: from memory, from disk, or compiled now."""
-    key = program_key(graph)
-    found = _executables.get(key)
+def build(graph: Graph, device: Device | None = None) -> Any:
+    """The executable of a traced graph, for a device (None: the CPU): from memory, from disk, or compiled now."""
+    key = program_key(graph, device)
+    place = (key, CPU if device is None else device.name)
+    found = _executables.get(place)
     if found is None:
         with _lock:
-            found = _executables.get(key)
+            found = _executables.get(place)
             if found is None:
                 if len(_executables) >= KEPT:
                     del _executables[next(iter(_executables))]
-                found = _executables[key] = _load(key, graph)
+                found = _executables[place] = _load(key, graph, device)
     return found
 
 
-def program_key(graph: Graph) -> str:
-    """What a program depends on: the graph, the processor, the settings, and this version of knetc."""
-    return disk.key("program", canonical.digest(graph), *settings())
+def program_key(graph: Graph, device: Device | None = None) -> str:
+    """What a program depends on: the graph, the processor or GPU, the settings, and this version of knetc."""
+    return disk.key("program", canonical.digest(graph), *settings(device))
 
 
-def settings() -> tuple[str, str]:
+def settings(device: Device | None = None) -> tuple[str, str]:
     """What programs depend on beside their graphs: the target, and how they are to be made."""
     how = f"fuse={config.fuse} nan_check={ambient().nan_check} timed={config.debug > 0}"
-    return target_key(config.cpu_level), how
+    if device is None:
+        return target_key(config.cpu_level), how
+    return device.target, f"{how} precision={ambient().precision} triton={triton_version()}"
 
 
 def optimised(graph: Graph) -> Graph:
@@ -88,18 +97,24 @@ def optimised(graph: Graph) -> Graph:
     return graph
 
 
-def _load(key: str, graph: Graph) -> Executable:
+def _load(key: str, graph: Graph, device: Device | None) -> Any:
     if config.cache:
         stored = disk.load_program(key)
         if stored is not None:
             if config.debug:
                 report.tell(stored[0], "in the cache", lambda: stages(graph), config.debug)
-            return _loaded(*stored)
+            return _loaded(*stored, device)
     before = time.perf_counter()
-    _assembly, program, objects = backend().build(
+    compiler: Callable[[str, str], Any]
+    if device is None:
+        maker, where, compiler = backend(), target(), compile_function
+    else:
+        maker, where = gpu_backend(), gpu_target(device.target)
+        compiler = gpu_compiler(where)
+    _assembly, program, objects = maker.build(
         optimised(graph),
-        target(),
-        compile_function,
+        where,
+        compiler,
         fused=config.fuse,
         nan_check=ambient().nan_check,
         timed=config.debug > 0,
@@ -109,10 +124,12 @@ def _load(key: str, graph: Graph) -> Executable:
     if config.debug:
         milliseconds = 1e3 * (time.perf_counter() - before)
         report.tell(program, f"compiled in {milliseconds:.0f} ms", lambda: stages(graph), config.debug)
-    return _loaded(program, objects)
+    return _loaded(program, objects, device)
 
 
-def _loaded(program: Program, objects: Mapping[str, bytes]) -> Executable:
+def _loaded(program: Program, objects: Mapping[str, bytes], device: Device | None) -> Any:
+    if device is not None:
+        return importlib.import_module("knetc.runtime.cuda.execute").Executable(program, objects, device)
     executable = Executable(program, objects)
     if program.timed:
         atexit.register(report.tell_times, executable)
@@ -150,6 +167,54 @@ def compile_function(name: str, text: str) -> tuple[str, bytes]:
         if name != "driver":
             _objects[key] = found
     return found
+
+
+def gpu_backend() -> Any:
+    """The code generator for GPUs, imported when something must really be compiled."""
+    if not triton_version():
+        raise CompileError(
+            "programs for a GPU are compiled by Triton, which is not installed: pip install 'knetc[cuda13]' (or "
+            "knetc[cuda12], for a driver before 580), or use device='cpu'"
+        )
+    return importlib.import_module("knetc.codegen.triton.backend")
+
+
+def gpu_target(name: str) -> Any:
+    """What is to be known of a GPU in order to generate code for it, by its target's name, such as ``cuda:sm_90``."""
+    return importlib.import_module("knetc.codegen.triton.model").GpuTarget(*name.split(":"))
+
+
+@cache
+def triton_version() -> str:
+    """The version of the compiler for GPUs; empty where there is none, and programs come from the cache alone."""
+    try:
+        found: str = importlib.import_module("importlib.metadata").version("triton")  # 10 ms that few programs need
+    except ImportError:
+        return ""
+    return found
+
+
+def gpu_compiler(target: Any) -> Callable[[str, str], tuple[Cubin, bytes]]:
+    """A compiler of kernels for a GPU, which looks into memory and the disk cache first."""
+
+    def compile_kernel(name: str, text: str) -> tuple[Cubin, bytes]:
+        key = disk.key("kernel", target.key, triton_version(), text)
+        found = _kernels.get(key)
+        if found is None:
+            stored = disk.load_object(key) if config.cache else None
+            if stored is not None:
+                size = int.from_bytes(stored[:4], "little")
+                found = cubin_from_json(json.loads(stored[4 : 4 + size])), stored[4 + size :]
+            else:
+                compiler = importlib.import_module("knetc.codegen.triton.compile")
+                cubin, code = found = compiler.compile_source(name, text, target)
+                if config.cache:
+                    head = json.dumps(to_json(cubin)).encode()
+                    disk.store_object(key, len(head).to_bytes(4, "little") + head + code)
+            _kernels[key] = found
+        return found
+
+    return compile_kernel
 
 
 # --- looking inside --------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from knetc.compiler.captures import Atom, Edge, Place, Walk
 from knetc.compiler.trace import Traced
 from knetc.ir.ambient import Ambient
 from knetc.ir.types import TensorType
+from knetc.lazy import device_of
+from knetc.runtime.devices import CPU
 
 
 @dataclass
@@ -104,7 +106,9 @@ def _describe(walk: Walk, statics: Statics, settings: Ambient) -> Iterator[tuple
             continue
         match place.kind:
             case "box":
-                yield place.text, f"{type(place.value).__name__} {place.value.type}"
+                device = device_of(place.value)
+                where = "" if device == CPU else f" on {device}"
+                yield place.text, f"{type(place.value).__name__} {place.value.type}{where}"
             case "ndarray":
                 yield place.text, f"NumPy {tensor_type(place.value)}"
             case "container":

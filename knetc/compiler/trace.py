@@ -13,17 +13,18 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from knetc.compiler.captures import Place, Walk
+from knetc.ir.ambient import ambient
 from knetc.ir.build import graph_of
 from knetc.ir.node import Graph, Line, Node
 from knetc.ir.op import Kind, Op
 from knetc.ir.record import user_line
 from knetc.ir.types import TensorType
-from knetc.lazy import Box, Context, check_dtype
+from knetc.lazy import Box, Context, check_dtype, device_of
 from knetc.ops.apply import INPUT, constant
 from knetc.ops.arithmetic import ADD
 from knetc.ops.scalars import RuntimeScalar
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import TraceError
+from knetc.runtime.base.errors import DeviceError, TraceError
 
 LeafKind = Literal["box", "ndarray", "generic", "scalar", "attribute", "fixed", "random"]
 
@@ -75,15 +76,19 @@ class Traced:
     written: list[Leaf]
     """Whose new values the last outputs are, in order."""
     random_count: int = 0
+    device: str = "cpu"
     boxes: list[Box] = field(default_factory=list)
 
 
 class Trace(Context):
     """Collects what a function does with its arguments and captures, as one graph."""
 
-    def __init__(self, walk: Walk, name: str) -> None:
+    def __init__(self, walk: Walk, name: str, device: str | None = None) -> None:
+        """``device`` is where the program shall run; without it, where what it reads is, or on the default device."""
         super().__init__()
         self.name = name
+        self.device = device
+        self.first: str = "the function is compiled for it"
         self.walk = walk
         self.leaves: list[Leaf] = []
         self.values: dict[int, Node] = {}
@@ -138,10 +143,26 @@ class Trace(Context):
         place = self.walk.find(box)
         if place is None:
             self.missing.append((box, user_line()))
+        self.settle_device(device_of(box), "a captured array" if place is None else place.text)
         leaf = self._leaf("box", box.type, place=place)
         self.outside[id(box)] = (box, leaf)
         self.values[id(box)] = leaf.node
         return leaf
+
+    def settle_device(self, device: str, name: str) -> None:
+        """Note that something is on a device; raises DeviceError if something else is on another one."""
+        if self.device is None:
+            self.device, self.first = device, f"{name} is there"
+        elif self.device != device:
+            raise DeviceError(
+                f"{self.name} runs on {self.device} ({self.first}), but {name} is on {device}, and a program runs on "
+                f"one device: copy with kn.to_device(x, {self.device!r}), or a whole model with kn.gpucopy or "
+                "kn.cpucopy"
+            )
+
+    def place(self, box: Box, device: str | None = None) -> None:
+        if device is not None:
+            self.settle_device(device, "an array that is made in it")
 
     def adopt(self, box: Box, node: Node) -> None:
         super().adopt(box, node)
@@ -235,7 +256,13 @@ class Trace(Context):
             input_names=self.names(),
         )
         return Traced(
-            graph, self.leaves, result, [w.leaf for w in written], self.random_count, [w.box for w in written]
+            graph,
+            self.leaves,
+            result,
+            [w.leaf for w in written],
+            self.random_count,
+            self.device or ambient().device,
+            [w.box for w in written],
         )
 
     def names(self) -> list[str]:

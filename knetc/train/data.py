@@ -47,6 +47,8 @@ class Data:
 
     def _batch(self, start: int, stop: int, order: np.ndarray[Any, Any] | None) -> Any:
         batch = tuple(source.cut(start, stop, order) for source in self.arrays)
+        for array in batch:
+            lazy.context().place(array)
         return batch if len(batch) > 1 else batch[0]
 
 
@@ -102,7 +104,8 @@ def minibatch(
     The first axis counts the instances. Float data become arrays of the default dtype (``xtype``, ``ytype`` ask for
     others), integers keep theirs. ``shuffle`` draws a new order at each start of an iteration; ``partial`` keeps a
     last, smaller batch, which is dropped otherwise. ``xsize`` and ``ysize`` reshape the instances: their first extent
-    is replaced by the batch size. Raises ShapeError if x and y differ in the number of instances.
+    is replaced by the batch size. The data stay in the CPU's memory; batches are made on the default device. Raises
+    ShapeError if x and y differ in the number of instances.
 
     >>> for x, y in kn.minibatch(images, labels, 100, shuffle=True):
     ...     kn.nll(model(x), y)

@@ -81,7 +81,7 @@ class Minimize:
             p.opt = self.optimizer.clone()
         else:
             p.opt.adopt(**self.explicit)
-            p.opt.prepare(p.type)
+            p.opt.prepare(p.type, p.device)
 
 
 def reachable(function: Callable[..., Any]) -> list[Param]:

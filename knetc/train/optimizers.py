@@ -61,15 +61,15 @@ class Optimizer:
                 )
             setattr(self, name, value)
 
-    def prepare(self, type: TensorType) -> None:
+    def prepare(self, type: TensorType, device: str = "cpu") -> None:
         """Make the state for a parameter of this type, zeros, unless it is there; of narrow floats it is float32."""
         type = type.with_dtype(dtypes.accumulator(type.dtype))
         if (self.counts or callable(self.lr)) and self.step is None:
-            self.step = zeros_in_memory(TensorType(dtypes.i64, ()))
+            self.step = zeros_in_memory(TensorType(dtypes.i64, ()), device)
         for name in self.arrays:
             state = getattr(self, name)
             if state is None:
-                setattr(self, name, zeros_in_memory(type))
+                setattr(self, name, zeros_in_memory(type, device))
             elif state.type != type:
                 raise ShapeError(
                     f"this {self.__class__.__name__} holds state for a parameter of type {state.type}, not {type}; "

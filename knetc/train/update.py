@@ -93,7 +93,7 @@ def optimizer_for(w: ArrayLike, opt: Optimizer | None, hyper: dict[str, Any]) ->
     if hyper:
         opt.adopt(**hyper)
     if not lazy.tracing():
-        opt.prepare(w.type)
+        opt.prepare(w.type, w.device)
     if isinstance(w, Param) and w.opt is not opt:
         w.opt = opt
     return opt

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from knetc.runtime.base.errors import OutOfMemoryError
-from knetc.runtime.buffers import Buffer, MemoryStats, class_bytes
+from knetc.runtime.buffers import Buffer, ElsewhereError, MemoryStats, class_bytes
 
 SMALLEST = 256
 """Blocks begin at multiples of this many bytes, which the driver's memory does."""
@@ -35,7 +35,20 @@ def block_class(size_bytes: int) -> int:
 class DeviceBuffer(Buffer):
     """Memory that the host cannot reach; each device has a subclass that says which one it is on."""
 
-    __slots__ = ()
+    __slots__ = ("at",)
+
+    at: int
+
+    def __del__(self) -> None:
+        self.home.append(self.at)
+
+    @property
+    def address(self) -> int:  # type: ignore[override]
+        """What code for the CPU reads, which must not be given this memory."""
+        raise ElsewhereError
+
+    def __repr__(self) -> str:
+        return f"<Buffer of {self.size_bytes} bytes at {self.at:#x} on {self.device}>"
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -54,7 +67,7 @@ class Allocator:
     ) -> None:
         """``allocate`` and ``free`` are the driver's; ``memory`` tells the device's free and total bytes."""
         self.name = name
-        self.kind: type[Buffer] = type("DeviceBuffer", (DeviceBuffer,), {"__slots__": (), "device": name})
+        self.kind: type[DeviceBuffer] = type("DeviceBuffer", (DeviceBuffer,), {"__slots__": (), "device": name})
         """The class of this device's buffers: which device it is costs them nothing."""
         self._allocate, self._free_region, self._memory = allocate, free, memory
         self._lock = threading.RLock()
@@ -75,7 +88,7 @@ class Allocator:
             home = self._homes[size_bytes] = self._free.setdefault(block_class(size_bytes), [])
         return home
 
-    def allocate(self, size_bytes: int) -> Buffer:
+    def allocate(self, size_bytes: int) -> DeviceBuffer:
         """A buffer of undefined contents, aligned to 256 bytes.
 
         Raises OutOfMemoryError, which says what was asked and what is held; all buffers stay usable.
@@ -87,10 +100,10 @@ class Allocator:
             address = self._obtain(size_bytes)
         return self.wrap(address, size_bytes, home)
 
-    def wrap(self, address: int, size_bytes: int, home: object) -> Buffer:
+    def wrap(self, address: int, size_bytes: int, home: object) -> DeviceBuffer:
         """A buffer on memory of this device, which goes to ``home.append(address)`` in the end."""
         buffer = self.kind()
-        buffer.address = address
+        buffer.at = address
         buffer.size_bytes = size_bytes
         buffer.home = home  # type: ignore[assignment]
         return buffer

@@ -83,6 +83,17 @@ class GpuDevice:
         with self.entered() as driver:
             return driver.memory()
 
+    def free_bytes(self) -> int:
+        return self._memory()[0]
+
+    @property
+    def description(self) -> str:
+        found = self.properties
+        return (
+            f"{found.name}, sm_{found.arch}, {found.memory_bytes / 1e9:.0f} GB, driver for CUDA "
+            f"{found.driver_version // 1000}.{found.driver_version % 1000 // 10}"
+        )
+
     def stats(self) -> MemoryStats:
         return self.memory.stats()
 
@@ -136,15 +147,15 @@ class GpuDevice:
             if self._staging is None:
                 self._staging = _Staging(driver)
             if size_bytes <= self._staging.part_bytes:
-                self._staging.write(driver, buffer.address, host, size_bytes, self.stream)
+                self._staging.write(driver, buffer.at, host, size_bytes, self.stream)
             else:
-                driver.to_device(buffer.address, host, size_bytes, self.stream)
+                driver.to_device(buffer.at, host, size_bytes, self.stream)
                 driver.synchronize(self.stream)
 
     def read(self, buffer: Buffer, offset: int, into: np.ndarray[Any, Any]) -> None:
         with self.entered() as driver:
             if into.nbytes:
-                driver.to_host(address_of(into), buffer.address + offset, into.nbytes, self.stream)
+                driver.to_host(address_of(into), buffer.at + offset, into.nbytes, self.stream)
             driver.synchronize(self.stream)
 
     def copy(self, buffer: Buffer, offset: int, size_bytes: int) -> Buffer:
@@ -156,15 +167,13 @@ class GpuDevice:
             return result
         with self.entered() as driver:
             if buffer.device == self.name:
-                driver.copy(result.address, buffer.address + offset, size_bytes, self.stream)
+                driver.copy(result.at, buffer.at + offset, size_bytes, self.stream)
             else:
                 other = device(int(buffer.device.removeprefix("cuda:")))
                 with other.entered():  # what is to be copied must be there, and must not be overwritten
                     other.synchronize()
                 self.enter()
-                driver.copy_from(
-                    result.address, self.ordinal, buffer.address + offset, other.ordinal, size_bytes, self.stream
-                )
+                driver.copy_from(result.at, self.ordinal, buffer.at + offset, other.ordinal, size_bytes, self.stream)
                 driver.synchronize(self.stream)
         return result
 
@@ -172,7 +181,7 @@ class GpuDevice:
         buffer = self.allocate(size_bytes)
         if size_bytes:
             with self.entered() as driver:
-                driver.fill(buffer.address, 0, size_bytes, self.stream)
+                driver.fill(buffer.at, 0, size_bytes, self.stream)
         return buffer
 
     def synchronize(self) -> None:

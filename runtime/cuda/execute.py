@@ -174,7 +174,7 @@ class Executable:
         place = len(grid.slots)
         if step.check >= 0:
             assert self._records is not None
-            values[place] = self._records.address + 16 * step.check
+            values[place] = self._records.at + 16 * step.check
             place += 1
         if place + cubin.hidden_parameters != len(values):
             raise CacheError(
@@ -186,7 +186,7 @@ class Executable:
             blocks = extents[0] * (extents[1] if len(extents) > 1 else 1) * (extents[2] if len(extents) > 2 else 1)
             scratch = self.device.allocate(blocks * cubin.global_scratch_bytes)
             self._owned.append(scratch)
-            values[place] = scratch.address
+            values[place] = scratch.at
         function = self.device.function(cubin, objects[cubin.object])
         launch = Launch(function, extents, 32 * cubin.num_warps, cubin.shared_bytes, cubin.parameters, values)
         number = len(section.operations)
@@ -230,7 +230,7 @@ class Executable:
                     values, kept = self._aligned(values)
                     break
             if self.program.arena_bytes:
-                arena = device.arena(self.program.arena_bytes).address
+                arena = device.arena(self.program.arena_bytes).at
                 if arena != self._arena:
                     self._arena = arena
                     for patch in self._arena_patches:
@@ -252,7 +252,7 @@ class Executable:
             del kept
         return None
 
-    def _aligned(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Buffer]]:
+    def _aligned(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], Sequence[Buffer]]:
         """Inputs at odd places copied to where kernels can read them (nobody updates those)."""
         made = list(values)
         kept = []
@@ -261,8 +261,8 @@ class Executable:
                 copy = self.device.allocate(spec.size_bytes)
                 kept.append(copy)
                 if spec.size_bytes:
-                    self.device.driver.copy(copy.address, made[k], spec.size_bytes, self.device.stream)
-                made[k] = copy.address
+                    self.device.driver.copy(copy.at, made[k], spec.size_bytes, self.device.stream)
+                made[k] = copy.at
         return tuple(made), kept
 
     def _look(self, part: Section | HostStep | Pause) -> tuple[int, int] | None:
@@ -272,11 +272,11 @@ class Executable:
         assert self._records is not None
         driver, stream = self.device.driver, self.device.stream
         found = self._found
-        driver.to_host(ctypes.addressof(found), self._records.address, ctypes.sizeof(found), stream)
+        driver.to_host(ctypes.addressof(found), self._records.at, ctypes.sizeof(found), stream)
         driver.synchronize(stream)
         if not any(found[::2]):
             return None
-        driver.fill(self._records.address, 0, ctypes.sizeof(found), stream)
+        driver.fill(self._records.at, 0, ctypes.sizeof(found), stream)
         first = next(k for k, failed in enumerate(found[::2]) if failed)
         return first + 1, found[2 * first + 1]
 

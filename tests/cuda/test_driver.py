@@ -36,7 +36,7 @@ def test_there_and_back(gpu: Fake, size: int) -> None:
     back = np.empty_like(array)
     found.read(buffer, 0, back)
     assert np.array_equal(back, expected)
-    assert buffer.address % 256 == 0
+    assert buffer.at % 256 == 0
 
 
 def test_pinned_memory_is_not_overwritten_while_it_is_read(gpu: Fake) -> None:
@@ -66,12 +66,12 @@ def test_blocks_are_used_again_and_given_back(gpu: Fake) -> None:
     found = devices.device(0)
     at_rest = gpu.live_blocks
     first = found.allocate(3 * SLAB_BYTES)
-    address = first.address
+    address = first.at
     del first
     second = found.allocate(3 * SLAB_BYTES)
-    assert second.address == address and gpu.live_blocks == at_rest + 1
+    assert second.at == address and gpu.live_blocks == at_rest + 1
     small = [found.allocate(1000) for _ in range(100)]
-    assert gpu.live_blocks == at_rest + 2 and len({b.address for b in small}) == 100
+    assert gpu.live_blocks == at_rest + 2 and len({b.at for b in small}) == 100
     used = found.stats().in_use_bytes
     assert used >= 3 * SLAB_BYTES + 100 * 1000
     del small[1:], second

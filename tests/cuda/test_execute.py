@@ -78,7 +78,7 @@ def new() -> Buffer:
 def test_a_launch(gpu: Fake) -> None:
     executable = load(chain(1))
     x, y = put(1, 2, 3), new()
-    executable.run([x.address], [y.address], [0.5])
+    executable.run([x.at], [y.at], [0.5])
     assert gpu.count(LAUNCHES) == gpu.count(SYNCS) == 0, "calls do not wait"
     assert get(y)[:3] == [0.5, 1.0, 1.5]
     assert gpu.launched == ["scale(2,3,1)x128+0"]
@@ -91,7 +91,7 @@ def test_graphs_follow_changed_addresses_and_numbers(gpu: Fake, monkeypatch: pyt
     results = []
     for k in range(5):
         x, y = put(*range(k, k + N)), new()
-        executable.run([x.address], [y.address], [2.0])
+        executable.run([x.at], [y.at], [2.0])
         results.append((k, x, y))
     for k, _x, y in results:  # no result is overwritten by a later call
         assert get(y) == [16.0 * (k + i) for i in range(N)]
@@ -101,9 +101,9 @@ def test_graphs_follow_changed_addresses_and_numbers(gpu: Fake, monkeypatch: pyt
         assert gpu.count(UPDATES) == 2 * 3, "the first node has the input's address, the last the output's"
     _, x, y = results[-1]
     gpu.clear()
-    executable.run([x.address], [y.address], [2.0])
+    executable.run([x.at], [y.at], [2.0])
     assert gpu.count(UPDATES) == 0
-    executable.run([x.address], [y.address], [3.0])
+    executable.run([x.at], [y.at], [3.0])
     assert gpu.count(UPDATES) == 4 * graphs
     assert get(y)[0] == 81 * 4
 
@@ -112,7 +112,7 @@ def test_zero_is_not_minus_zero(gpu: Fake) -> None:
     executable = load(chain(3))
     x, y = put(1), new()
     for number in (0.0, -0.0, 0.0, -0.0):
-        executable.run([x.address], [y.address], [number])
+        executable.run([x.at], [y.at], [number])
         assert str(get(y)[0]) == str(number)
 
 
@@ -120,14 +120,14 @@ def test_in_place(gpu: Fake) -> None:
     executable = load(chain(3, update=True))
     x = put(1)
     for _ in range(3):
-        executable.run([x.address], [x.address], [2.0])
+        executable.run([x.at], [x.at], [2.0])
     assert get(x)[0] == 8.0**3
 
 
 def test_odd_addresses_are_copied(gpu: Fake) -> None:
     executable = load(chain(3))
     x, y = devices.device(0).upload(np.arange(N + 1.0)), new()
-    executable.run([x.address + 8], [y.address], [1.0])
+    executable.run([x.at + 8], [y.at], [1.0])
     assert get(y) == list(np.arange(1.0, N + 1))
 
 
@@ -135,12 +135,12 @@ def test_a_larger_arena_moves_the_places_in_it(gpu: Fake) -> None:
     small = load(chain(4))
     x, y = put(1), new()
     for _ in range(3):
-        small.run([x.address], [y.address], [2.0])
+        small.run([x.at], [y.at], [2.0])
     large = load(replace(chain(4), arena_bytes=1 << 22))
-    large.run([x.address], [y.address], [2.0])
+    large.run([x.at], [y.at], [2.0])
     assert devices.device(0).gc() >= 0  # the arena goes too
     for _ in range(2):
-        small.run([x.address], [y.address], [3.0])
+        small.run([x.at], [y.at], [3.0])
         assert get(y)[0] == 81.0
 
 
@@ -148,9 +148,9 @@ def test_a_failed_check_leaves_what_it_would_have_updated(gpu: Fake) -> None:
     executable = load(chain(3, update=True, check=True))
     good, bad = put(1), put(1, -7)
     for _ in range(3):
-        executable.run([good.address], [good.address], [2.0])
+        executable.run([good.at], [good.at], [2.0])
         with pytest.raises(LabelError, match=r"-7 is negative\n  at model\.py:7"):
-            executable.run([bad.address], [bad.address], [2.0])
+            executable.run([bad.at], [bad.at], [2.0])
     assert get(good)[0] == 8.0**3 and get(bad)[:2] == [1.0, -7.0]
 
 
@@ -173,12 +173,12 @@ def test_host_calls(gpu: Fake) -> None:
     executable = load(program)
     x, y = put(*range(1, N + 1)), new()
     for _ in range(3):
-        executable.run([x.address], [y.address], [2.0])
+        executable.run([x.at], [y.at], [2.0])
         assert get(y) == [4.0 * k for k in range(N, 0, -1)]
     assert seen[0][0] == 2.0
     x = put(-1)
     with pytest.raises(ValueError, match="negative") as caught:
-        executable.run([x.address], [y.address], [2.0])
+        executable.run([x.at], [y.at], [2.0])
     assert "model.py:3" in caught.value.__notes__[0]
 
 
@@ -207,7 +207,7 @@ def test_scratch_memory(gpu: Fake) -> None:
     (scratch,) = executable._owned
     assert scratch.size_bytes == 384 * (2 * 2) * 3
     x, y = put(1), new()
-    executable.run([x.address], [y.address], [1.0])
+    executable.run([x.at], [y.at], [1.0])
     get(y)
     assert gpu.launched == ["scale(4,3,1)x128+0"]
 
@@ -215,7 +215,7 @@ def test_scratch_memory(gpu: Fake) -> None:
 def test_a_kernel_that_goes_astray_is_told_when_something_is_read(gpu: Fake) -> None:
     executable = load(chain(1))
     y = new()
-    executable.run([1 << 40], [y.address], [1.0])
+    executable.run([1 << 40], [y.at], [1.0])
     with pytest.raises(CudaError, match=r"ILLEGAL_ADDRESS.*launches are asynchronous"):
         get(y)
 
@@ -226,9 +226,9 @@ def test_a_refused_launch_can_be_tried_again(gpu: Fake) -> None:
     for name in ("cuLaunchKernel", "cuGraphInstantiateWithFlags", "cuGraphExecKernelNodeSetParams_v2", "cuGraphLaunch"):
         gpu.fail(name, 1)
         with pytest.raises(CudaError, match=name):
-            executable.run([x.address], [y.address], [2.0 + len(name)])
+            executable.run([x.at], [y.at], [2.0 + len(name)])
         if name != "cuLaunchKernel":  # the second run makes the graph
-            executable.run([x.address], [y.address], [2.0])
+            executable.run([x.at], [y.at], [2.0])
             assert get(y)[0] == 16.0
 
 
