@@ -26,6 +26,7 @@ from knetc.runtime.program import Check, HostCall, Program
 from knetc.ir.control import BRANCH, bodies
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
+from knetc.ops.indexed import SCATTERS
 from knetc.passes.domain import Split
 from knetc.passes.fuse import Fusion, Unit, fuse
 from knetc.passes.groups import unit_reads
@@ -265,7 +266,7 @@ class Assembler:
             return [self.lower_check(special)]
         if special is not None and special.op.name == "host":
             return [self.lower_host(special, unit.stored[special])]
-        if special is not None and special.op.name == "scatter_add":
+        if special is not None and special.op.name in SCATTERS:
             return self.lower_scatter(special, unit.stored[special])
         if special is not None and special not in unit.domain.axes:
             return [self.lower_product(special, unit)]
@@ -323,21 +324,28 @@ class Assembler:
         return Part(f"host {node['function']}", Kernel({}, ()), arguments, host=call, lines=node.lines, reason=reason)
 
     def lower_scatter(self, node: Node, reason: str) -> list[Part]:
-        """Zeros, then a sum into the places that the indexes name."""
-        values, indexes = node.sources[0], node.sources[1:]
+        """Zeros or the values from before, then what comes to the places that the indexes name."""
         size = node.type.size
-        zero = dtypes.wrapped(0, node.dtype)
-        clear = LoopNest(
-            "zeros", (Axis("i0", size),), (), (Argument("o0", node.dtype, "output", size),),
-            (Stage("element", (Constant(0, node.dtype, zero), Store(0, Offset(0, {0: 1}), 0))),), node.lines,
-        )  # fmt: skip
-        nest, arguments = scatter_nest(node, values, indexes)
-        owners = tuple(self.memory(a) for a in arguments)
+        adds = node.op.name == "scatter_add"
+        arguments: tuple[Argument, ...] = (Argument("o0", node.dtype, "output", size),)
+        everywhere = Offset(0, {0: 1})
+        if adds:
+            first: Statement = Constant(0, node.dtype, dtypes.wrapped(0, node.dtype))
+            owners: tuple[Node, ...] = (node,)
+        else:
+            first = Load(0, 1, everywhere)
+            arguments += (Argument("i1", node.dtype, "input", size),)
+            owners = (node, self.memory(node.sources[0]))
+        body = (first, Store(0, everywhere, 0))
+        before = LoopNest(
+            "zeros" if adds else "copy", (Axis("i0", size),), (), arguments, (Stage("element", body),), node.lines
+        )
+        nest, sources = scatter_nest(node)
+        places = tuple(self.memory(a) for a in sources)
+        count = node.sources[0 if adds else 1].type.size
         return [
-            Part("zeros", self.backend.nest(clear), (node,), clear, lines=node.lines, reason=reason),
-            Part(
-                "scatter_add", self.backend.nest(nest), owners, nest, None, None, node.lines, values.type.size, reason
-            ),
+            Part(before.name, self.backend.nest(before), owners, before, lines=node.lines, reason=reason),
+            Part(node.op.name, self.backend.nest(nest), places, nest, None, None, node.lines, count, reason),
         ]
 
 
@@ -358,8 +366,10 @@ def kernel_name(unit: Unit) -> str:
     return "_".join(([unit.special.op.name] if unit.special is not None else []) + top) or "move"
 
 
-def scatter_nest(node: Node, values: Node, indexes: tuple[Node, ...]) -> tuple[LoopNest, list[Node]]:
-    """``output[i0, …] += values`` over all places of the indexes, in their order."""
+def scatter_nest(node: Node) -> tuple[LoopNest, list[Node]]:
+    """``output[i0, …] += values``, or ``=``, over all places of the indexes, in their order."""
+    last = node.op.name == "scatter"
+    values, *indexes = node.sources[1:] if last else node.sources
     lead, shape = indexes[0].ndim, node.shape
     places, rest = values.shape[:lead], values.shape[lead:]
     outer = tuple(Axis(f"i{k}", n) for k, n in enumerate(places)) or (Axis("i0", 1),)
@@ -383,6 +393,6 @@ def scatter_nest(node: Node, values: Node, indexes: tuple[Node, ...]) -> tuple[L
     value = 2 * len(indexes)
     both = {axis: stride * math.prod(rest) for axis, stride in dense(places, 0).items()} | dense(rest, len(outer))
     body.append(Load(value, 1, Offset(0, both)))
-    body.append(Store(0, Offset(0, dense(rest, len(outer)), indirect), value, accumulate=True))
-    nest = LoopNest("scatter_add", outer, inner, tuple(arguments), (Stage("element", tuple(body)),), node.lines)
+    body.append(Store(0, Offset(0, dense(rest, len(outer)), indirect), value, accumulate=True, replace=last))
+    nest = LoopNest(node.op.name, outer, inner, tuple(arguments), (Stage("element", tuple(body)),), node.lines)
     return nest, [node, values, *indexes]

@@ -130,12 +130,14 @@ class Compute:
 @dataclass(frozen=True)
 class Store:
     """Write a value. ``accumulate`` adds to what is there (scatter-add; the argument was zeroed before), in order of
-    the points, so that the result is the same in every run."""
+    the points, so that the result is the same in every run. With ``replace`` the later value takes the place of what
+    is there instead (scatter; the argument was filled before)."""
 
     argument: int
     offset: Offset
     value: int
     accumulate: bool = False
+    replace: bool = False
 
 
 @dataclass(frozen=True)

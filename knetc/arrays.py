@@ -328,7 +328,7 @@ class ArrayLike(Box):
     # --- assignment ---
 
     def __getitem__(self, key: Any) -> Any:
-        return indexing.index(self, with_places(key))
+        return indexing.index(self, with_places(normal_key(key), self.type.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         tapes.forbid_assignment()
@@ -336,10 +336,11 @@ class ArrayLike(Box):
         new = value if is_scalar(value) else node_of(value)
         if key is Ellipsis:
             self._write(fitted(new, self.type))
-        elif is_mask(key) and (is_scalar(new) or new.shape == ()):
-            self._write(logic.where(node_of(key), fitted(new, self.type), now))
-        else:
-            self._write(indexing.index_update(now, with_places(key), new))
+            return
+        key = normal_key(key)
+        if not indexing.takes_mask(key, self.type.ndim, new):
+            key = with_places(key, self.type.shape)
+        self._write(indexing.index_update(now, key, new))
 
     # --- methods, as NumPy's ---
 
@@ -403,19 +404,47 @@ class ArrayLike(Box):
         return self.copy()
 
 
-def is_mask(key: Any) -> bool:
-    """Whether an index is an array of bools."""
-    return isinstance(key, (ArrayLike, np.ndarray)) and key.dtype == dtypes.boolean and key.ndim > 0
+def normal_key(key: Any) -> Any:
+    """An index in which lists are arrays and bools of no dimensions are Python's."""
+    if isinstance(key, tuple):
+        return tuple(map(_normal_item, key))
+    return _normal_item(key)
 
 
-def with_places(key: Any) -> Any:
-    """An index in which each mask is replaced by the places where it is true: numbers must be known for that."""
-    items = key if isinstance(key, tuple) else (key,)
-    if not any(map(is_mask, items)):
+def _normal_item(item: Any) -> Any:
+    if isinstance(item, (list, range)):
+        if any(isinstance(part, ArrayLike) for part in item):
+            return array(list(item))
+        return np.asarray(item, np.int64 if not len(item) else None)
+    if getattr(item, "dtype", None) == dtypes.boolean and not item.ndim:
+        return bool(item)
+    return item
+
+
+def with_places(key: Any, shape: Shape) -> Any:
+    """An index in which each mask is replaced by the places where it is true: numbers must be known for that.
+
+    Raises TraceError where a function is traced: how many there are is not known then.
+    """
+    if not any(map(indexing.is_mask, key if isinstance(key, tuple) else (key,))):
         return key
     places: list[Any] = []
-    for item in items:
-        places.extend(np.nonzero(to_numpy(item)) if is_mask(item) else (item,))
+    axis = 0
+    for item in indexing.items_of(key, len(shape)):
+        if not indexing.is_mask(item):
+            places.append(item)
+            axis += not (item is None or item is Ellipsis or isinstance(item, (bool, np.bool_)))
+            continue
+        indexing.check_mask(shape, axis, item)
+        axis += item.ndim
+        if lazy.tracing() or (isinstance(item, ArrayLike) and item.owner is not None):
+            raise TraceError(
+                f"x[mask], with a mask of shape {tuple(item.shape)}, has a shape that depends on the data, and inside "
+                "of a compiled function shapes are known before: use kn.where(mask, x, 0) and a reduction, or "
+                "x[kn.nonzero(mask, size=n)] for n elements; assigning a number to x[mask] works, and so does x[mask] "
+                "outside of compiled functions"
+            )
+        places.extend(np.nonzero(to_numpy(item)))
     return tuple(places)
 
 

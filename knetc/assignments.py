@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from knetc.arrays import ArrayLike, is_mask
+from knetc.arrays import ArrayLike
 from knetc.creation import arange
 from knetc.ops import random
 from knetc.ops.apply import Operand, is_scalar, to_nodes
@@ -125,7 +125,7 @@ def putmask(x: Any, mask: Operand, values: Operand) -> None:
     >>> y = kn.arange(3); kn.putmask(y, y > 0, 9)
     """
     target = _target("putmask", x)
-    given = mask if is_mask(mask) else np.asarray(mask)
+    given = mask if hasattr(mask, "dtype") else np.asarray(mask)
     if given.dtype != dtypes.boolean:
         raise DtypeError(f"putmask: the mask is of bools, not {given.dtype}")
     copyto(target, values, given)

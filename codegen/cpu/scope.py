@@ -180,7 +180,7 @@ class Scope:
             e.store(value, *self.streamed[id(s)])
             return
         pointer, place = self.address(s.argument, s.offset)
-        if s.accumulate:
+        if s.accumulate and not s.replace:
             value = e.add(e.load(pointer, place, value.dtype), value)
         e.store(value, pointer, place)
 

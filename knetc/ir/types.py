@@ -29,7 +29,8 @@ class TensorType:
             raise ShapeError(f"a shape cannot have a negative extent: {self.shape}")
         if math.prod(self.shape) * self.dtype.itemsize > MAX_SIZE_BYTES:
             raise ShapeError(
-                f"an array of shape {self.shape} and {self.dtype} would take more than {MAX_SIZE_BYTES} bytes"
+                f"an array of shape {self.shape} and {self.dtype} is too large: it would take more than "
+                f"{MAX_SIZE_BYTES >> 40} TiB"
             )
 
     @cached_property

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Hashable
 from functools import reduce, wraps
 from inspect import signature
+from itertools import zip_longest
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -126,6 +127,9 @@ def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
+        columns = [{n for n in column if n != 1} for column in zip_longest(*map(reversed, shapes), fillvalue=1)]
+        if all(len(extents) < 2 for extents in columns):  # NumPy also refuses what would be too large: its type says so
+            return tuple(max(extents, default=1) for extents in reversed(columns))
         shown = " and ".join(str(s) for s in shapes)
         raise ShapeError(
             f"{name}: shapes {shown} do not broadcast: counted from the last axis, extents must be equal or 1; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,13 +19,14 @@ from knetc.ops.apply import (
     broadcast_shapes,
     cast_node,
     composite,
+    constant,
     reshape_node,
     to_nodes,
     widened,
 )
 from knetc.ops.arithmetic import add
 from knetc.ops.identities import check_range, iota
-from knetc.ops.logic import less, where
+from knetc.ops.logic import equal, less, where
 from knetc.ops.movement import normalize_axis, permute_node
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, ShapeError
@@ -127,6 +129,66 @@ SCATTER_ADD = define.structural(
 )
 
 
+def _infer_scatter(x: TensorType, values: TensorType, *indices: TensorType) -> TensorType:
+    places = _check_indices("scatter", indices)
+    if x.dtype != values.dtype:
+        raise DtypeError(f"scatter takes values of the array's dtype, not {x} and {values}")
+    if len(indices) > x.ndim or values.shape != (*places, *x.shape[len(indices) :]):
+        raise ShapeError(f"scatter: {values} at {len(indices)} index arrays of shape {places} does not fit {x}")
+    return x
+
+
+def _scatter_reference(x: np.ndarray, values: np.ndarray, *indices: np.ndarray) -> np.ndarray:
+    result = x.copy()
+    rows = values.reshape((-1, *x.shape[len(indices) :]))
+    for place, row in zip(zip(*(i.ravel() for i in indices)), rows):  # in order: NumPy promises none for repeated ones
+        result[place] = row
+    return result
+
+
+def _scatter_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    """What was overwritten gets none, neither of ``x`` nor, where a place is named again later, of the values."""
+    _, values, *indices = node.sources
+    places = indices[0].shape
+    number = reshape_node(iota(dtypes.i64, (math.prod(places),), 0), places)
+    leading = node.shape[: len(indices)]
+    last = gather(scatter(constant(-1, dtypes.i64, leading), number, indices), indices)
+    kept = reshape_node(equal(last, number), (*places, *(1,) * (node.ndim - len(indices))))
+    nothing = constant(0, dy.dtype, values.shape)
+    return scatter(dy, nothing, indices), where(kept, gather(dy, indices), nothing), *[None] * len(indices)
+
+
+_TWO_PLACES = (Domain(), Domain(), Domain(0, 3))
+
+SCATTER = define.structural(
+    "scatter",
+    Kind.INDEXED,
+    _infer_scatter,
+    reference=_scatter_reference,
+    gradient=_scatter_gradient,
+    arity=3,
+    cost=2,
+    samples=[
+        define.case("f32[4,3]", "f32[5,3]", "i64[5]", domains=_TWO_PLACES),
+        define.case("f64[4,5]", "f64[2,3]", "i64[2,3]", "i64[2,3]", domains=_TWO_PLACES),
+        define.case("f64[4]", "f64[]", "i32[]", domains=_TWO_PLACES),
+        define.case("i64[4,3]", "i64[0,3]", "i64[0]", domains=_TWO_PLACES),
+        define.case("bool[5]", "bool[7]", "u8[7]", domains=_TWO_PLACES),
+        define.case("f16[4,3]", "f16[5,3]", "u16[5]", domains=_TWO_PLACES),
+    ],
+    bad=[
+        (define.case("f32[4]", "f32[5]", "i64[4]"), ShapeError),
+        (define.case("f32[4]", "f64[4]", "i64[4]"), DtypeError),
+        (define.case("f32[4]", "f32[4]", "f32[4]"), DtypeError),
+    ],
+)
+"""``x`` with values at the places that index arrays name; of several for one place the last in C order counts."""
+
+
+SCATTERS = ("scatter_add", "scatter")
+"""Operations that write to places which other values name: loops of their own, whose points have an order."""
+
+
 def gather(x: Node, indices: Sequence[Node]) -> Node:
     """``x[i0, …, ik-1]`` for nodes: leading axes indexed by integer arrays of one shape, which are in range."""
     return record(GATHER, (x, *indices))
@@ -138,6 +200,11 @@ def scatter_add(values: Node, indices: Sequence[Node], shape: Shape) -> Node:
     Narrow floats are added up in float32.
     """
     return cast_node(record(SCATTER_ADD, (widened(values), *indices), {"shape": shape}), values.dtype)
+
+
+def scatter(x: Node, values: Node, indices: Sequence[Node]) -> Node:
+    """``x`` with ``values`` at ``[i0, …, ik-1]``, which are in range; of several for one place the last counts."""
+    return record(SCATTER, (x, values, *indices))
 
 
 # --- indices as users give them --------------------------------------------------------------------------------------

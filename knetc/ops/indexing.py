@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import math
 import operator
 from dataclasses import dataclass
 from types import EllipsisType
@@ -26,11 +25,12 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
-from knetc.ops.identities import iota
-from knetc.ops.indexed import gather, normalize_index
-from knetc.ops.logic import equal, greater_equal, where
+from knetc.ops.identities import check_range
+from knetc.ops.indexed import gather, normalize_index, scatter
+from knetc.ops.logic import where
 from knetc.ops.movement import Ints, flip_node, pad_node, permute_node, slice_node, spaced_node
-from knetc.ops.reduction import max as largest
+from knetc.ops.reduction import sum as total
+from knetc.ops.scan import cumsum
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import LabelError, ShapeError, UnsupportedError
 
@@ -56,18 +56,43 @@ class _Plan:
         return tuple(k for k in range(len(self.reshaped)) if k not in self.arrays)
 
 
-def _items(key: Any, ndim: int) -> list[Any]:
-    """The key's items, with an Ellipsis at which as many slices are needed as axes are left."""
+def is_mask(item: Any) -> bool:
+    """Whether an index is an array of bools."""
+    return getattr(item, "dtype", None) == dtypes.boolean and item.ndim > 0
+
+
+def _consumes(item: Any) -> int:
+    """How many axes an item of a key stands for."""
+    if item is None or isinstance(item, (EllipsisType, bool, np.bool_)):
+        return 0
+    return int(item.ndim) if is_mask(item) else 1
+
+
+def items_of(key: Any, ndim: int) -> list[Any]:
+    """The key's items, one for each axis but for masks, None and bools; what is left out is filled with slices.
+
+    An Ellipsis that stands for no axis is kept: index arrays on both sides of it are apart.
+    """
     items = list(key) if isinstance(key, tuple) else [key]
     ellipses = [k for k, item in enumerate(items) if isinstance(item, EllipsisType)]
     if len(ellipses) > 1:
         raise LabelError("an index can have only one Ellipsis (...)")
-    used = len([item for item in items if item is not None and not isinstance(item, EllipsisType)])
+    used = sum(map(_consumes, items))
     if used > ndim:
         raise LabelError(f"{used} indices for an array of {ndim} dimensions")
-    if not ellipses:
-        items.append(Ellipsis)
-    return items
+    place = ellipses[0] if ellipses else len(items)
+    left: list[Any] = [builtins.slice(None)] * (ndim - used)
+    return [*items[:place], *(left or items[place : place + 1]), *items[place + 1 :]]
+
+
+def check_mask(shape: Shape, axis: int, mask: Any) -> None:
+    """Raise LabelError unless a mask has the extents of the axes that it stands for."""
+    there = shape[axis : axis + mask.ndim]
+    if tuple(mask.shape) != there:
+        raise LabelError(
+            f"a mask of shape {tuple(mask.shape)} does not fit axes {axis} to {axis + mask.ndim - 1} of shape {shape}, "
+            f"whose extents are {there}"
+        )
 
 
 def _is_index(item: Any) -> bool:
@@ -75,27 +100,27 @@ def _is_index(item: Any) -> bool:
     return isinstance(item, (int, np.integer)) and not isinstance(item, (bool, np.bool_))
 
 
+def _is_basic(item: Any) -> bool:
+    """Whether an item is neither an index array nor a mask, nor a bool."""
+    return item is None or isinstance(item, (builtins.slice, EllipsisType)) or _is_index(item)
+
+
 def _index_array(item: Any) -> Node:
     """An item that is no slice, int or None, as a node of integers."""
-    if isinstance(item, (bool, np.bool_)):
-        raise UnsupportedError("a bool is no index; use where(condition, …)")
     if isinstance(item, (list, range)):
         item = np.asarray(item, np.int64 if not len(item) else None)
     node = to_node(item)
     if node.dtype == dtypes.boolean:
         raise UnsupportedError(
             "indexing with a boolean mask gives a shape that depends on the data; use where(mask, x, 0) and a "
-            "reduction, or numpy.nonzero on concrete arrays"
+            "reduction, or nonzero(mask, size=n)"
         )
     return node
 
 
 def _plan(shape: Shape, key: Any) -> _Plan:
-    items = _items(key, len(shape))
-    consumed = len([item for item in items if item is not None and not isinstance(item, EllipsisType)])
-    advanced = any(
-        not (item is None or isinstance(item, (builtins.slice, EllipsisType)) or _is_index(item)) for item in items
-    )
+    items = items_of(key, len(shape))
+    advanced = not all(map(_is_basic, items))
     ranges: list[range] = []
     reshaped: list[int] = []
     arrays: dict[int, Node] = {}
@@ -105,12 +130,14 @@ def _plan(shape: Shape, key: Any) -> _Plan:
         if item is None:
             reshaped.append(1)
         elif isinstance(item, EllipsisType):
-            for n in shape[axis : len(shape) - (consumed - _consumed(items[:position]))]:
-                ranges.append(range(n))
-                reshaped.append(n)
+            continue
         elif isinstance(item, builtins.slice):
             ranges.append(range(*item.indices(shape[axis])))
             reshaped.append(len(ranges[-1]))
+        elif isinstance(item, (bool, np.bool_)):  # a new axis, of one element or of none
+            runs.append(position)
+            arrays[len(reshaped)] = constant(0, dtypes.i64, (int(item),))
+            reshaped.append(1)
         elif _is_index(item):
             n, given = shape[axis], operator.index(item)
             if not -n <= given < n:
@@ -136,10 +163,6 @@ def _plan(shape: Shape, key: Any) -> _Plan:
         arrays={axis: broadcast_node(a, common) for axis, a in arrays.items()},
         place=first,
     )
-
-
-def _consumed(items: list[Any]) -> int:
-    return len([item for item in items if item is not None and not isinstance(item, EllipsisType)])
 
 
 def index(x: Operand, key: Any) -> Any:
@@ -176,37 +199,93 @@ def index_update(x: Operand, key: Any, value: Operand) -> Any:
     """``x`` with ``value`` at ``key``: what ``x`` is after ``x[key] = value``.
 
     ``value`` is cast to the dtype of ``x`` and broadcast to the shape of ``x[key]``. Where index arrays name a place
-    several times the last one counts. A mask (bools of the shape of ``x`` or of its first axes) takes a value that
-    does not depend on how many elements it selects. Gradients go to the value where it is read, and to ``x``
-    elsewhere. Raises what ``index`` raises, and ShapeError for a value that does not fit.
+    several times the last one counts. One mask (bools of the shape of the axes that it stands for) takes a number; a
+    mask of the first axes also a row for all, or as many rows as it selects (ShapeError, when the value is computed,
+    for another number). Gradients go to the value where it is read, and to ``x`` elsewhere. Raises what ``index``
+    raises, and ShapeError for a value that does not fit.
 
     >>> index_update(kn.zeros((2, 2)), 0, 1.0)  # [[1, 1], [0, 0]]
     """
     [node] = to_nodes(x)
-    if getattr(key, "dtype", None) == dtypes.boolean:
-        return wrap_like((x, value), _masked(node, to_node(key), value))
+    items = items_of(key, node.ndim)
+    masks = [k for k, item in enumerate(items) if is_mask(item)]
+    if masks:
+        return wrap_like((x, value), _masked(node, items, masks[0], value))
     plan = _plan(node.shape, key)
     cut = tuple(len(range(a, b, c)) for a, b, c in zip(plan.starts, plan.stops, plan.steps))
-    if not plan.arrays:
-        given = reshape_node(_fitted(value, node.dtype, plan.reshaped), cut)
-        everywhere = cut == node.shape and min(plan.steps, default=1) > 0
-        result = given if everywhere else _overlay(node, given, plan)
-        return wrap_like((x, value), result)
-    before = reshape_node(slice_node(node, plan.starts, plan.stops, plan.steps), plan.reshaped)
-    written = reshape_node(_scattered(before, value, plan), cut)
-    return wrap_like((x, value), written if cut == node.shape else _overlay(node, written, plan))
+    if plan.arrays:
+        before = reshape_node(slice_node(node, plan.starts, plan.stops, plan.steps), plan.reshaped)
+        written = _scattered(before, value, plan)
+    else:
+        written = _fitted(value, node.dtype, plan.reshaped)
+    written = reshape_node(written, cut)
+    everywhere = cut == node.shape and min(plan.steps, default=1) > 0
+    return wrap_like((x, value), written if everywhere else _overlay(node, written, plan))
 
 
-def _masked(x: Node, mask: Node, value: Operand) -> Node:
-    """``x`` with one value (or row of values) wherever a mask of its first axes holds."""
-    if not mask.ndim or mask.shape != x.shape[: mask.ndim]:
-        raise ShapeError(f"a mask of shape {mask.shape} does not fit the first axes of shape {x.shape}")
-    row = x.shape[mask.ndim :]
-    given = _fitted(value, x.dtype, (1, *row))
-    spread = broadcast_node(reshape_node(given, (1,) * mask.ndim + row), x.shape)
-    everywhere = broadcast_node(reshape_node(mask, mask.shape + (1,) * len(row)), x.shape)
-    result: Node = where(everywhere, spread, x)
+# --- masks -----------------------------------------------------------------------------------------------------------
+
+
+def takes_mask(key: Any, ndim: int, value: Operand) -> bool:
+    """Whether ``index_update`` can do without knowing how many elements the masks of a key select.
+
+    It can for one mask beside slices, whose value is a number or goes along the mask's elements, and for one beside
+    ints and None too if the value is a number.
+    """
+    items = items_of(key, ndim)
+    others = [item for item in items if not is_mask(item)]
+    if len(items) - len(others) != 1:
+        return False
+    if _is_leading(items):
+        return True
+    return all(map(_is_basic, others)) and (is_scalar(value) or to_node(value).ndim == 0)
+
+
+def _is_leading(items: list[Any]) -> bool:
+    """Whether a key is one mask of the first axes, and all of the others."""
+    whole = builtins.slice(None)
+    rest = [item for item in items if not isinstance(item, EllipsisType)]
+    return is_mask(rest[0]) and all(isinstance(item, builtins.slice) and item == whole for item in rest[1:])
+
+
+def _masked(x: Node, items: list[Any], place: int, value: Operand) -> Node:
+    """``x`` with a value wherever a mask holds, which stands at ``place`` of a key's items."""
+    mask = to_node(items[place])
+    check_mask(x.shape, sum(map(_consumes, items[:place])), mask)
+    if (
+        not place
+        and len(items) == 1 + x.ndim - mask.ndim
+        and items[1:] == [builtins.slice(None)] * (x.ndim - mask.ndim)
+    ):
+        return _masked_rows(x, mask, value)
+    region = (*items[:place], *[builtins.slice(None)] * mask.ndim, *items[place + 1 :])
+    part: Node = index(x, region)
+    lead = len([item for item in items[:place] if item is None or isinstance(item, builtins.slice)])
+    shape = (1,) * lead + mask.shape + (1,) * (part.ndim - lead - mask.ndim)
+    written = where(reshape_node(mask, shape), _fitted(value, x.dtype, part.shape), part)
+    result: Node = index_update(x, region, written)
     return result
+
+
+def _masked_rows(x: Node, mask: Node, value: Operand) -> Node:
+    """``x`` with values where a mask of its first axes holds: the same for all, or the next one for each."""
+    row = x.shape[mask.ndim :]
+    everywhere = broadcast_node(reshape_node(mask, mask.shape + (1,) * len(row)), x.shape)
+    if is_scalar(value) or (node := to_node(value)).ndim <= len(row) or node.shape[-len(row) - 1] == 1:
+        given = _fitted(value, x.dtype, (1, *row))
+        spread = broadcast_node(reshape_node(given, (1,) * mask.ndim + row), x.shape)
+        return where(everywhere, spread, x)  # type: ignore[no-any-return]
+    count = node.shape[-len(row) - 1]
+    rows = _fitted(node, x.dtype, (count, *row))
+    flat = reshape_node(mask, (mask.type.size,))
+    seen = cumsum(flat, 0)
+    message = f"a mask that selects {{value}} elements is given {count} values"
+    selected = check_range(total(flat), count, count + 1, message, "ShapeError")
+    if not count:
+        return where(everywhere & (broadcast_node(selected, x.shape) < 0), x, x)  # type: ignore[no-any-return]
+    rank = where(flat, broadcast_node(selected, flat.shape) - (count - seen) - 1, 0)
+    chosen = reshape_node(gather(rows, [rank]), x.shape)
+    return where(everywhere, chosen, x)  # type: ignore[no-any-return]
 
 
 def _fitted(value: Operand, dtype: np.dtype, shape: Shape) -> Node:
@@ -244,32 +323,13 @@ def _overlay(x: Node, value: Node, plan: _Plan) -> Node:
 
 
 def _scattered(x: Node, value: Operand, plan: _Plan) -> Node:
-    """``x`` with a value at the places that index arrays name, the last of several counting.
-
-    For each element the last of the places that name it is found by comparing with all of them, which costs their
-    number for each element but needs no order among writers.
-    """
+    """``x`` with a value at the places that index arrays name, the last of several counting."""
     axes, indices, rest = tuple(plan.arrays), list(plan.arrays.values()), plan.rest
     common = indices[0].shape
-    places = math.prod(common)
     front = permute_node(x, (*axes, *rest))
-    extents, trailing = front.shape[: len(axes)], front.shape[len(axes) :]
     order = _order(plan, len(common) + len(rest))
-    shape = (*common, *trailing)
+    shape = (*common, *front.shape[len(axes) :])
     given = _fitted(value, x.dtype, tuple(shape[k] for k in order))
-    flat = reshape_node(permute_node(given, tuple(int(k) for k in np.argsort(order))), (places, *trailing))
-    if not places or not x.type.size:
-        return x
-    linear = constant(0, dtypes.i64, common)
-    for place, extent in zip(indices, extents):
-        linear = linear * extent + place
-    count = math.prod(extents)
-    named = broadcast_node(reshape_node(linear, (1, places)), (count, places))
-    hits = equal(named, iota(dtypes.i64, (count, places), 0))
-    last = largest(where(hits, iota(dtypes.i64, (count, places), 1), -1), 1)
-    written = greater_equal(last, 0)
-    chosen = gather(flat, [where(written, last, 0)])
-    mask = reshape_node(written, (count,) + (1,) * len(trailing))
-    result = where(mask, chosen, reshape_node(front, (count, *trailing)))
+    values = permute_node(given, tuple(int(k) for k in np.argsort(order)))
     back = tuple(int(k) for k in np.argsort((*axes, *rest)))
-    return permute_node(reshape_node(result, front.shape), back)
+    return permute_node(scatter(front, values, indices), back)

@@ -21,7 +21,7 @@ from knetc.ops.apply import INPUT, broadcast_node, constant, record_sum, reshape
 from knetc.ops.arithmetic import add, multiply
 from knetc.ops.host import by_rule
 from knetc.ops.identities import iota
-from knetc.ops.indexed import gather, scatter_add
+from knetc.ops.indexed import gather, scatter, scatter_add
 from knetc.ops.linear import MATMUL, swapped
 from knetc.ops.movement import permute_node
 from knetc.runtime.base import dtypes
@@ -198,6 +198,12 @@ def _scatter_add(node: Node, sources: Sequence[Value], size: int) -> Node:
     return scatter_add(dy, [_element(places, size), *indices], (size, *node.shape))
 
 
+def _scatter(node: Node, sources: Sequence[Value], size: int) -> Node:
+    x, values = (spread(old, new, size) for old, new in zip(node.sources[:2], sources[:2]))
+    indices = _all_of(node.sources[2:], sources[2:], size)
+    return scatter(x, values, [_element(node.sources[2].shape, size), *indices])
+
+
 def _window(node: Node, sources: Sequence[Value], size: int) -> Node:
     x, *starts = sources
     if any(start.batched for start in starts):
@@ -246,6 +252,7 @@ _RULES: Mapping[str, Rule] = {
     "window": _window,
     "placed": _window,
     "gather": _gather,
+    "scatter": _scatter,
     "scatter_add": _scatter_add,
     "matmul": _matmul,
     "host": _host,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
+from knetc.ops.indexed import SCATTERS
 from knetc.passes.domain import CHEAP, Axes, Domain, Link, is_inlined, is_number, reads_memory
 from knetc.passes.memory_order import MemoryOrder
 
@@ -160,7 +161,7 @@ class _Fuser:
                 or (is_inlined(node) and not self.needs_memory(node))
             ):
                 continue
-            if node.op.kind in (Kind.LIBRARY, Kind.EFFECT, Kind.CONTROL) or node.op.name == "scatter_add":
+            if node.op.kind in (Kind.LIBRARY, Kind.EFFECT, Kind.CONTROL) or node.op.name in SCATTERS:
                 self.place_special(node)
             else:
                 self.place(node)

@@ -15,7 +15,7 @@ from knetc.ir.record import Recorder, record, recording
 from knetc.passes.domain import is_inlined, is_number
 from knetc.passes.views import VIEWS, View, view_of
 
-_READ_WHOLE = ("matmul", "scatter_add", "gather", "host")
+_READ_WHOLE = ("matmul", "scatter_add", "scatter", "gather", "host")
 
 
 def with_memory(graph: Graph) -> Graph:
