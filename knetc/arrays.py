@@ -26,6 +26,7 @@ from knetc.ops import (
     rearrange,
     reduction,
     scan,
+    sorting,
     transcendental,
 )
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
@@ -355,6 +356,8 @@ class ArrayLike(Box):
     argmin = reduction.argmin
     cumsum = scan.cumsum
     cumprod = scan.cumprod
+    argsort = sorting.argsort
+    searchsorted = sorting.searchsorted
     any = reduction.any
     all = reduction.all
     ravel = movement.ravel
@@ -367,6 +370,10 @@ class ArrayLike(Box):
     take = indexed.take
     repeat = rearrange.repeat
     diagonal = rearrange.diagonal
+
+    def sort(self, axis: int = -1, *, descending: bool = False) -> None:
+        """Sort in place along an axis."""
+        self[...] = sorting.sort(self, axis, descending=descending)
 
     def reshape(self, *shape: Any) -> Any:
         """The elements in another shape; one extent may be -1."""

@@ -14,8 +14,8 @@ from knetc.dump import UsageError, dump
 from knetc.runtime import cache
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import KnetcError
+from knetc.runtime.base.threads import thread_count
 from knetc.runtime.cpu import host
-from knetc.runtime.cpu.pool import thread_count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from knetc import assignments, creation
+from knetc import assignments, creation, selection
 from knetc.arrays import ArrayLike
 from knetc.ops import (
     arithmetic,
@@ -28,10 +28,12 @@ from knetc.ops import (
     rearrange,
     reduction,
     scan,
+    sorting,
     special,
     statistics,
     transcendental,
 )
+from knetc.ops import selection as ops_selection
 from knetc.ops.apply import cast, common_dtype
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import UnsupportedError
@@ -205,6 +207,15 @@ def _interchange(function: Function) -> Function:
     return cross
 
 
+def _kinds(function: Function) -> Function:
+    """``sort`` and ``argsort``, which always keep the order of equal elements: any kind will do."""
+
+    def ordered(a: Any, axis: int | None = -1, kind: Any = None, stable: Any = None) -> Any:
+        return function(a, axis)
+
+    return ordered
+
+
 # --- other functions -------------------------------------------------------------------------------------------------
 
 #: NumPy's other functions
@@ -236,6 +247,14 @@ FUNCTIONS: dict[Any, Function] = {
     ),
     **_same(reduction, "all any argmax argmin count_nonzero max mean min prod sum"),
     **_same(scan, "cumprod cumsum cumulative_prod cumulative_sum"),
+    **_same(selection, "argwhere bincount flatnonzero nonzero unique"),
+    **_same(selection, "unique_all unique_counts unique_inverse unique_values"),
+    **_same(ops_selection, "histogram"),
+    **_same(
+        sorting,
+        "argpartition digitize lexsort median nanmedian nanpercentile nanquantile partition percentile quantile "
+        "searchsorted",
+    ),
     **_same(
         statistics,
         "allclose array_equal average corrcoef cov isclose nanargmax nanargmin nanmax nanmean nanmin nanprod nansum "
@@ -244,6 +263,8 @@ FUNCTIONS: dict[Any, Function] = {
     **_renamed(
         amax=reduction.max,
         amin=reduction.min,
+        argsort=_kinds(sorting.argsort),
+        sort=_kinds(sorting.sort),
         around=arithmetic.round,
         astype=_astype,
         can_cast=_can_cast,
@@ -301,8 +322,8 @@ FUNCTIONS: dict[Any, Function] = {
 READERS = frozenset(
     (
         np.allclose, np.array2string, np.array_equal, np.array_equiv, np.array_repr, np.array_str, np.common_type,
-        np.may_share_memory, np.min_scalar_type, np.nonzero, np.save, np.savetxt, np.savez, np.savez_compressed,
-        np.shares_memory, np.unique,
+        np.may_share_memory, np.min_scalar_type, np.save, np.savetxt, np.savez, np.savez_compressed,
+        np.shares_memory,
     )
 )  # fmt: skip
 
@@ -316,7 +337,6 @@ _STATIC = "its result does not depend on the array's numbers; call it with numbe
 ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("busday_count", "busday_offset", "datetime_as_string", "is_busday", "isnat"), _DATES),
     **dict.fromkeys(("intersect1d", "setdiff1d", "setxor1d", "union1d", "trim_zeros"), _SETS),
-    **dict.fromkeys(("unique_all", "unique_counts", "unique_inverse", "unique_values"), _SETS),
     **dict.fromkeys(("poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "roots"), _POLYNOMIALS),
     **dict.fromkeys(("diag_indices_from", "tril_indices_from", "triu_indices_from", "ix_", "unravel_index"), _STATIC),
     **dict.fromkeys(("geomspace", "linspace", "logspace"), "use kn.linspace and its kin with numbers as bounds"),
@@ -324,13 +344,10 @@ ELSEWHERE: Mapping[str, str] = {
     "angle": "there are no complex numbers; use kn.atan2(y, x)",
     "apply_along_axis": "write the function for arrays, or use kn.vmap",
     "apply_over_axes": "reductions take several axes: axis=(0, 1)",
-    "argwhere": "the nearest is numpy.nonzero",
     "compress": _SHAPE + "index with the mask, or use kn.where",
     "einsum_path": "numpy.einsum of knetc arrays chooses its own order",
     "extract": _SHAPE + "index with the mask, or use kn.where",
-    "flatnonzero": "the nearest is numpy.nonzero(x.ravel())",
     "i0": "it is in no library of ours; a function over NumPy's arrays can be wrapped with kn.primitive(host=True)",
-    "lexsort": "sort by the last key first, with a stable kn.argsort for each",
     "packbits": "use kn.left_shift and kn.sum on a last axis of 8",
     "place": "use numpy.putmask, or kn.where",
     "polyfit": "use kn.lstsq(kn.vander(x, degree + 1), y)",

@@ -18,8 +18,8 @@ from knetc.codegen.cpu import driver
 from knetc.runtime import buffers
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CacheError, LabelError
+from knetc.runtime.base.threads import thread_count
 from knetc.runtime.cpu import machine
-from knetc.runtime.cpu.pool import thread_count
 from knetc.runtime.program import Check, Launch, Slot, Step
 from native_code import (
     ADD,

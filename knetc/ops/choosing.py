@@ -21,13 +21,18 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
-from knetc.ops.arithmetic import maximum
+from knetc.ops.arithmetic import maximum, minimum
 from knetc.ops.identities import check_range
+from knetc.ops.indexed import gather
 from knetc.ops.linalg import norm
 from knetc.ops.logic import equal, less_equal, logical_not, where
 from knetc.ops.reduction import all, any
+from knetc.ops.sorting import searchsorted, sort
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, ShapeError
+
+_FEW = 16
+"""Values that each element is compared with; more are sorted, and searched."""
 
 
 def select(conditions: Sequence[Operand], choices: Sequence[Operand], default: Operand = 0) -> Any:
@@ -99,12 +104,16 @@ def choose(index: Operand, choices: Sequence[Operand]) -> Any:
 def isin(x: Operand, values: Operand, *, invert: bool = False) -> Any:
     """Whether elements of ``x`` are among ``values`` (of any shape); with ``invert`` whether they are not.
 
-    Each element is compared with each value.
-
     >>> isin(kn.array([1, 2, 3]), kn.array([1, 3]))  # [True, False, True]
     """
     left, right = to_nodes(x, values)
     row = reshape_node(right, (right.type.size,))
+    if right.type.size > _FEW:
+        dtype = common_dtype(left, right)
+        ordered: Node = sort(cast_node(row, dtype))
+        place = minimum(searchsorted(ordered, left), right.type.size - 1)
+        found = equal(gather(ordered, [place]), left)
+        return logical_not(found) if invert else found
     found = any(equal(reshape_node(left, (*left.shape, 1)), row), -1)
     return logical_not(found) if invert else found
 

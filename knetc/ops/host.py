@@ -17,6 +17,7 @@ from knetc.ops.apply import reshape_node
 from knetc.ops.movement import cut_node
 from knetc.runtime.base import dtypes
 from knetc.runtime.base import lapack as _lapack  # noqa: F401 (makes its functions known)
+from knetc.runtime.base import sorting as _sorting  # noqa: F401
 from knetc.runtime.base.host_functions import lookup
 
 # --- host calls ------------------------------------------------------------------------------------------------------
@@ -27,7 +28,12 @@ def _infer_host(*types: TensorType, function: str, number: int, dtype: np.dtype,
 
 
 def _host_reference(*arrays: np.ndarray, function: str, number: int, dtype: np.dtype, shape: Shape) -> np.ndarray:
-    value = lookup(function).call(*arrays)
+    found = lookup(function)
+    if found.fills:
+        result = np.empty(shape, dtype)
+        found.call(*arrays, result)
+        return result
+    value = found.call(*arrays)
     if isinstance(value, tuple):
         value = np.concatenate([np.ravel(np.asarray(part)) for part in value])
     return np.asarray(value).astype(dtype, casting="same_kind", copy=False)
@@ -44,6 +50,9 @@ HOST = define.structural(
         define.case("f64[4,4]", function="lapack.inv", number=0, dtype=dtypes.f64, shape=(4, 4)),
         define.case("f32[2,3,3]", function="lapack.det", number=0, dtype=dtypes.f32, shape=(2,)),
         define.case("f64[3,2]", function="lapack.qr", number=0, dtype=dtypes.f64, shape=(10,)),
+        define.case("f32[3,7]", function="sorting.sort", number=0, dtype=dtypes.f32, shape=(3, 7)),
+        define.case("i8[3,7]", function="sorting.argsort", number=0, dtype=dtypes.i64, shape=(3, 7)),
+        define.case("f64[3,7]", function="sorting.largest", number=0, dtype=dtypes.i64, shape=(3, 2)),
     ],
 )
 """A call of a Python function over NumPy arrays, while the program runs. ``function`` is its name in

@@ -7,7 +7,7 @@ process from the start (LAPACK's) may be named in programs that are kept on disk
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from knetc.runtime.base.errors import CacheError
 
 @dataclass(frozen=True)
 class HostFunction:
-    """A function from arrays to an array, or to a tuple of arrays of one dtype."""
+    """A function from arrays to an array, or to a tuple of arrays of one dtype; or one that fills an array."""
 
     name: str
     call: Callable[..., Any]
@@ -26,6 +26,8 @@ class HostFunction:
     """Whether it is given copies of the program's memory: a function that might hold on to what it was given."""
     stacks: bool = False
     """Whether it takes stacks of its arguments, and gives stacks of its results."""
+    fills: bool = False
+    """Whether it is given the result as its last argument, to write it there."""
 
 
 _functions: dict[str, HostFunction] = {}
@@ -34,12 +36,18 @@ _EACH = "each:"
 
 
 def register(
-    name: str, call: Callable[..., Any], *, everywhere: bool = False, copies: bool = True, stacks: bool = False
+    name: str,
+    call: Callable[..., Any],
+    *,
+    everywhere: bool = False,
+    copies: bool = True,
+    stacks: bool = False,
+    fills: bool = False,
 ) -> str:
     """Make a function known under a name, which must be new; returns the name. It stays known."""
     if name in _functions:
         raise ValueError(f"there is a host function {name!r} already")
-    _functions[name] = HostFunction(name, call, everywhere, copies, stacks)
+    _functions[name] = HostFunction(name, call, everywhere, copies, stacks, fills)
     return name
 
 
@@ -51,6 +59,9 @@ def for_each(name: str) -> str:
     new = _EACH + name
     if new not in _functions:
         one = lookup(name)
+        if one.fills and one.stacks:
+            _functions[new] = replace(one, name=new)
+            return new
 
         def call(*arrays: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             size = len(arrays[0])

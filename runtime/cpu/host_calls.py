@@ -15,8 +15,9 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-# LAPACK's functions are known wherever programs run.
+# LAPACK's functions and sorting are known wherever programs run.
 from knetc.runtime.base import lapack as _lapack  # noqa: F401
+from knetc.runtime.base import sorting as _sorting  # noqa: F401
 from knetc.runtime.base.dtypes import from_short_name
 from knetc.runtime.base.errors import HostCallError, KnetcError
 from knetc.runtime.base.host_functions import HostFunction, lookup
@@ -52,7 +53,10 @@ class HostCalls:
         else:
             for source in sources:
                 source.flags.writeable = False
-        _deliver(function, call, function.call(*sources), result)
+        if function.fills:
+            function.call(*sources, result)
+        else:
+            _deliver(function, call, function.call(*sources), result)
 
     def fail(self, index: int) -> NoReturn:
         """Raises what a call raised, with the user's lines."""

@@ -19,10 +19,11 @@ from weakref import WeakSet
 from knetc.runtime import buffers
 from knetc.runtime.base import errors
 from knetc.runtime.base.errors import CacheError, KnetcError, OutOfMemoryError
+from knetc.runtime.base.threads import thread_count
 from knetc.runtime.cpu.host import runs_here
 from knetc.runtime.cpu.host_calls import HostCalls, host_entry_address
 from knetc.runtime.cpu.loader import Module
-from knetc.runtime.cpu.pool import Pool, thread_count
+from knetc.runtime.cpu.pool import Pool
 from knetc.runtime.program import Program
 
 # Layout of the context, in bytes. Generated code knows it.

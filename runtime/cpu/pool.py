@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
-from contextlib import suppress
-from pathlib import Path
-
-from knetc.runtime.base.config import config
 
 # Layout of the pool's memory, in bytes. What different threads write is kept on cache lines of its own.
 EPOCH = 0
@@ -34,26 +29,6 @@ PART_NEXT, PART_POOL, PART_THREAD, PART_HANDLE = 0, 8, 16, 24
 
 _SPIN_TURNS = 2000
 """Some 50 to 100 microseconds: the gap between two launches of one program is shorter, a user's think time longer."""
-
-
-def thread_count() -> int:
-    """Threads for generated code: ``KNETC_THREADS``, or the processors that this process may use.
-
-    >>> thread_count() >= 1
-    True
-    """
-    if config.threads > 0:
-        return config.threads
-    available = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError, IndexError):  # no control groups, or no limit ("max")
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        available = min(available, int(quota) // int(period))
-    with suppress(OSError, ValueError):
-        quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
-        if int(quota) > 0:
-            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
-            available = min(available, int(quota) // int(period))
-    return max(1, available)
 
 
 class Pool:

@@ -1,0 +1,108 @@
+"""Sorting along the last axis as host functions, over NumPy's vectorised sorts. NaN comes last, as in NumPy.
+
+Each writes into memory that it is given. Rows are shared out among threads, which run at the same time because NumPy
+lets the interpreter go while it sorts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from knetc.runtime.base.host_functions import register
+from knetc.runtime.base.threads import thread_count
+
+Array = np.ndarray[Any, Any]
+
+_SHARED = 1 << 15
+"""Elements from which more threads are worth starting."""
+
+_LONG = 1024
+"""Rows of so many elements are looked through one by one for their largest elements; shorter ones are sorted."""
+
+
+def _in_parts(function: Callable[[Array, Array], None]) -> Callable[[Array, Array], None]:
+    """A function of rows (2-dimensional source and result) as one of any shape, with some rows for each thread."""
+
+    def whole(x: Array, out: Array) -> None:
+        if not out.size:
+            return
+        rows, result = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
+        count = min(thread_count(), len(rows)) if x.size >= _SHARED else 1
+        if count == 1:
+            function(rows, result)
+            return
+        places = [len(rows) * k // count for k in range(count + 1)]
+        with ThreadPoolExecutor(count) as threads:
+            for _ in threads.map(lambda low, high: function(rows[low:high], result[low:high]), places, places[1:]):
+                pass  # where errors come out
+
+    return whole
+
+
+def _sort(x: Array, out: Array) -> None:
+    np.copyto(out, x)
+    out.sort(axis=-1, kind="stable" if x.dtype.itemsize <= 2 else None)  # of short integers that is a radix sort
+
+
+def _argsort(x: Array, out: Array) -> None:
+    """The permutation that sorts stably."""
+    if x.dtype.itemsize <= 4 and x.shape[-1] < 1 << 32:
+        _sort_places(_ranks(x), out)
+        return
+    np.copyto(out, np.argsort(x, axis=-1))  # vectorised, but in no order among equals
+    ordered = np.take_along_axis(x, out, -1)
+    after, before = ordered[..., 1:], ordered[..., :-1]
+    same = (after == before) | ((after != after) & (before != before))
+    if same.any():
+        runs = np.zeros(x.shape, np.uint64)
+        np.cumsum(~same, axis=-1, out=runs[..., 1:])
+        _sort_places(runs, out, out.view(np.uint64))
+
+
+def _ranks(x: Array) -> Array:
+    """Unsigned numbers of 32 bits in the order of ``x``; equal ones for equals (both zeros, all NaN)."""
+    if x.dtype.kind == "u":
+        return x.astype(np.uint32)
+    if x.dtype.kind == "i":
+        return x.astype(np.int32).view(np.uint32) ^ np.uint32(1 << 31)
+    plain = x + np.float32(0)  # -0.0 becomes 0.0
+    np.copyto(plain, np.float32("nan"), where=plain != plain)
+    bits = plain.view(np.int32)
+    return (bits ^ ((bits >> 31) | np.int32(-(1 << 31)))).view(np.uint32)
+
+
+def _sort_places(ranks: Array, out: Array, places: Array | None = None) -> None:
+    """Sort numbers of 64 bits: a rank above, a place below; leaves the places in ``out``."""
+    keys = out.view(np.uint64)
+    low = np.arange(ranks.shape[-1], dtype=np.uint64) if places is None else places.copy()
+    np.copyto(keys, ranks)
+    keys <<= np.uint64(32)
+    keys |= low
+    keys.sort(axis=-1)
+    keys &= np.uint64((1 << 32) - 1)
+
+
+def _largest(x: Array, out: Array) -> None:
+    """The places of the largest elements of each row, largest first, of equal ones the first place first."""
+    count, n = out.shape[-1], x.shape[-1]
+    if n < _LONG or count > n // 8:
+        order = np.empty(x.shape, np.int64)
+        _argsort(x[..., ::-1], order)
+        np.copyto(out, n - 1 - order[..., ::-1][..., :count])
+        return
+    for row, places in zip(x, out):
+        bound = np.partition(row, n - count)[n - count]
+        above = np.flatnonzero(~(row <= bound)) if bound == bound else np.empty(0, np.int64)
+        level = np.flatnonzero(row == bound if bound == bound else row != row)
+        chosen = np.concatenate([above, level[: count - len(above)]])
+        chosen.sort()
+        order = np.empty((1, count), np.int64)
+        _argsort(row[chosen][None, ::-1], order)
+        places[:] = chosen[count - 1 - order[0, ::-1]]
+
+
+for _name, _function in (("sort", _sort), ("argsort", _argsort), ("largest", _largest)):
+    register(f"sorting.{_name}", _in_parts(_function), everywhere=True, copies=False, stacks=True, fills=True)

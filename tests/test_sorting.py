@@ -1,0 +1,183 @@
+"""Sorting, order statistics and binary search give what NumPy gives, with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from knetc.runtime.base import dtypes, sorting
+
+import knetc as kn
+
+rng = np.random.default_rng(5)
+DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+
+
+def values(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Few different ones, with zeros of both signs, infinities, and NaN of both signs."""
+    whole = rng.integers(0, 6, shape)
+    if dtype[0] != "f":
+        return (whole.astype(dtype) - np.asarray(dtype[0] == "i", dtype) * 3).astype(dtype)
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1.5, -2.5], dtype)
+    return rng.choice(special, shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "axis"), [((37,), 0), ((5, 7, 3), 1), ((4, 6), None), ((3, 0), 1), ((), -1)])
+def test_every_dtype_is_sorted_as_numpy_does(dtype: str, shape: tuple[int, ...], axis: int | None) -> None:
+    x = values(dtype, shape)
+    there = x.reshape(1) if not shape else x
+    a = kn.array(x)
+    np.testing.assert_array_equal(kn.sort(a, axis), np.sort(there, axis))
+    np.testing.assert_array_equal(kn.argsort(a, axis), np.argsort(there, axis, kind="stable"))
+    assert kn.sort(a, axis).dtype == x.dtype and kn.argsort(a, axis).dtype == np.int64
+    falling = kn.argsort(a, axis, descending=True)
+    if axis is None or not shape:
+        there, axis = there.reshape(-1), 0
+    expected = there.shape[axis] - 1 - np.flip(np.argsort(np.flip(there, axis), axis, kind="stable"), axis)
+    np.testing.assert_array_equal(falling, expected)
+    np.testing.assert_array_equal(
+        kn.sort(a, axis if shape else -1, descending=True).numpy().reshape(there.shape)
+        if len(shape) == there.ndim or not shape
+        else kn.sort(kn.ravel(a), descending=True),
+        np.take_along_axis(there, expected, axis),
+    )
+
+
+def test_bfloat16_is_sorted_as_float32() -> None:
+    x = rng.standard_normal((4, 9)).astype(dtypes.bfloat16())
+    np.testing.assert_array_equal(kn.sort(kn.array(x)).numpy().astype("f4"), np.sort(x.astype("f4")))
+    np.testing.assert_array_equal(kn.argsort(kn.array(x)), np.argsort(x.astype("f4"), kind="stable"))
+
+
+@pytest.mark.parametrize("function", [kn.sort, kn.argsort])
+def test_many_rows_are_shared_out(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorting, "thread_count", lambda: 3)
+    x = rng.integers(0, 50, (500, 100))
+    expected = np.sort(x) if function is kn.sort else np.argsort(x, kind="stable")
+    np.testing.assert_array_equal(function(kn.array(x)), expected)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u1"])
+@pytest.mark.parametrize(("columns", "k"), [(9, 0), (9, 4), (9, 9), (3000, 5), (3000, 1000)])
+def test_topk(dtype: str, columns: int, k: int) -> None:
+    """The first of equal elements count, and NaN is the largest."""
+    x = values(dtype, (4, columns))
+    found, places = kn.topk(kn.array(x), k)
+    order = columns - 1 - np.flip(np.argsort(np.flip(x, 1), 1, kind="stable"), 1)[:, :k]
+    np.testing.assert_array_equal(places, order)
+    np.testing.assert_array_equal(found, np.take_along_axis(x, order, 1))
+    with pytest.raises(kn.ShapeError, match="no 10 elements"):
+        kn.topk(kn.array([1, 2]), 10)
+
+
+METHODS = [
+    "linear", "lower", "higher", "nearest", "midpoint", "hazen", "weibull", "median_unbiased", "normal_unbiased",
+    "interpolated_inverted_cdf",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_quantiles(method: Any) -> None:
+    x = rng.standard_normal((5, 7))
+    for axis, q in ((None, 0.3), (1, [0.0, 0.1, 0.77, 1.0])):
+        result = kn.quantile(kn.array(x), q, axis, method=method, keepdims=True)
+        np.testing.assert_allclose(result, np.quantile(x, q, axis, method=method, keepdims=True), rtol=1e-12)
+
+
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
+    unknown=st.booleans(),
+    data=st.data(),
+)
+@settings(max_examples=20, deadline=None)
+def test_medians_and_percentiles(shape: tuple[int, ...], unknown: bool, data: Any) -> None:
+    axes = data.draw(st.one_of(st.none(), st.sets(st.integers(0, len(shape) - 1), min_size=1).map(tuple)))
+    x = rng.standard_normal(shape)
+    if unknown:
+        x[rng.random(shape) < 0.2] = np.nan
+    a = kn.array(x)
+    with np.testing.suppress_warnings() as quiet:
+        quiet.filter(RuntimeWarning)
+        np.testing.assert_allclose(kn.median(a, axes), np.median(x, axes))
+        np.testing.assert_allclose(kn.nanmedian(a, axes), np.nanmedian(x, axes))
+        np.testing.assert_allclose(kn.percentile(a, [5, 50], axes), np.percentile(x, [5, 50], axes))
+        np.testing.assert_allclose(kn.nanpercentile(a, 40, axes), np.nanpercentile(x, 40, axes))
+        np.testing.assert_allclose(kn.nanquantile(a, 0.6, axes), np.nanquantile(x, 0.6, axes))
+
+
+def test_quantiles_are_floating_and_say_what_they_cannot() -> None:
+    assert kn.median(kn.array([1, 2])).item() == 1.5
+    assert kn.median(kn.array([1.0, 3.0], "float16")).dtype == np.float16
+    with pytest.raises(kn.UnsupportedError, match="'bogus'; there are linear"):
+        kn.quantile(kn.array([1.0]), 0.5, method="bogus")
+    with pytest.raises(kn.ShapeError, match="no elements"):
+        kn.median(kn.zeros((0, 3)), 0)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 1000])
+@pytest.mark.parametrize("dtype", ["f4", "i8"])
+def test_binary_search(side: Any, count: int, dtype: str) -> None:
+    a, v = np.sort(values(dtype, (count,))), values(dtype, (3, 50))
+    np.testing.assert_array_equal(kn.searchsorted(kn.array(a), kn.array(v), side), np.searchsorted(a, v, side))
+    shuffled = rng.permutation(count)
+    found = kn.searchsorted(kn.array(a[shuffled]), kn.array(v), side, np.argsort(shuffled))
+    np.testing.assert_array_equal(found, np.searchsorted(a, v, side))
+
+
+def test_digitize_and_lexsort() -> None:
+    x, bins = rng.standard_normal(50), np.array([-1.0, 0.0, 0.5])
+    np.testing.assert_array_equal(kn.digitize(x, bins), np.digitize(x, bins))
+    np.testing.assert_array_equal(kn.digitize(bins, bins, right=True), np.digitize(bins, bins, right=True))
+    z = rng.integers(0, 9, 50)
+    np.testing.assert_array_equal(kn.lexsort((z, z % 3)), np.lexsort((z, z % 3)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: kn.sort(x, 0) * kn.median(x, 1, keepdims=True),
+        lambda x: kn.sort(x, 1, descending=True) * kn.quantile(x, 0.3),
+        lambda x: kn.topk(x, 2).values,
+        lambda x: kn.percentile(x, [10, 60], axis=0, method="hazen"),
+    ],
+)
+def test_gradients(function: Callable[[Any], Any]) -> None:
+    x = kn.param(kn.array(rng.standard_normal((4, 5))))
+    assert kn.gcheck(lambda x: kn.sum(kn.sin(function(x))), x)
+    slope = kn.grad(lambda x: kn.sum(kn.grad(lambda x: kn.sum(function(x) ** 3))(x)))
+    assert np.isfinite(slope(kn.array(x.numpy())).numpy()).all()
+
+
+def test_in_one_program_with_what_stands_around() -> None:
+    @kn.compile
+    def spread(x: Any) -> Any:
+        ordered = kn.sort(kn.exp(x), axis=1)
+        return ordered[:, -1] - ordered[:, 0], kn.argsort(x, axis=0)
+
+    x = rng.standard_normal((6, 40)).astype("f4")
+    width, order = spread(kn.array(x))
+    np.testing.assert_allclose(width, np.ptp(np.exp(x), axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(order, np.argsort(x, 0))
+
+
+def test_names_of_numpy() -> None:
+    x = rng.standard_normal((3, 4))
+    a = kn.array(x)
+    for f in (
+        lambda x: np.sort(x, axis=0), lambda x: np.argsort(x), lambda x: np.median(x, axis=1),
+        lambda x: np.quantile(x, 0.2), lambda x: np.percentile(x, 20, axis=0), lambda x: np.nanmedian(x),
+        lambda x: np.searchsorted(np.sort(x.ravel()), x), lambda x: np.digitize(x, [0.0, 0.5]),
+        lambda x: np.sort(x, axis=None, kind="stable"), lambda x: x.argsort(axis=0),
+        lambda x: np.partition(np.sort(x, axis=1), 2)[:, 2],
+    ):  # fmt: skip
+        result = f(a)
+        assert isinstance(result, kn.Array)
+        np.testing.assert_allclose(result, f(x))
+    a.sort(axis=0)
+    np.testing.assert_array_equal(a, np.sort(x, 0))
