@@ -67,7 +67,7 @@ def argwhere(x: Operand, *, size: int | None = None, fill_value: Any = None) -> 
         _need_values("argwhere")
         return array(np.argwhere(to_numpy(x)))
     places = selection.nonzero_sized(node, size, fill_value)
-    return wrap_like((x,), selection.columns(places, size))  # type: ignore[no-any-return]
+    return wrap_like((x,), selection.rows_of(places, size))  # type: ignore[no-any-return]
 
 
 # --- distinct elements -----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Shapes are known while tracing, so these functions are told how many places or v
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,7 @@ def unravel(places: Node, shape: Shape) -> tuple[Node, ...]:
 
 def nonzero_sized(x: Node, size: int, fill_value: Any = None) -> tuple[Node, ...]:
     """Indices of the first ``size`` elements that are not 0; ``fill_value`` (0; one for all axes, or each) for more."""
+    size = index(size)
     fills = [fill_value] * x.ndim if fill_value is None or np.ndim(fill_value) == 0 else list(fill_value)
     if len(fills) != x.ndim:
         raise ShapeError(f"nonzero: {len(fills)} fill values for {x.ndim} dimensions")
@@ -77,11 +79,11 @@ def nonzero_sized(x: Node, size: int, fill_value: Any = None) -> tuple[Node, ...
     return tuple(where(known, place, fill or 0) for place, fill in zip(unravel(places, x.shape), fills))
 
 
-def columns(places: Sequence[Node], size: int) -> Node:
+def rows_of(places: Sequence[Node], size: int) -> Node:
     """Indices side by side, a row for each place."""
     if not places:
-        return constant(0, dtypes.i64, (size, 0))
-    return concat_node([reshape_node(place, (size, 1)) for place in places], 1)
+        return constant(0, dtypes.i64, (index(size), 0))
+    return concat_node([reshape_node(place, (index(size), 1)) for place in places], 1)
 
 
 # --- distinct elements -----------------------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ class Distinct(NamedTuple):
 
 def unique_sized(x: Node, size: int, fill_value: Any = None, *, equal_nan: bool = True) -> Distinct:
     """The first ``size`` distinct elements in order; for more, ``fill_value`` (the smallest) that occurs 0 times."""
-    n = x.type.size
+    n, size = x.type.size, index(size)
     if not n:
         raise ShapeError("unique of no elements, of a given size")
     flat = reshape_node(x, (n,))
@@ -135,6 +137,7 @@ def counted(x: Operand, weights: Operand, length: int) -> Any:
         raise DtypeError(f"bincount counts integers, not {node.dtype}; use histogram, or cast with x.astype('int64')")
     if node.ndim != 1:
         raise ShapeError(f"bincount takes one dimension, not shape {node.shape}; use x.ravel()")
+    length = index(length)
     message = f"bincount: the number {{value}} is not among the {length} that are counted"
     places = check_range(node, 0, length, message)
     if weights is None:

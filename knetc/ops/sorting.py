@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,6 +142,7 @@ def topk(x: Operand, k: int, axis: int = -1) -> Any:
     [node] = to_nodes(x)
     axis = normalize_axis("topk", axis, node.ndim)
     source = _last(node, axis)
+    k = index(k)
     if not 0 <= k <= source.shape[-1]:
         raise ShapeError(f"topk: there are no {k} elements along axis {axis} of shape {node.shape}")
     kind = TensorType(dtypes.i64, (*source.shape[:-1], k))
@@ -218,8 +220,8 @@ def _quantile(
     """``quantile``; shares are of ``percent``, and with ``skip`` NaN are not counted."""
     [node] = to_nodes(x)
     if method not in _BETWEEN and method not in _AT and method != "midpoint":
-        known = ", ".join((*_BETWEEN, *_AT, "midpoint"))
-        raise UnsupportedError(f"{name}: there is no method {method!r}; there are {known}")
+        names = ", ".join((*_BETWEEN, *_AT, "midpoint"))
+        raise UnsupportedError(f"{name}: there is no method {method!r}; there are {names}")
     node = to_float(node)
     rows, axes = _gathered_axes(name, node, axis)
     n = rows.shape[-1]
@@ -253,9 +255,9 @@ def _quantile(
     after = where(fraction > 0, low + 1, low)
 
     def at(places: Node) -> Node:
-        index = cast_node(clip(places, 0, n - 1), dtypes.i64)
+        chosen = cast_node(clip(places, 0, n - 1), dtypes.i64)
         grid = [iota(dtypes.i64, shape, len(shape) - len(others) + k) for k in range(len(others))]
-        return gather(front, [index, *grid])
+        return gather(front, [chosen, *grid])
 
     a, b, t = at(low), at(after), cast_node(fraction, node.dtype)
     between = where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t))
