@@ -19,6 +19,7 @@ from knetc.codegen.loopnest import Argument, Axis, Compute, Constant, Load, Loop
 from knetc.codegen.lower import lower_unit
 from knetc.codegen.parts import Area, Part, leaves
 from knetc.codegen.products import Product, product_of
+from knetc.codegen.schedule import in_order
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import CheckError
 from knetc.runtime.program import Check, HostCall, Program
@@ -124,6 +125,15 @@ class Assembler:
             node = self.fusion.aliases[node]
         return node
 
+    def awaited(self, node: Node) -> list[Node]:
+        """What must have been stored before a kernel that reads ``node`` runs, beside ``node`` itself."""
+        found: list[Node] = []
+        while node in self.fusion.aliases:
+            if node.op.name == "after":
+                found += [self.memory(other) for other in node.sources[1:]]
+            node = self.fusion.aliases[node]
+        return found
+
     def run(self) -> None:
         """Make the steps, in the order of running."""
         self.units = units = self.ordered_units()
@@ -170,6 +180,7 @@ class Assembler:
                     raise CheckError(f"a kernel that stores {source.op.name} {source.type} also reads it from memory")
                 if origin is not None:
                     graph.add_edge(origin, k)
+                graph.add_edges_from((producer[other], k) for other in self.awaited(source) if other in producer)
             members = [*unit.domain.axes, *([unit.special] if unit.special is not None else [])]
             for node in members:
                 for written in self.order.overwritten_by(node):
@@ -190,9 +201,13 @@ class Assembler:
         graph.add_edges_from(
             (gate, k) for k, unit in enumerate(units) if k not in needed and any(n in writers for n in unit.stored)
         )
-        ranks = {k: (k not in checks, unit.last) for k, unit in enumerate(units)}
-        ranks[gate] = (False, 0)
-        return [units[k] for k in nx.lexicographical_topological_sort(graph, key=lambda k: ranks[k]) if k != gate]
+        ranks = {k: (int(k not in checks), unit.last) for k, unit in enumerate(units)}
+        ranks[gate] = (0, 0)
+        reads = {k: self.reads(unit) for k, unit in enumerate(units)}
+        kept = {*self.graph.inputs, *(self.memory(output) for output in self.graph.outputs)}
+        sizes = {node: node.type.size_bytes for node in producer if node not in kept}
+        order = in_order(graph.succ, ranks, reads, {k: unit.stored for k, unit in enumerate(units)}, sizes)
+        return [units[k] for k in order if k != gate]
 
     def order_hazards(self, graph: nx.DiGraph, hazards: list[tuple[int, int, Node]]) -> None:
         """Let units that read an old value run before the unit that overwrites it.

@@ -374,6 +374,7 @@ from knetc.ops.transcendental import (
 from knetc.params import Param, params, value
 from knetc.primitives import primitive, unbroadcast, zerograd
 from knetc.random import dropout, rand, randint, randn, seed
+from knetc.rematerialize import checkpoint
 from knetc.runtime.base.errors import (
     CaptureError,
     DifferentiationError,
@@ -510,6 +511,7 @@ __all__ = [
     "cat1d",
     "cbrt",
     "ceil",
+    "checkpoint",
     "cholesky",
     "choose",
     "clamp",

@@ -28,6 +28,11 @@ class Line(NamedTuple):
 _serial = count()
 
 
+def next_serial() -> int:
+    """A number that all nodes made from now on exceed, and none before."""
+    return next(_serial)
+
+
 class Node:
     """A value of a graph: an operation applied to other values, with its type. Frozen, but for notes.
 

@@ -248,7 +248,7 @@ def _narrow_among(values: Sequence[Any]) -> np.dtype | None:
 OPS: dict[str, Op] = {}
 
 
-MARKS = frozenset({"variable", "by_rule"})
+MARKS = frozenset({"variable", "by_rule", "kept", "recomputed"})
 """Operations that only differentiation sees: a graph has their first source in their place."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,58 @@ def stop_gradient(x: Operand) -> Any:
 def identity_variable(x: Node, number: int) -> Node:
     """``x`` as a value of its own, apart from those with other numbers: what a derivative is taken with respect to."""
     return record(VARIABLE, (x,), {"number": number})
+
+
+# --- what is computed a second time ----------------------------------------------------------------------------------
+
+_regions = count(1)
+
+
+def fresh_region() -> int:
+    """A number for marks, which no other marks have."""
+    return next(_regions)
+
+
+KEPT = define.structural(
+    "kept",
+    Kind.MOVEMENT,
+    lambda x, *, region: x,
+    reference=lambda x, *, region: x.copy(),
+    gradient=lambda node, dy: (dy,),
+    samples=[define.case("f64[3,4]", region=0)],
+)
+"""A value that a computation starts from which is to be done again for the gradient: it stays in memory till then. All
+marks of one computation have its number. Only differentiation sees them."""
+
+RECOMPUTED = define.structural(
+    "recomputed",
+    Kind.MOVEMENT,
+    lambda value, *kept, region: value,
+    reference=lambda value, *kept, region: value.copy(),
+    arity=-1,
+    samples=[define.case("f64[3,4]", region=0)],
+)
+"""A result of such a computation, and all the ``kept`` values that it starts from."""
+
+AFTER = define.structural(
+    "after",
+    Kind.MOVEMENT,
+    lambda x, *others: x,
+    reference=lambda x, *others: x.copy(),
+    gradient=lambda node, dy: (dy, *[None] * (len(node.sources) - 1)),
+    arity=-1,
+    samples=[
+        define.case("f64[3,4]", "f32[5]"),
+        define.case("f32[]", "f32[2]", "i64[]"),
+        define.case("bool[0,2]", "f32[]"),
+    ],
+)
+"""The first source's value, for work that begins only when the others have been computed."""
+
+
+def after(x: Node, others: Sequence[Node]) -> Node:
+    """``x``, apart from ``x`` itself: what is computed from it is computed after ``others``."""
+    return record(AFTER, (x, *others))
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

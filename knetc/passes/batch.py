@@ -20,7 +20,7 @@ from knetc.lazy import Context
 from knetc.ops.apply import INPUT, broadcast_node, constant, record_sum, reshape_node
 from knetc.ops.arithmetic import add, multiply
 from knetc.ops.host import by_rule
-from knetc.ops.identities import iota
+from knetc.ops.identities import fresh_region, iota
 from knetc.ops.indexed import gather, scatter, scatter_add
 from knetc.ops.linear import MATMUL, swapped
 from knetc.ops.movement import permute_node
@@ -44,6 +44,8 @@ class Batch:
     size: int
     known: dict[Node, Value]
     """What stands for stand-ins, and for what has been recorded anew."""
+    regions: dict[int, int] = field(default_factory=dict)
+    """The numbers of marks, and what they become."""
     made: Set[Node] = field(default_factory=frozenset)
     """The values of the computation; all others are from outside. None given: all that ``inner`` has made."""
 
@@ -70,12 +72,21 @@ class Batch:
         sources = [self.known[source] for source in node.sources]
         if node.op.name == "by_rule":
             return self.by_rule(node, sources)
+        if node.op.name in _FIRST:
+            return self.first(node, sources)
         if not any(source.batched for source in sources):
             return Value(copy_node(recorder(), node, tuple(s.node for s in sources)), False)
-        rule = rule_of(node)
+        rule = _rule_of(node)
         if rule is None:
             raise unsupported(node.op.name)
         return Value(rule(node, sources, self.size), True)
+
+    def first(self, node: Node, sources: Sequence[Value]) -> Value:
+        """A value that is its first source; the others stay as they are."""
+        attributes = node.attributes
+        if "region" in attributes:
+            attributes = {"region": self.regions.setdefault(node["region"], fresh_region())}
+        return Value(record(node.op, tuple(source.node for source in sources), attributes), sources[0].batched)
 
     def spread(self, node: Node, value: Value) -> Node:
         """What stands for ``node``, for each element."""
@@ -99,7 +110,7 @@ class Batch:
                 known = {**before, node: Value(new, batched), one: Value(dy, batched)}
                 if isinstance(inner, Inner):
                     known |= draws(inner.draws, self.size)
-                [found] = Batch(inner, self.size, known, self.made).values([part])
+                [found] = Batch(inner, self.size, known, made=self.made).values([part])
                 if others[place].batched:
                     return self.spread(part, found)
                 return record_sum(found.node, (0,)) if found.batched else found.node
@@ -259,7 +270,10 @@ _RULES: Mapping[str, Rule] = {
 }
 
 
-def rule_of(node: Node) -> Rule | None:
+_FIRST = frozenset({"kept", "recomputed", "after"})
+
+
+def _rule_of(node: Node) -> Rule | None:
     """The rule for a value; None if its operation has none."""
     known = _RULES.get(node.op.name) or _KINDS.get(node.op.kind)
     return _with(axis=_moved) if known is None and "axis" in node.attributes else known

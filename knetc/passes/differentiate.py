@@ -14,6 +14,7 @@ from knetc.ir.op import Kind
 from knetc.ir.record import Recorder, recorder
 from knetc.ops.apply import constant
 from knetc.ops.arithmetic import add
+from knetc.ops.identities import after
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DifferentiationError
 
@@ -66,14 +67,17 @@ def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]
     for output, seed in zip(outputs, seeds):
         if output in active:
             receive(output, seed)
+    regions = _Regions(order)
     with derivative_lines() as current:
         for node in reversed(order):
             dy = adjoints.pop(node, None)
-            if dy is None:
-                continue
-            if node in targets:
+            if dy is not None and node in targets:
                 results[node] = dy
-            if not any(source in active for source in node.sources):
+            if node.op.name == "recomputed":
+                for mark, contribution in regions.reached(node, dy):
+                    receive(mark, contribution)
+                continue
+            if dy is None or not any(source in active for source in node.sources):
                 continue
             current(node)
             for source, contribution in zip(node.sources, contributions(node, dy)):
@@ -90,6 +94,44 @@ def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]
                     )
                 receive(source, contribution)
     return [results.get(node) for node in wrt]
+
+
+class _Regions:
+    """The computations that are done again: each when the derivatives with respect to all its results are known."""
+
+    def __init__(self, order: Sequence[Node]) -> None:
+        self.last: dict[int, Node] = {}
+        """By number, the result that reverse mode reaches last."""
+        self.waiting: dict[int, list[tuple[Node, Node]]] = {}
+        for node in order:
+            if node.op.name == "recomputed":
+                self.last.setdefault(node["region"], node)
+
+    def reached(self, node: Node, dy: Node | None) -> list[tuple[Node, Node]]:
+        """What the kept values receive once all results have been reached; nothing before that."""
+        waiting = self.waiting.setdefault(node["region"], [])
+        if dy is not None:
+            waiting.append((node, dy))
+        return _done_again(waiting) if waiting and self.last[node["region"]] is node else []
+
+
+def _done_again(results: Sequence[tuple[Node, Node]]) -> list[tuple[Node, Node]]:
+    """Do a computation again, after the derivatives by its results are known, and pull them back through that."""
+    values, seeds = [node.sources[0] for node, _ in results], [dy for _, dy in results]
+    marks = list(dict.fromkeys(mark for node, _ in results for mark in node.sources[1:]))
+    new = {mark: after(mark.sources[0], seeds) for mark in marks}
+    starts = [new[mark] for mark in marks]
+    current = recorder()
+    with derivative_lines() as lines_of:
+        for node in topological(values, marks):
+            if node in new:
+                continue
+            sources = tuple([new[source] for source in node.sources])
+            lines_of(node)
+            checked = node.op.kind is Kind.EFFECT  # and found good
+            new[node] = sources[0] if checked else current.make(node.op, sources, node.attributes)
+    found = pullback([new[value] for value in values], seeds, starts)
+    return [(mark, gradient) for mark, gradient in zip(marks, found) if gradient is not None]
 
 
 @contextmanager

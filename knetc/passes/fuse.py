@@ -39,6 +39,12 @@ KERNEL_BYTES = 1 << 14
 """What one more kernel costs to compile and to launch, counted as memory traffic."""
 
 
+_ALIASED = {
+    "reshape": "it is found under another shape",
+    "after": "what is computed from it is computed again for the gradient",
+}
+
+
 @dataclass(eq=False)
 class Unit:
     """A kernel in the making: a fused group, or one operation that has a kernel of its own."""
@@ -163,6 +169,10 @@ class _Fuser:
                 continue
             if node.op.kind in (Kind.LIBRARY, Kind.EFFECT, Kind.CONTROL) or node.op.name in SCATTERS:
                 self.place_special(node)
+            elif node.op.name == "after":
+                self.alias(node)
+                for source in node.sources[1:]:
+                    self.demand(source, "a computation is done again after it")
             else:
                 self.place(node)
         if self.enabled:
@@ -198,9 +208,7 @@ class _Fuser:
     def alias(self, node: Node) -> None:
         self.aliases[node] = node.sources[0]
         self.alias_consumers[node] = self.consumers(node)
-        self.demand(
-            node.sources[0], "it is found under another shape" if node.op.name == "reshape" else "it is checked"
-        )
+        self.demand(node.sources[0], _ALIASED.get(node.op.name, "it is checked"))
 
     def as_epilogue(self, node: Node) -> Unit | None:
         """The elementwise unit that can take the product as it is computed, if all its users are in one."""

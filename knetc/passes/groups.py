@@ -45,7 +45,7 @@ def grouped(fused: Fused) -> Graph:
                     break
                 node = node.sources[0]
             for link in reversed(chain):
-                new[link] = copy_node(builder, link, tuple(new[s] for s in link.sources))
+                new[link] = copy_node(builder, link, tuple(outside(s) for s in link.sources))
             return new[chain[0] if chain else node]
 
         for node in order.graph.inputs:

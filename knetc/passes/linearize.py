@@ -22,7 +22,7 @@ from knetc.ops.identities import identity_variable
 from knetc.passes.differentiate import contributions, derivative_lines, gradients
 from knetc.runtime.base import dtypes
 
-_SAME = frozenset({"variable", "copy"})
+_SAME = frozenset({"variable", "copy", "kept", "recomputed", "after"})
 """The value itself, for other purposes."""
 
 _LINEAR = frozenset({"sum", "gather", "scatter_add"})

@@ -15,7 +15,7 @@ from knetc.ir.record import Recorder, record, recording
 from knetc.passes.domain import is_inlined, is_number
 from knetc.passes.views import VIEWS, View, view_of
 
-_READ_WHOLE = ("matmul", "scatter_add", "scatter", "gather", "host")
+_READ_WHOLE = ("matmul", "scatter_add", "scatter", "gather", "host", "after")
 
 
 def with_memory(graph: Graph) -> Graph:
@@ -38,7 +38,7 @@ def with_memory(graph: Graph) -> Graph:
         for old in graph.outputs:
             node = new[old]
             base = node
-            while base.op.name == "reshape" or base.op.kind is Kind.EFFECT:
+            while may_alias(base):
                 base = base.sources[0]
             if base in claimed or is_inlined(base) or base.op.name == "input":
                 builder.lines = old.lines
@@ -53,6 +53,11 @@ def with_memory(graph: Graph) -> Graph:
         graph.input_names,
         graph.output_names,
     )
+
+
+def may_alias(node: Node) -> bool:
+    """Whether a value may be found in the memory of its first source."""
+    return node.op.name in ("reshape", "after") or node.op.kind is Kind.EFFECT
 
 
 def _based_on_memory(builder: Recorder, node: Node) -> Node:
@@ -106,6 +111,8 @@ class MemoryOrder:
         readers: dict[Node, list[Node]] = {}
         for node in order:
             for source in self.sources[node]:
+                while may_alias(source):
+                    source = source.sources[0]
                 if source.op.name == "input":
                     readers.setdefault(source, []).append(node)
         for output, position in self.graph.updates.items():
