@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.ir.op import Kind, Op
 from knetc.ir.types import TensorType
@@ -27,6 +28,7 @@ class Inner(Context):
         super().__init__()
         self.what = what
         self.outer = context()
+        self.device = self.outer.device
         self.effects: list[Node] = []
         self.draws: dict[Node, int] = {}
         """Stand-ins for places in the stream of random numbers, and how many numbers are drawn there."""
@@ -64,6 +66,16 @@ class Inner(Context):
         node = self.stand_in(TensorType(dtypes.i64, ()))
         self.draws[node] = count
         return node
+
+    def place(self, box: Box, device: str | None = None) -> None:
+        if device is None or device == (self.outer.device or ambient().device):
+            return
+        if not self.outer.is_trace:
+            raise TraceError(
+                f"a function under {self.what} makes an array on {device}: make it outside, or make that the default "
+                "with kn.set_default"
+            )
+        self.outer.place(box, device)
 
     # --- what cannot be done here
 
