@@ -25,8 +25,8 @@ from knetc.runtime.base import dtypes
 _SAME = frozenset({"variable", "copy", "kept", "recomputed", "after"})
 """The value itself, for other purposes."""
 
-_LINEAR = frozenset({"sum", "gather", "scatter_add"})
-"""Operations that are linear in their first source, beside movements; the others are places."""
+_LINEAR = frozenset({"sum", "cumsum"})
+"""Operations that are linear in all their floating-point sources, beside those that move and place values."""
 
 _transposed = count(1)
 
@@ -60,12 +60,10 @@ def _tangent(node: Node, moving: Sequence[Node | None]) -> Node | None:
     if op.name == "cast":
         assert first is not None
         return cast_node(first, node.dtype)
-    if op.kind is Kind.MOVEMENT and op.name != "by_rule":
+    if op.name in _LINEAR or (op.kind in (Kind.MOVEMENT, Kind.INDEXED) and op.name != "by_rule"):
         sources = [_still(source) if t is None else t for source, t in zip(node.sources, moving)]
         attributes = {**node.attributes, "value": 0.0} if "value" in node.attributes else node.attributes
         return record(op, tuple(sources), attributes)
-    if op.name in _LINEAR:
-        return None if first is None else record(op, (first, *node.sources[1:]), node.attributes)
     parts = [
         _elementwise(node, k, t) if op.kind is Kind.ELEMENTWISE else _transpose(node, k, t)
         for k, t in enumerate(moving)
@@ -76,7 +74,7 @@ def _tangent(node: Node, moving: Sequence[Node | None]) -> Node | None:
 
 
 def _still(source: Node) -> Node:
-    """What a movement moves for a source that does not change; places stay what they are."""
+    """What is moved for a source that does not change; places stay what they are."""
     return constant(0, source.dtype, source.shape) if dtypes.is_float(source.dtype) else source
 
 
