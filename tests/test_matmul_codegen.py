@@ -249,10 +249,13 @@ def test_epilogues(data: st.DataObject) -> None:
     residual = data.draw(st.booleans())
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     a, b = sample(rng, (m, k), dtype), sample(rng, (k, n), dtype)
+    if by_columns := data.draw(st.booleans()):
+        b = np.ascontiguousarray(b.T).T
     bias, rest = Guarded(sample(rng, (n,), dtype), (0,)), Guarded(sample(rng, (m, n), dtype), (0, 1))
     c = Guarded(np.zeros((m, n), dtype), (0, 1))
     before = rest.array.copy() if residual else 0
-    spec = MatmulSpec(dtype, (), m, n, k, (k, 1), (n, 1), epilogue=bias_relu(dtype, m, n, residual))
+    b_strides = (1, k) if by_columns else (n, 1)
+    spec = MatmulSpec(dtype, (), m, n, k, (k, 1), b_strides, epilogue=bias_relu(dtype, m, n, residual))
     addresses = [a.ctypes.data, b.ctypes.data, bias.address, c.address, rest.address]
     run(lower_matmul(spec, native.target(level)), addresses, level)
     expected = a @ b + bias.array + before
@@ -261,6 +264,21 @@ def test_epilogues(data: st.DataObject) -> None:
     if residual:
         np.testing.assert_allclose(rest.array, expected, rtol=tolerance, atol=tolerance)
     assert bias.intact() and c.intact() and rest.intact()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_few_rows_times_many_stored_by_columns(level: str, dtype: np.dtype) -> None:
+    rng = np.random.default_rng(0)
+    for batch, m, n, k in [((), 33, 150, 70), ((2,), 21, 67, 600), ((), 50, 400, 3)]:
+        a = Guarded(sample(rng, (*batch, m, k), dtype), range(len(batch) + 2))
+        b = Guarded(sample(rng, (*batch, k, n), dtype), (*range(len(batch)), len(batch) + 1, len(batch)))
+        c = Guarded(np.zeros((*batch, m, n), dtype), range(len(batch) + 2), gap=5)
+        kernel = lower_matmul(MatmulSpec(dtype, batch, m, n, k, a.strides, b.strides, c.strides), native.target(level))
+        assert any("transposed" in note for note in kernel.notes) == (k > 3)
+        run(kernel, [x.address for x in (a, b, c)], level, "backward")
+        check(c.array, a.array, b.array)
+        assert c.intact()
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import prod
 
 from knetc.codegen.cpu.matmul_epilogue import Epilogue
-from knetc.codegen.cpu.matmul_kernel import Function, combine_function, main_function
+from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, combine_function, main_function
 from knetc.codegen.cpu.matmul_plan import (
     Operand,
     Packing,
@@ -20,6 +20,7 @@ from knetc.codegen.cpu.matmul_plan import (
     by_axis,
     cut,
     is_dot,
+    is_turned,
     packs_a,
     packs_b,
     part_depth,
@@ -144,20 +145,22 @@ class _Lowering:
         if is_dot(spec, tile):
             tile = Tile(tile.rows, 1, 1, masked=True, dot=tile.lanes)
         width = tile.lanes * size
-        ragged = spec.n % tile.lanes != 0 and not tile.masked
-        nest = spec.epilogue
-        if nest is None and (ragged or (spec.c_strides[-1] != 1 and spec.n > 1)):
+        turned = is_turned(spec, tile)
+        nest, has_epilogue = spec.epilogue, spec.epilogue is not None
+        ragged = (spec.m if turned else spec.n) % tile.lanes != 0 and not tile.masked
+        if nest is None and (turned or ragged or (spec.c_strides[-1] != 1 and spec.n > 1)):
             nest = identity(spec)
-            c = Slot("argument", 2) if c.kind == "argument" else c
+        if turned:
+            spec, arguments = exchanged(replace(spec, epilogue=None)), arguments[::-1]
         a = Operand(arguments[0], spec.a_offset, spec.a_strides[:-2], *spec.a_strides[-2:])
         b = Operand(arguments[1], spec.b_offset, spec.b_strides[:-2], *spec.b_strides[-2:])
         columns = Panels(spec.n, tile.vectors, tile.lanes)
-        plan = cut(prod(spec.batch), spec.m, spec.k, columns, tile, size, nest is not None)
+        plan = cut(prod(spec.batch), spec.m, spec.k, columns, tile, size, BUFFER_BYTES if nest else 0)
 
         numbers = columns.numbers() | plan.numbers() | {"m": spec.m, "k": spec.k, "k_end": max(spec.k, 1)}
         numbers |= by_axis("main.extent", spec.batch)
         slots = {"a": a.slot, "b": b.slot, "c": c}
-        notes = []
+        notes = ["transposed"] if turned else []
         if packs_b(spec, tile, ragged):
             packing = self.packed(b, columns, spec)
             notes.append(f"B packed ({packing.how})")
@@ -185,14 +188,11 @@ class _Lowering:
             numbers |= by_axis("c.batch", [stride * size for stride in c_batch])
         else:
             epilogue = Epilogue(nest, spec.dtype)
-            # where K is one piece each tile is finished at once, and all use the same few lines of the buffer
-            reused = plan.piece >= spec.k
-            row = (1 if reused else plan.block_panels) * tile.vectors * width
-            numbers |= {"c.row": row, "buffer.row": 0 if reused else row, "buffer.vector": 0 if reused else width}
-            numbers |= epilogue.numbers()
-            slots |= _argument_slots(nest) if spec.epilogue else {"argument1": c}
+            numbers |= {"c.row": plan.block_panels * tile.vectors * width} | epilogue.numbers()
+            numbers["turned.row"] = -(-plan.block_rows // tile.lanes) * width
+            slots |= _argument_slots(nest) if has_epilogue else {"argument1": c}
         shapes = tile_shapes(spec.m, columns, tile)
-        main = main_function(spec.dtype, tile, shapes, len(spec.batch), epilogue, self.target)
+        main = main_function(spec.dtype, tile, shapes, len(spec.batch), epilogue, self.target, turned)
         count = prod(spec.batch) * plan.row_blocks * plan.column_blocks
         self.launch(main, slots | values(numbers), count, spec.multiplications // TASK)
         what = f"dots of {tile.dot} lanes" if tile.dot else f"tile {tile.rows}x{tile.vectors * tile.lanes}"

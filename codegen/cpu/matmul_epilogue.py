@@ -1,8 +1,8 @@
-"""What happens to a tile of a matrix product before it is stored: elementwise code from a loop nest.
+"""What happens to a block of a matrix product before it is stored: elementwise code from a loop nest.
 
-The sums of a tile lie in a small buffer that is still in the first-level cache; a loop over the tile's rows and
-columns, which LLVM widens, applies the nest's statements. All strides but that of the columns are numbers in the
-launch's table, so that equal epilogues of different shapes are one function.
+The sums of a block lie in a buffer that is still in the near caches; a loop over the block's rows and columns, which
+LLVM widens, applies the nest's statements; other arrays are so touched in long pieces of rows. All strides but that of
+the columns are numbers in the launch's table, so that equal epilogues of different shapes are one function.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Epilogue:
             numbers |= {f"offset{number}.axis{axis}": stride for axis, stride in axes}
         return numbers
 
-    def emit(self, code: Code, table: Table, batch: Sequence[str], tile: TilePlace, lanes: int) -> None:
-        """Emit the loops over a tile: one vector of columns at a time, the last one masked."""
+    def emit(self, code: Code, table: Table, batch: Sequence[str], block: Block, lanes: int) -> None:
+        """Emit the loops over a block: one vector of columns at a time, the last one masked."""
         slots = {
             number: table.place(f"argument{number}")
             for number, argument in enumerate(self.nest.arguments)
@@ -60,11 +60,11 @@ class Epilogue:
             f'!{{!"llvm.loop.vectorize.width", i32 {lanes}}}',
             '!{!"llvm.loop.interleave.count", i32 1}',
         )
-        with code.loop("0", tile.rows) as r:
-            sums = code.at(tile.sums, code.mul(r, tile.sums_row))
-            row = code.add(tile.row, r)
-            with code.loop("0", tile.columns, parallel=True, hints=hints) as j:
-                indices = dict(enumerate((*batch, row, code.add(tile.column, j))))
+        with code.loop("0", block.rows) as r:
+            sums = code.at(block.sums, code.mul(r, block.sums_row))
+            row = code.add(block.row, r)
+            with code.loop("0", block.columns, parallel=True, hints=hints) as j:
+                indices = dict(enumerate((*batch, row, code.add(block.column, j))))
                 point = _Point(code, Loops(self.nest, -1), slots, -1, axes=indices)
                 point.epilogue, point.table = self, table
                 point.product = (sums, j)
@@ -72,8 +72,8 @@ class Epilogue:
 
 
 @dataclass(frozen=True)
-class TilePlace:
-    """Where a tile is in the product, its extents, and where its sums lie; ``sums_row`` is in bytes."""
+class Block:
+    """Where a block is in the product, its extents, and where its sums lie; ``sums_row`` is in bytes."""
 
     row: str
     column: str
@@ -84,7 +84,7 @@ class TilePlace:
 
 
 class _Point(Scope):
-    """Statements at a point of a tile: strides come from the table, and argument 0 is the product."""
+    """Statements at a point of a block: strides come from the table, and argument 0 is the product."""
 
     epilogue: Epilogue
     table: Table

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from knetc.codegen.cpu.code import Code, Table
-from knetc.codegen.cpu.matmul_epilogue import Epilogue, TilePlace
+from knetc.codegen.cpu.matmul_epilogue import Block, Epilogue
 from knetc.codegen.cpu.matmul_pack import ARGUMENTS as PACK_ARGUMENTS
 from knetc.codegen.cpu.matmul_pack import pack_code
 from knetc.codegen.cpu.matmul_tiles import Tile
@@ -43,22 +43,27 @@ def main_function(
     batch_axes: int,
     epilogue: Epilogue | None,
     target: Target,
+    turned: bool = False,
 ) -> Function:
     """The function that computes blocks of the product; its items are (batch, block of columns, block of rows).
 
-    ``tiles`` are the (rows, vectors) of the tile functions that it calls.
+    ``tiles`` are the (rows, vectors) of the tile functions that it calls. With an epilogue a block's sums lie in a
+    buffer until they are complete; ``turned`` says that they are those of the transposed product.
     """
     code = Code(half=target.half)
     table = Table(code)
     size = dtype.itemsize
     functions = {shape: tile.function(*shape, dtype, target) for shape in tiles}
-    for symbol, _ in functions.values():
+    texts = dict(functions.values())
+    for symbol in texts:
         code.declare(f"void @{symbol}(ptr, i64, i64, ptr, i64, ptr, i64, i64, i1, i64, i64)")
     a, b = table.array("a"), table.array("b")
     c = table.array("c") if epilogue is None else code.array(np.dtype("bool"), BUFFER_BYTES)
     m, n, k = table.number("m"), table.number("n"), table.number("k")
     row_blocks, column_blocks = table.number("row_blocks"), table.number("column_blocks")
     block_rows, block_panels = table.number("block_rows"), table.number("block_panels")
+    down_first = code.test("ne", table.number("down_first"), "0")
+    fast_blocks = code.choose(down_first, row_blocks, column_blocks)
     piece, a_row, a_k = table.number("piece"), table.number("a.row"), table.number("a.k")
     # from one row of A to the next: between tiles, and (above) inside of one
     a_step = table.number("a.step")
@@ -66,23 +71,24 @@ def main_function(
     b_row, b_width = table.number("b.row"), table.number("b.row_vector")
     b_vector, c_row = table.number("b.vector"), table.number("c.row")
     with code.loop("%lo", "%hi") as item:
-        row_block = code.name(f"urem i64 {item}, {row_blocks}")
-        rest = code.div(item, row_blocks)
-        column_block, batch = rest, []
+        fast, slow, batch = code.name(f"urem i64 {item}, {fast_blocks}"), code.div(item, fast_blocks), []
         if batch_axes:
-            column_block = code.name(f"urem i64 {rest}, {column_blocks}")
-            batch = _batch_indices(code, table, code.div(rest, column_blocks), batch_axes, "main")
-        i_begin = code.mul(row_block, block_rows)
+            blocks = code.mul(row_blocks, column_blocks)
+            slow = code.div(code.name(f"urem i64 {item}, {blocks}"), fast_blocks)
+            batch = _batch_indices(code, table, code.div(item, blocks), batch_axes, "main")
+        i_begin = code.mul(code.choose(down_first, fast, slow), block_rows)
         i_end = code.min(code.add(i_begin, block_rows), m)
-        p_begin = code.mul(column_block, block_panels)
+        p_begin = code.mul(code.choose(down_first, slow, fast), block_panels)
         p_end = code.min(code.add(p_begin, block_panels), table.number("panels"))
-        first_vector = _panel(code, table, tile, p_begin)[0]
+        block_column = code.mul(_panel(code, table, tile, p_begin)[0], str(tile.lanes))
         a_batch, b_batch = _moved(code, table, a, "a", batch), _moved(code, table, b, "b", batch)
-        c_batch = c if epilogue is not None else _moved(code, table, c, "c", batch)
+        # the row and column at which C begins: the whole of it, or the block in the buffer
+        c_batch, c_top, c_left = c, i_begin, block_column
+        if epilogue is None:
+            c_batch, c_top, c_left = _moved(code, table, c, "c", batch), "0", "0"
         with code.loop("0", table.number("k_end"), step=piece) as k0:
             count = code.min(piece, code.sub(k, k0))
             is_first = code.test("eq", k0, "0")
-            is_last = code.test("sge", code.add(k0, piece), k)
             a_piece = code.at(a_batch, code.mul(k0, a_k))
             with code.loop(p_begin, p_end) as panel:
                 start, width = _panel(code, table, tile, panel)
@@ -91,30 +97,38 @@ def main_function(
                 valid = code.sub(columns, code.mul(code.sub(width, "1"), str(tile.lanes)))
                 b_stride = code.add(b_row, code.mul(width, b_width))
                 b_tile = code.at(code.at(b_batch, code.mul(start, b_vector)), code.mul(k0, b_stride))
-                if epilogue is None:
-                    c_panel = code.at(c_batch, code.mul(column, str(size)))
-                else:
-                    offset = code.mul(code.sub(start, first_vector), table.number("buffer.vector"))
-                    c_panel = code.at(c_batch, offset)
+                c_panel = code.at(c_batch, code.mul(code.sub(column, c_left), str(size)))
                 with code.loop(i_begin, i_end, step=str(tile.rows)) as i:
                     rows = code.min(code.sub(i_end, i), str(tile.rows))
                     a_tile = code.at(a_piece, code.mul(i, a_step))
-                    if epilogue is None:
-                        c_tile = code.at(c_panel, code.mul(i, c_row))
-                    else:
-                        c_tile = code.at(c_panel, code.mul(code.sub(i, i_begin), table.number("buffer.row")))
+                    c_tile = code.at(c_panel, code.mul(code.sub(i, c_top), c_row))
                     function = _chosen_tile(code, functions, rows, width)
                     code.line(
                         f"call void {function}(ptr {a_tile}, i64 {a_row}, i64 {a_k}, ptr {b_tile}, i64 {b_stride}, "
                         f"ptr {c_tile}, i64 {c_row}, i64 {count}, i1 {is_first}, i64 {code.sub(rows, '1')}, "
                         f"i64 {valid})"
                     )
-                    if epilogue is not None:
-                        with code.when(is_last):
-                            place = TilePlace(i, column, rows, columns, c_tile, c_row)
-                            epilogue.emit(code, table, batch, place, tile.lanes)
+        if epilogue is not None:
+            end = code.min(n, code.mul(_panel(code, table, tile, p_end)[0], str(tile.lanes)))
+            block = Block(i_begin, block_column, code.sub(i_end, i_begin), code.sub(end, block_column), c, c_row)
+            if turned:
+                block = _turned(code, table, block, dtype, tile.lanes, texts, target)
+            epilogue.emit(code, table, batch, block, tile.lanes)
     symbol, text = code.finish(attributes_text(target), passes=0 if epilogue is None else 2)
-    return Function(symbol, tuple(table.names), {symbol: text, **dict(functions.values())})
+    return Function(symbol, tuple(table.names), {symbol: text, **texts})
+
+
+def _turned(
+    code: Code, table: Table, block: Block, dtype: np.dtype, lanes: int, texts: dict[str, str], target: Target
+) -> Block:
+    """Transpose a block of sums into a buffer of its own, by a function that is added to ``texts``."""
+    symbol, texts[symbol] = _declared_packing(code, "transpose", dtype, lanes, target)
+    buffer, row = code.array(np.dtype("bool"), BUFFER_BYTES), table.number("turned.row")
+    code.line(
+        f"call void @{symbol}(ptr {block.sums}, i64 {dtype.itemsize}, i64 {block.sums_row}, ptr {buffer}, i64 {row}, "
+        f"i64 {block.rows}, i64 {block.rows}, i64 {block.columns})"
+    )
+    return Block(block.column, block.row, block.columns, block.rows, buffer, row)
 
 
 def combine_function(epilogue: Epilogue, batch_axes: int, lanes: int, target: Target) -> Function:
@@ -143,7 +157,7 @@ def combine_function(epilogue: Epilogue, batch_axes: int, lanes: int, target: Ta
                 with code.loop("0", columns, parallel=True) as j:
                     total = code.emitter.add(code.emitter.load(buffer, j, dtype), code.emitter.load(this, j, dtype))
                     code.emitter.store(total, buffer, j)
-            epilogue.emit(code, table, batch, TilePlace(row, column, "1", columns, buffer, "0"), lanes)
+            epilogue.emit(code, table, batch, Block(row, column, "1", columns, buffer, "0"), lanes)
     symbol, text = code.finish(attributes_text(target))
     return Function(symbol, tuple(table.names), {symbol: text})
 
@@ -157,8 +171,7 @@ def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, how: str, target
     code = Code()
     table = Table(code)
     size = dtype.itemsize
-    inner, inner_text = pack_code(how, dtype, tile.lanes).finish(attributes_text(target), PACK_ARGUMENTS, passes=0)
-    code.declare(f"void @{inner}(ptr, i64, i64, ptr, i64, i64, i64, i64)")
+    inner, inner_text = _declared_packing(code, how, dtype, tile.lanes, target)
     b, packed = table.array("b"), table.array("packed")
     n, k, piece = table.number("n"), table.number("k"), table.number("piece")
     panels, pieces = table.number("panels"), table.number("pieces")
@@ -186,6 +199,13 @@ def pack_function(dtype: np.dtype, tile: Tile, batch_axes: int, how: str, target
         )
     symbol, text = code.finish(attributes_text(target), passes=0)
     return Function(symbol, tuple(table.names), {symbol: text, inner: inner_text})
+
+
+def _declared_packing(code: Code, how: str, dtype: np.dtype, lanes: int, target: Target) -> tuple[str, str]:
+    """Symbol and text of a packing function, which ``code`` may then call."""
+    symbol, text = pack_code(how, dtype, lanes).finish(attributes_text(target), PACK_ARGUMENTS, passes=0)
+    code.declare(f"void @{symbol}(ptr, i64, i64, ptr, i64, i64, i64, i64)")
+    return symbol, text
 
 
 def _batch_indices(code: Code, table: Table, item: str, axes: int, which: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, pack_function
+from knetc.codegen.cpu.matmul_kernel import Function, pack_function
 from knetc.codegen.cpu.matmul_pack import packing
 from knetc.codegen.cpu.matmul_spec import MatmulSpec
 from knetc.codegen.cpu.matmul_tiles import Tile
@@ -25,6 +25,9 @@ BLOCK_ROWS, BLOCK_PANELS = 64, 4
 
 PART_DEPTH, PARTS = 2048, 64
 """Least of K that one part of a long product takes, and most parts."""
+
+PACK_CYCLES = 1
+"""For an element that is transposed."""
 
 THREADS = (1, 2, 8, 48)
 """Numbers of threads for which the cut should be good; it is the same for all."""
@@ -152,41 +155,64 @@ class Cut:
     row_blocks: int
     column_blocks: int
     piece: int
+    down_first: bool
+    """Whether the next item is the block below, not the one to the right: then B is read once, else A is."""
 
     def numbers(self) -> dict[str, int]:
         return {
             "block_rows": self.block_rows, "block_panels": self.block_panels, "row_blocks": self.row_blocks,
             "column_blocks": self.column_blocks, "piece": self.piece,
+            "down_first": int(self.down_first),
         }  # fmt: skip
 
 
-def cut(batches: int, m: int, k: int, panels: Panels, tile: Tile, size: int, buffered: bool) -> Cut:
+def cut(batches: int, m: int, k: int, columns: Panels, tile: Tile, size: int, buffer: int) -> Cut:
     """Choose the blocks: large ones reuse more of what is in cache, small ones keep all threads busy.
 
-    ``buffered``: the sums of a block wait in a buffer until K is done.
+    ``buffer``: 0, or the bytes that the sums of a block may take.
     """
     pieces = max(1, -(-k // PIECE))
     depth, height = max(k, 1), -(-m // tile.rows)
     width = tile.vectors * tile.lanes
 
-    def cost(rows: int, columns: int) -> float:
+    def cost(rows: int, panels: int) -> float:
         # cycles of one block: two vector multiplications a cycle, and what comes from the outer caches
-        count = batches * -(-height // rows) * -(-panels.count // columns)
-        arithmetic = depth * rows * columns * tile.rows * tile.vectors / 2 + 60 * rows * columns * pieces
-        memory = depth * size * (columns * width / 24 + rows * tile.rows / 8) + 300
-        ideal = batches * height * panels.count * depth * tile.rows * tile.vectors / 2
+        count = batches * -(-height // rows) * -(-columns.count // panels)
+        arithmetic = depth * rows * panels * tile.rows * tile.vectors / 2 + 60 * rows * panels * pieces
+        memory = depth * size * (panels * width / 24 + rows * tile.rows / 8) + 300
+        ideal = batches * height * columns.count * depth * tile.rows * tile.vectors / 2
         block = arithmetic + memory
         return sum(-(-count // threads) * block / (ideal / threads + 3000) for threads in THREADS)
 
     candidates = [
-        (rows, columns)
+        (rows, panels)
         for rows in range(1, min(height, BLOCK_ROWS // tile.rows) + 1)
-        for columns in range(1, min(panels.count, BLOCK_PANELS) + 1)
-        if not buffered or pieces == 1 or rows * tile.rows * columns * width * size <= BUFFER_BYTES
+        for panels in range(1, min(columns.count, BLOCK_PANELS) + 1)
+        if not buffer or _padded(rows * tile.rows, tile.lanes) * panels * width * size <= buffer
     ]
-    rows, columns = min(candidates, key=lambda c: (cost(*c), -c[0] * c[1]))
+    rows, panels = min(candidates, key=lambda c: (cost(*c), -c[0] * c[1]))
     piece = max(1, -(-k // pieces))
-    return Cut(rows * tile.rows, columns, -(-height // rows), -(-panels.count // columns), piece)
+    row_blocks, column_blocks = -(-height // rows), -(-columns.count // panels)
+    return Cut(rows * tile.rows, panels, row_blocks, column_blocks, piece, m <= columns.extent)
+
+
+def _padded(extent: int, multiple: int) -> int:
+    return -(-extent // multiple) * multiple
+
+
+def is_turned(spec: MatmulSpec, tile: Tile) -> bool:
+    """Whether to compute the transposed product and to transpose its blocks: A is packed then, and B read in place.
+
+    This is for a B that is contiguous along k, which had to be transposed else, and larger than A.
+    """
+    if tile.dot or spec.k == 0 or spec.n == 1 or spec.b_strides[-2] != 1 or spec.b_strides[-1] == 1:
+        return False
+
+    def cycles(rows: int, columns: int) -> float:
+        padded = _padded(rows, tile.rows) * _padded(columns, tile.lanes)
+        return spec.k * (padded / (2 * tile.lanes) + columns * PACK_CYCLES)
+
+    return cycles(spec.n, spec.m) + spec.m * spec.n * PACK_CYCLES < cycles(spec.m, spec.n)
 
 
 def packs_b(spec: MatmulSpec, tile: Tile, ragged: bool) -> bool:
