@@ -155,7 +155,9 @@ class _Lowering:
         a = Operand(arguments[0], spec.a_offset, spec.a_strides[:-2], *spec.a_strides[-2:])
         b = Operand(arguments[1], spec.b_offset, spec.b_strides[:-2], *spec.b_strides[-2:])
         columns = Panels(spec.n, tile.vectors, tile.lanes)
-        plan = cut(prod(spec.batch), spec.m, spec.k, columns, tile, size, BUFFER_BYTES if nest else 0)
+        epilogue = Epilogue(nest, spec.dtype) if nest else None
+        streams, buffer = (epilogue.streams(len(spec.batch)), BUFFER_BYTES) if epilogue else (1, 0)
+        plan = cut(prod(spec.batch), spec.m, spec.k, columns, tile, size, turned=turned, streams=streams, buffer=buffer)
 
         numbers = columns.numbers() | plan.numbers() | {"m": spec.m, "k": spec.k, "k_end": max(spec.k, 1)}
         numbers |= by_axis("main.extent", spec.batch)
@@ -181,13 +183,11 @@ class _Lowering:
             row = a.row * size
             numbers |= {"a.offset": a.offset * size, "a.row": row, "a.k": a.column * size, "a.step": row}
             numbers |= by_axis("a.batch", [stride * size for stride in a.batch])
-        epilogue = None
-        if nest is None:
+        if epilogue is None or nest is None:
             *c_batch, c_row, _ = spec.c_strides
             numbers |= {"c.offset": spec.c_offset * size, "c.row": c_row * size}
             numbers |= by_axis("c.batch", [stride * size for stride in c_batch])
         else:
-            epilogue = Epilogue(nest, spec.dtype)
             numbers |= {"c.row": plan.block_panels * tile.vectors * width} | epilogue.numbers()
             numbers["turned.row"] = -(-plan.block_rows // tile.lanes) * width
             slots |= _argument_slots(nest) if has_epilogue else {"argument1": c}

@@ -7,16 +7,16 @@ the columns are numbers in the launch's table, so that equal epilogues of differ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from knetc.codegen.cpu.axes import Loops
+from knetc.codegen.cpu.axes import Loops, independent
 from knetc.codegen.cpu.code import Code, Table
 from knetc.codegen.cpu.emitter import Scalar
 from knetc.codegen.cpu.matmul_spec import statement_offsets
 from knetc.codegen.cpu.scope import Scope, State
-from knetc.codegen.loopnest import Load, LoopNest, Offset, Reduce, Statement
+from knetc.codegen.loopnest import Load, LoopNest, Offset, Reduce, Statement, Store
 from knetc.runtime.base.errors import CompileError
 
 _Key = tuple[int, tuple[tuple[int, int], ...]]
@@ -48,27 +48,53 @@ class Epilogue:
             numbers |= {f"offset{number}.axis{axis}": stride for axis, stride in axes}
         return numbers
 
-    def emit(self, code: Code, table: Table, batch: Sequence[str], block: Block, lanes: int) -> None:
+    def begin(self, code: Code, table: Table) -> dict[int, Scalar]:
+        """Emit what is the same at all points (a step's number to a power, say), for ``emit`` to use."""
+        point = self._point(code, table, {}, {})
+        point.emit(self._steady(range(len(self.nest.axes)), ()), _no_fold)
+        return point.values
+
+    def streams(self, row_axis: int) -> int:
+        """How many arrays are touched row by row."""
+        places = (s for s in self.statements if isinstance(s, Load | Store) and s.offset.axes.get(row_axis))
+        return len({s.argument for s in places})
+
+    def emit(
+        self, code: Code, table: Table, known: dict[int, Scalar], batch: Sequence[str], block: Block, lanes: int
+    ) -> None:
         """Emit the loops over a block: one vector of columns at a time, the last one masked."""
-        slots = {
-            number: table.place(f"argument{number}")
-            for number, argument in enumerate(self.nest.arguments)
-            if number > 0 and argument.kind != "scratch"
-        }
         hints = (
             '!{!"llvm.loop.vectorize.predicate.enable", i1 true}',
             f'!{{!"llvm.loop.vectorize.width", i32 {lanes}}}',
             '!{!"llvm.loop.interleave.count", i32 1}',
         )
+        column = len(batch) + 1
         with code.loop("0", block.rows) as r:
             sums = code.at(block.sums, code.mul(r, block.sums_row))
-            row = code.add(block.row, r)
+            place = dict(enumerate((*batch, code.add(block.row, r))))
+            point = self._point(code, table, place, known)
+            point.emit(self._steady((column,), known), _no_fold)
             with code.loop("0", block.columns, parallel=True, hints=hints) as j:
-                indices = dict(enumerate((*batch, row, code.add(block.column, j))))
-                point = _Point(code, Loops(self.nest, -1), slots, -1, axes=indices)
-                point.epilogue, point.table = self, table
+                point.axes[column] = code.add(block.column, j)
                 point.product = (sums, j)
                 point.emit(self.statements, _no_fold)
+
+    def _point(self, code: Code, table: Table, axes: dict[int, str], known: Mapping[int, Scalar]) -> _Point:
+        """Where statements are emitted: at a point of a block, or before the loops over some of its axes."""
+        slots = {
+            number: table.place(f"argument{number}")
+            for number, argument in enumerate(self.nest.arguments)
+            if number > 0 and argument.kind != "scratch"
+        }
+        point = _Point(code, Loops(self.nest, -1), slots, -1, axes=axes, values=dict(known))
+        point.epilogue, point.table = self, table
+        return point
+
+    def _steady(self, axes: Container[int], known: Iterable[int]) -> list[Statement]:
+        """The statements that give the same along some axes, but for those whose values are known."""
+        others = [s for s in self.statements if not (isinstance(s, Load) and s.argument == 0)]
+        early = independent(Loops(self.nest, -1), others, axes, known)
+        return [s for s in others if not isinstance(s, Store | Reduce) and s.result in early]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def main_function(
     # a row of a packed panel is as long as the panel is wide; else rows of B have their own stride
     b_row, b_width = table.number("b.row"), table.number("b.row_vector")
     b_vector, c_row = table.number("b.vector"), table.number("c.row")
+    known = epilogue.begin(code, table) if epilogue is not None else {}
     with code.loop("%lo", "%hi") as item:
         fast, slow, batch = code.name(f"urem i64 {item}, {fast_blocks}"), code.div(item, fast_blocks), []
         if batch_axes:
@@ -113,7 +114,7 @@ def main_function(
             block = Block(i_begin, block_column, code.sub(i_end, i_begin), code.sub(end, block_column), c, c_row)
             if turned:
                 block = _turned(code, table, block, dtype, tile.lanes, texts, target)
-            epilogue.emit(code, table, batch, block, tile.lanes)
+            epilogue.emit(code, table, known, batch, block, tile.lanes)
     symbol, text = code.finish(attributes_text(target), passes=0 if epilogue is None else 2)
     return Function(symbol, tuple(table.names), {symbol: text, **texts})
 
@@ -143,6 +144,7 @@ def combine_function(epilogue: Epilogue, batch_axes: int, lanes: int, target: Ta
     first = table.array("parts_at")
     width = BUFFER_BYTES // 16 // size
     buffer = code.array(dtype, width)
+    known = epilogue.begin(code, table)
     with code.loop("%lo", "%hi") as item:
         row = code.name(f"urem i64 {item}, {m}")
         batch = _batch_indices(code, table, code.div(item, m), batch_axes, "main")
@@ -157,7 +159,7 @@ def combine_function(epilogue: Epilogue, batch_axes: int, lanes: int, target: Ta
                 with code.loop("0", columns, parallel=True) as j:
                     total = code.emitter.add(code.emitter.load(buffer, j, dtype), code.emitter.load(this, j, dtype))
                     code.emitter.store(total, buffer, j)
-            epilogue.emit(code, table, batch, Block(row, column, "1", columns, buffer, "0"), lanes)
+            epilogue.emit(code, table, known, batch, Block(row, column, "1", columns, buffer, "0"), lanes)
     symbol, text = code.finish(attributes_text(target))
     return Function(symbol, tuple(table.names), {symbol: text})
 

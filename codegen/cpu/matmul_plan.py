@@ -17,11 +17,17 @@ from knetc.codegen.cpu.matmul_tiles import Tile
 from knetc.codegen.cpu.native import Target
 from knetc.runtime.program import ALIGNMENT, Slot
 
-PIECE = 512
-"""Most of K that one pass over a block takes: a panel of B of this depth stays in the nearer caches."""
+PIECE = 1024
+"""Most of K that one pass over a block takes: rows of A and a panel of B of this depth stay in the nearer caches."""
 
-BLOCK_ROWS, BLOCK_PANELS = 64, 4
-"""Largest block of the result: with AVX-512 and float32, 64 rows by 192 columns."""
+BLOCK_ROWS, BLOCK_PANELS = 64, 32
+"""Most rows, and most panels, of a block of the result."""
+
+NEAR_BYTES = 5 << 18
+"""What stays in the second-level cache from one block to the next."""
+
+ROW_CYCLES = 120
+"""For going to another row of an array in memory: what comes next there is not fetched ahead."""
 
 PART_DEPTH, PARTS = 2048, 64
 """Least of K that one part of a long product takes, and most parts."""
@@ -166,10 +172,13 @@ class Cut:
         }  # fmt: skip
 
 
-def cut(batches: int, m: int, k: int, columns: Panels, tile: Tile, size: int, buffer: int) -> Cut:
+def cut(
+    batches: int, m: int, k: int, columns: Panels, tile: Tile, size: int, *, turned: bool, streams: int, buffer: int
+) -> Cut:
     """Choose the blocks: large ones reuse more of what is in cache, small ones keep all threads busy.
 
-    ``buffer``: 0, or the bytes that the sums of a block may take.
+    ``turned``: C's rows are the columns here. ``streams``: how many arrays like C are touched. ``buffer``: 0, or the
+    bytes that the sums of a block may take.
     """
     pieces = max(1, -(-k // PIECE))
     depth, height = max(k, 1), -(-m // tile.rows)
@@ -179,9 +188,13 @@ def cut(batches: int, m: int, k: int, columns: Panels, tile: Tile, size: int, bu
         # cycles of one block: two vector multiplications a cycle, and what comes from the outer caches
         count = batches * -(-height // rows) * -(-columns.count // panels)
         arithmetic = depth * rows * panels * tile.rows * tile.vectors / 2 + 60 * rows * panels * pieces
-        memory = depth * size * (panels * width / 24 + rows * tile.rows / 8) + 300
+        b_bytes, a_bytes = depth * size * panels * width, depth * size * rows * tile.rows
+        memory = a_bytes / 8 + (b_bytes / 24 if b_bytes > NEAR_BYTES else 0)
         ideal = batches * height * columns.count * depth * tile.rows * tile.vectors / 2
-        block = arithmetic + memory
+        # whole rows of C lie one behind the other
+        across, along = (rows < height, panels * width) if turned else (panels < columns.count, rows * tile.rows)
+        jumps = streams * along if across else 0
+        block = arithmetic + memory + jumps * ROW_CYCLES + 300
         return sum(-(-count // threads) * block / (ideal / threads + 3000) for threads in THREADS)
 
     candidates = [
