@@ -104,7 +104,7 @@ def put_along_axis(x: Any, indices: Operand, values: Operand, axis: int | None =
     for k, extent in enumerate(target.shape):
         along = [1] * target.ndim
         along[k] = extent
-        key.append(indices if k == place else arange(extent).reshape(along))
+        key.append(indices if k == place else arange(extent, device=target.device).reshape(along))
     target[tuple(key)] = values
 
 

@@ -187,11 +187,16 @@ class Writer:
 
     def probe(self) -> str:
         """The body of a function that returns the number of the first condition that fails."""
-        tests = "".join(f"        _k = {k}\n        if not ({c}): return _k\n" for k, c in enumerate(self.conditions))
+        places = [leaf.place for leaf in self.traced.leaves if leaf.kind == "box" and leaf.place in self.chosen]
+        for place in places:  # a body finds this out when it reads an address
+            self.ways.append(place.text)
+        devices = [f"_device({self.variables[id(place)]}) == {self.traced.device!r}" for place in places]
+        conditions = enumerate([*self.conditions, *devices])
+        tests = "".join(f"        _k = {k}\n        if not ({c}): return _k\n" for k, c in conditions)
         return f"    _k = 0\n    try:\n{tests}        pass\n    except _READING:\n        return _k\n    return -1\n"
 
     def check(self) -> None:
-        chosen = relevant(self.walk, self.traced)
+        chosen = self.chosen = relevant(self.walk, self.traced)
         for place, edge in chosen.items():
             expression = self.way(edge)
             if edge.step.kind == "argument":
@@ -472,6 +477,7 @@ BASE: dict[str, Any] = {
     "_bits": equal_bits,
     "_copy": copy,
     "_dense": dense,
+    "_device": lazy.device_of,
     "_equal": equal,
     "_memory": memory,
     "_new": object.__new__,

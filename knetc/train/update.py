@@ -82,7 +82,7 @@ def _collect(steps: list[Any], w: Any, g: Any, opt: Any, hyper: dict[str, Any]) 
 
 def as_like(g: Any, w: ArrayLike) -> ArrayLike:
     """A gradient as an array of the parameter's dtype."""
-    made = g if isinstance(g, ArrayLike) else array(g, w.dtype)
+    made = g if isinstance(g, ArrayLike) else array(g, w.dtype, device=w.device)
     return made if made.dtype == w.dtype else made.astype(w.dtype)
 
 

@@ -1,0 +1,200 @@
+"""A driver whose device is simulated: memory that the interpreter's process shares, kernels run by the interpreter.
+
+Whole programs run on it from the very bytes that a GPU would be given: addresses, packed parameters, graphs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+import simulated_gpu
+from knetc.runtime.base.config import config
+from knetc.runtime.base.errors import CudaError
+from knetc.runtime.cuda import allocator, device
+from knetc.runtime.cuda.driver import Driver, Launch, Properties
+
+from knetc.compiler import pipeline, realize
+
+
+@dataclass
+class _Node:
+    """A launch as a graph keeps it: its parameters are a copy."""
+
+    function: int
+    grid: tuple[int, ...]
+    packed: bytes
+
+
+@dataclass
+class SimulatedDriver(Driver):
+    """One device; what is asked for is done at once."""
+
+    devices: int = 1
+    launches: int = 0
+    graph_launches: int = 0
+    numbers: Any = field(default_factory=lambda: count(1))
+    modules: dict[int, str] = field(default_factory=dict)
+    functions: dict[int, str] = field(default_factory=dict)
+    graphs: dict[int, list[_Node]] = field(default_factory=dict)
+    pinned: dict[int, Any] = field(default_factory=dict)
+
+    def count(self) -> int:
+        return self.devices
+
+    def open(self, ordinal: int) -> Properties:
+        return Properties("simulated", 90, 1 << 30, 4, 1 << 20, 13000)
+
+    def enter(self, ordinal: int) -> None: ...
+    def memory(self) -> tuple[int, int]:
+        return 1 << 29, 1 << 30
+
+    def allocate(self, size_bytes: int) -> int:
+        return simulated_gpu.worker().allocate(size_bytes)
+
+    def free(self, address: int) -> None:
+        simulated_gpu.worker().release(address)
+
+    def allocate_host(self, size_bytes: int) -> int:
+        memory = ctypes.create_string_buffer(size_bytes)
+        self.pinned[ctypes.addressof(memory)] = memory
+        return ctypes.addressof(memory)
+
+    def free_host(self, address: int) -> None:
+        del self.pinned[address]
+
+    def stream(self) -> int:
+        return 1
+
+    def synchronize(self, stream: int) -> None: ...
+    def wait(self, stream: int, other: int) -> None: ...
+    def event(self) -> int:
+        return 1
+
+    def record(self, event: int, stream: int) -> None: ...
+    def await_event(self, event: int) -> None: ...
+    def milliseconds(self, start: int, end: int) -> float:
+        return 0.0
+
+    def free_event(self, event: int) -> None: ...
+    def _inside(self, address: int, size_bytes: int) -> None:
+        sizes = simulated_gpu.worker().sizes
+        if not any(start <= address and address + size_bytes <= start + size for start, size in sizes.items()):
+            raise CudaError(f"{size_bytes} bytes at {address:#x} are not memory of the device")
+
+    def to_device(self, address: int, host: int, size_bytes: int, stream: int) -> None:
+        self._inside(address, size_bytes)
+        ctypes.memmove(address, host, size_bytes)
+
+    def to_host(self, host: int, address: int, size_bytes: int, stream: int) -> None:
+        self._inside(address, size_bytes)
+        ctypes.memmove(host, address, size_bytes)
+
+    def copy(self, to: int, address: int, size_bytes: int, stream: int) -> None:
+        self._inside(address, size_bytes)
+        self._inside(to, size_bytes)
+        ctypes.memmove(to, address, size_bytes)
+
+    def copy_from(self, to: int, ordinal: int, address: int, source: int, size_bytes: int, stream: int) -> None:
+        self.copy(to, address, size_bytes, stream)
+
+    def fill(self, address: int, byte: int, size_bytes: int, stream: int) -> None:
+        self._inside(address, size_bytes)
+        ctypes.memset(address, byte, size_bytes)
+
+    def load(self, code: bytes) -> int:
+        number = next(self.numbers)
+        self.modules[number] = code.decode()
+        return number
+
+    def unload(self, module: int) -> None:
+        del self.modules[module]
+
+    def function(self, module: int, name: str, shared_bytes: int) -> int:
+        source = self.modules[module]
+        number = next(self.numbers)
+        self.functions[number] = key = f"{module} {number} {hash(source)}"
+        simulated_gpu.worker().load(key, source)
+        return number
+
+    def _run(self, node: _Node) -> None:
+        self.launches += 1
+        simulated_gpu.worker().launch(self.functions[node.function], node.grid, node.packed)
+
+    def launch(self, launch: Launch, stream: int) -> None:
+        self._run(_node(launch))
+
+    def graph(self) -> int:
+        number = next(self.numbers)
+        self.graphs[number] = []
+        return number
+
+    def free_graph(self, graph: int) -> None:
+        del self.graphs[graph]
+
+    def add_kernel(self, graph: int, after: int, launch: Launch) -> int:
+        assert after == len(self.graphs[graph]), "nodes come one behind the other"
+        self.graphs[graph].append(_node(launch))
+        return len(self.graphs[graph])
+
+    def add_graph(self, graph: int, after: int, inner: int) -> int:
+        raise NotImplementedError
+
+    def capture(self, stream: int, work: Callable[[], None]) -> int:
+        raise NotImplementedError
+
+    def instantiate(self, graph: int) -> int:
+        number = next(self.numbers)
+        self.graphs[number] = list(self.graphs[graph])
+        return number
+
+    def update_kernel(self, ready: int, node: int, launch: Launch) -> None:
+        self.graphs[ready][node - 1] = _node(launch)
+
+    def update_graph(self, ready: int, node: int, inner: int) -> None:
+        raise NotImplementedError
+
+    def launch_graph(self, ready: int, stream: int) -> None:
+        self.graph_launches += 1
+        for node in self.graphs[ready]:
+            self._run(node)
+
+    def free_ready(self, ready: int) -> None:
+        del self.graphs[ready]
+
+
+def _node(launch: Launch) -> _Node:
+    return _Node(launch.function, launch.grid, bytes(launch.packed))
+
+
+@contextmanager
+def simulated(devices: int = 1) -> Iterator[SimulatedDriver]:
+    """A simulated GPU as ``cuda:0`` of this process; what wrote beside its memory is told at the end."""
+    driver = SimulatedDriver(devices)
+    device.replace_driver(driver)
+    slab, allocator.SLAB_BYTES = allocator.SLAB_BYTES, 0  # red zones around each block
+    kept, config.cache = config.cache, False
+    compiler = pipeline.gpu_compiler
+    pipeline.gpu_compiler = lambda target: simulated_gpu.interpreted  # type: ignore[assignment]
+    programs, forms = dict(pipeline._executables), dict(realize._known)
+    try:
+        yield driver
+        for found in [device.device(k) for k in range(devices)]:
+            found.gc()
+    finally:
+        for known, before in ((pipeline._executables, programs), (realize._known, forms)):
+            known.clear()  # type: ignore[attr-defined]
+            known.update(before)  # type: ignore[attr-defined]
+        pipeline.gpu_compiler = compiler
+        allocator.SLAB_BYTES, config.cache = slab, kept
+        device.replace_driver(None)
+
+
+def numbers(x: Any) -> np.ndarray:
+    """An array's numbers, wherever they are."""
+    return np.array(x)
