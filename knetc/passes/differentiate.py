@@ -15,6 +15,7 @@ from knetc.ir.record import Recorder, recorder
 from knetc.ops.apply import constant
 from knetc.ops.arithmetic import add
 from knetc.ops.identities import after
+from knetc.passes import control_gradients
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DifferentiationError
 
@@ -60,6 +61,9 @@ def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]
     adjoints: dict[Node, Node] = {}
     results: dict[Node, Node] = {}
 
+    parts: dict[Node, dict[int, Node]] = {}
+    """What the results of loops and branches receive."""
+
     def receive(node: Node, contribution: Node) -> None:
         before = adjoints.get(node)
         adjoints[node] = contribution if before is None else add(before, contribution)
@@ -77,10 +81,20 @@ def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]
                 for mark, contribution in regions.reached(node, dy):
                     receive(mark, contribution)
                 continue
-            if dy is None or not any(source in active for source in node.sources):
+            if (dy is None and node not in parts) or not any(source in active for source in node.sources):
                 continue
             current(node)
-            for source, contribution in zip(node.sources, contributions(node, dy)):
+            found: Sequence[Contribution]
+            if dy is None:
+                wanted = [source in active for source in node.sources]
+                found = control_gradients.contributions(node, parts.pop(node), wanted, pullback)
+            elif node.op.kind is Kind.ITEM:
+                of = parts.setdefault(node.sources[0], {})
+                of[node["index"]] = add(of[node["index"]], dy) if node["index"] in of else dy
+                continue
+            else:
+                found = contributions(node, dy)
+            for source, contribution in zip(node.sources, found):
                 if contribution is None or source not in active:
                     continue
                 if callable(contribution):
@@ -155,7 +169,7 @@ def _on_paths(outputs: Sequence[Node], targets: set[Node]) -> list[Node]:
     active: set[Node] = set()
     for node in topological(outputs):
         on_path = node in targets or any(source in active for source in node.sources)
-        if on_path and dtypes.is_float(node.dtype):
+        if on_path and (node.op.kind is Kind.CONTROL or dtypes.is_float(node.dtype)):
             active.add(node)
             found.append(node)
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from knetc.ir.node import Graph
 from knetc.ir.rewrite import Rule, rewrite
+from knetc.passes import loops
 from knetc.passes.movement_rules import CUTTING, REARRANGING
 from knetc.passes.rules import ARITHMETIC, CHOICES, CONVERSIONS, FOLDING, SMALLER
 
@@ -19,8 +20,14 @@ RULES: tuple[Rule, ...] = (*FOLDING, *ARITHMETIC, *CHOICES, *CONVERSIONS, *REARR
 def simplify(graph: Graph) -> Graph:
     """The same computation in fewer and simpler operations; inputs, updates, effects and names stay.
 
+    Bodies of loops and branches are simplified too, once it is known what they are given and what is needed of them.
+
     >>> print(to_text(simplify(trace_function(lambda x: -(-x) * 1, TensorType(f32, (3,))))))
     def graph(x0: f32[3]):
         return x0
     """
-    return rewrite(graph, RULES)
+    graph = rewrite(graph, RULES)
+    if not loops.has_control(graph):
+        return graph
+    graph = loops.pruned(loops.merged(graph), simplify)
+    return loops.pruned(rewrite(graph, RULES))
