@@ -56,10 +56,6 @@ class Inner(Context):
     def data(self, array: np.ndarray[Any, Any]) -> Node:
         return self.outer.data(array)
 
-    def place(self, box: Box, device: str | None = None) -> None:
-        if self.outer.is_trace:  # outside of traces, a value that is made here goes where what it meets is
-            self.outer.place(box, device)
-
     def scalar(self, owner: object, name: str) -> Any:
         return self.outer.scalar(owner, name)
 
