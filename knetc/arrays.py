@@ -179,10 +179,13 @@ class ArrayLike(Box):
 
     def __dlpack__(self, **options: Any) -> Any:
         """The memory for another library, not copied; while it is held there, assignments here take fresh memory."""
-        return dlpack.export(lazy.numpy_view(self._storage("an export"), self.type, writeable=True), **options)
+        storage = self._storage("an export")
+        if storage.buffer.device != CPU:
+            return dlpack.export_gpu(storage.buffer, storage.offset, self.dtype, self.shape, **options)
+        return dlpack.export(lazy.numpy_view(storage, self.type, writeable=True), **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+        return dlpack.device_of(self.device)
 
     def __buffer__(self, flags: int) -> memoryview:
         return self.numpy().data
@@ -553,6 +556,11 @@ def from_dlpack(x: Any) -> Array:
 
     >>> kn.from_dlpack(torch.ones(3))
     """
+    elsewhere = dlpack.take_gpu(x)
+    if elsewhere is not None:
+        buffer, dtype, shape = elsewhere
+        lazy.check_dtype(dtype)
+        return of_buffer(TensorType(dtype, shape), buffer)
     found = dlpack.take(x)
     lazy.check_dtype(found.dtype)
     dense = np.ascontiguousarray(found).reshape(found.shape)  # NumPy makes a vector of a number

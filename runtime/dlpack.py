@@ -1,4 +1,6 @@
-"""bfloat16 through DLPack, which NumPy exchanges other dtypes by: as uint16, whose label in the capsule is changed.
+"""Arrays through DLPack: the CPU's by NumPy, a GPU's by ``runtime.cuda.dlpack``.
+
+NumPy does not know bfloat16, which goes through it as uint16, whose label in the capsule is changed.
 
 A capsule holds a pointer to a C structure that says what the memory is. Whoever takes the capsule owns the structure,
 so it may be changed before that.
@@ -7,10 +9,13 @@ so it may be changed before that.
 from __future__ import annotations
 
 import ctypes
+import importlib
 from typing import Any
 
 import numpy as np
 from knetc.runtime.base.dtypes import bfloat16, is_bfloat16
+from knetc.runtime.base.errors import DeviceError
+from knetc.runtime.buffers import Buffer
 
 _UNSIGNED, _BFLOAT = 1, 4
 """DLPack's codes of element types."""
@@ -37,6 +42,39 @@ def export(array: np.ndarray[Any, Any], **options: Any) -> Any:
     capsule = array.view(np.uint16).__dlpack__(**options)
     _type_code(capsule).value = _BFLOAT
     return capsule
+
+
+def export_gpu(buffer: Buffer, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], **options: Any) -> Any:
+    """A capsule of a GPU's memory for another library. Raises BufferError for wishes that are not met."""
+    wanted = options.get("dl_device")
+    if options.get("copy") or wanted not in (None, device_of(buffer.device)):
+        raise BufferError(f"memory on {buffer.device} is exported as it is; copy it first, with kn.to_device")
+    return _gpu().export(buffer, offset, dtype, shape, options.get("stream"))
+
+
+def take_gpu(array: Any) -> tuple[Buffer, np.dtype[Any], tuple[int, ...]] | None:
+    """A buffer on the memory of another library's array, with dtype and shape, if that is on a GPU; else None.
+
+    Raises DeviceError for memory of other devices.
+    """
+    where = getattr(array, "__dlpack_device__", lambda: (_CPU, 0))()
+    if where[0] == _CPU:
+        return None
+    if where[0] not in (_CUDA, _MANAGED):
+        raise DeviceError(f"memory of DLPack's device {tuple(map(int, where))} cannot be used: a CPU's and a GPU's can")
+    return _gpu().take(array)  # type: ignore[no-any-return]
+
+
+def device_of(name: str) -> tuple[int, int]:
+    """What DLPack calls a device: (2, 1) is ``cuda:1``."""
+    return (_CPU, 0) if name == "cpu" else (_CUDA, int(name.removeprefix("cuda:")))
+
+
+_CPU, _CUDA, _MANAGED = 1, 2, 13
+
+
+def _gpu() -> Any:
+    return importlib.import_module("knetc.runtime.cuda.dlpack")
 
 
 class _Producer:

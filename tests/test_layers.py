@@ -59,7 +59,7 @@ _HEAVY = {
 _INSIDE = {("knetc.runtime.base.dtypes", "bfloat16")}
 
 #: Calls of ``importlib.import_module``: the doors to the compiler and to the GPU, and modules that users name.
-_BY_NAME = {"knetc.compiler.pipeline", "knetc.dump", "knetc.runtime.devices"}
+_BY_NAME = {"knetc.compiler.pipeline", "knetc.dump", "knetc.runtime.devices", "knetc.runtime.dlpack"}
 
 
 class Import(NamedTuple):

@@ -309,3 +309,53 @@ def test_host_calls(device: Any) -> None:
     found = kn.inv(x) * 2
     assert found.device == GPU
     same(found, 2 * np.linalg.inv(matrix))
+
+
+# --- other libraries
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "uint8", "bool"])
+def test_dlpack_shares_memory(device: Any, dtype: str) -> None:
+    x = kn.array(np.arange(6).reshape(2, 3), dtype, device="cuda:1")
+    assert x.__dlpack_device__() == (2, 1)
+    y = kn.from_dlpack(x)
+    assert (y.device, y.dtype, y.shape) == ("cuda:1", x.dtype, (2, 3))
+    assert x.buffer is not None and y.buffer is not None and x.buffer is not y.buffer
+    assert x.buffer.at == y.buffer.at
+    same(y.astype("float32") + 1, x.astype("float32") + 1)
+    at = x.buffer.at
+    x[...] = x
+    x[0, 0] = 1
+    same(y.astype("int64"), np.asarray(np.arange(6).reshape(2, 3), y.dtype).astype("int64"))
+    assert x.buffer is None or x.buffer.at != at, "assignments take fresh memory while others hold it"
+
+
+def test_what_dlpack_holds_lives_until_it_is_given_back(device: Any) -> None:
+    def used() -> int:
+        return kn.memory_stats("cuda").in_use_bytes
+
+    start = used()
+    x = kn.ones(5000, device="cuda")
+    x.numpy()
+    held = used()
+    y = kn.from_dlpack(x)
+    capsule = x.__dlpack__(stream=-1)
+    del x
+    assert used() == held
+    del y
+    assert used() == held
+    del capsule  # nobody took it
+    assert used() == start
+
+
+def test_what_dlpack_does_not_do(device: Any) -> None:
+    x = kn.ones(3, device="cuda")
+    with pytest.raises(BufferError, match="to_device"):
+        x.__dlpack__(dl_device=(1, 0))
+
+    class Elsewhere:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (10, 0)
+
+    with pytest.raises(DeviceError, match="device"):
+        kn.from_dlpack(Elsewhere())
