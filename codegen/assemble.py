@@ -45,6 +45,10 @@ class Backend(Protocol):
     def keep_rows(self) -> bool:
         """Whether values may be kept in scratch rows between the stages of a nest."""
 
+    @property
+    def narrow_products(self) -> bool:
+        """Whether products read operands of float16 and bfloat16 as they are (``Product.a.base`` has their dtype)."""
+
     def nest(self, nest: LoopNest) -> Kernel: ...
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
         """Arguments: both operands, then the result or the epilogue's arguments but the first."""
@@ -103,7 +107,7 @@ class Assembler:
         self.nan_check = nan_check
         self.backend = backend
         self.graph = with_memory(graph)
-        self.order = MemoryOrder(self.graph)
+        self.order = MemoryOrder(self.graph, narrow=backend.narrow_products)
         self.fusion = fuse(self.order, enabled=fused)
         self.scopes = Scopes() if scopes is None else scopes
         self.depth = depth

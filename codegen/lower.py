@@ -36,9 +36,10 @@ from knetc.codegen.places import (
 from knetc.runtime.base import dtypes
 
 from knetc.ir.node import Node
-from knetc.ir.op import OPS, Kind
+from knetc.ir.op import OPS
 from knetc.passes.domain import Split
 from knetc.passes.fuse import Unit
+from knetc.passes.views import VIEWS, widens
 
 EXPENSIVE = 8
 """Work (in additions) from which an element's value is kept in a scratch row rather than computed again."""
@@ -475,6 +476,6 @@ def _is_dear(instance: Instance) -> bool:
 
 
 def _bottom(node: Node) -> Node:
-    while node.op.kind is Kind.MOVEMENT and node.op.name in ("permute", "reshape", "broadcast", "slice"):
+    while node.op.name in VIEWS or widens(node):
         node = node.sources[0]
     return node

@@ -70,6 +70,7 @@ class CpuBackend:
 
     target: Target
     keep_rows: bool = True
+    narrow_products: bool = False
 
     @property
     def key(self) -> str:

@@ -12,9 +12,9 @@ from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import LoopNest
 from knetc.codegen.products import Product
 from knetc.codegen.triton import nest, search
+from knetc.codegen.triton.matmul import lower_matmul
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import Header
-from knetc.runtime.base.errors import CompileError
 from knetc.runtime.program import Cubin, Program
 
 from knetc.ir.node import Graph
@@ -43,6 +43,9 @@ class TritonBackend:
     target: GpuTarget
     keep_rows: bool = False
     """What a block has computed stays in its registers; long rows are computed again."""
+    narrow_products: bool = True
+    precision: str = "highest"
+    """In which products of float32 are made: ``highest``, ``high`` or ``default`` (TF32)."""
 
     @property
     def key(self) -> str:
@@ -52,7 +55,7 @@ class TritonBackend:
         return nest.lower(loops)
 
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
-        raise CompileError("matrix products have no Triton code yet")
+        return lower_matmul(product, epilogue, self.precision)
 
     def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
         return search.outside(dtype, size, low, high)
@@ -68,6 +71,7 @@ def build(
     *,
     fused: bool = True,
     nan_check: bool = False,
+    precision: str = "highest",
     timed: bool = False,
 ) -> tuple[Assembly, Program, dict[str, bytes]]:
     """Everything that running a simplified graph on a GPU needs.
@@ -75,7 +79,7 @@ def build(
     ``compile_function(name, source)`` gives what is to be known of a kernel and its bytes, from a cache or made with
     ``compile_source``; it is called from several threads.
     """
-    assembly = assemble(graph, TritonBackend(target), fused=fused, nan_check=nan_check)
+    assembly = assemble(graph, TritonBackend(target, precision=precision), fused=fused, nan_check=nan_check)
     with ThreadPoolExecutor(COMPILERS) as pool:
         made = list(pool.map(lambda item: compile_function(*item), assembly.functions.items()))
     objects = {cubin.object: code for cubin, code in made}

@@ -61,9 +61,6 @@ class Frame:
         inside = ["points" if self.flat else "rows"] if self.row_mask and bits & ROWS else []
         return inside + (["columns"] if self.column_mask and bits & COLUMNS else [])
 
-    def bits_of(self, axis: int) -> int:
-        return ROWS if axis in self.loops.outer else COLUMNS
-
 
 @dataclass(frozen=True)
 class Known:
@@ -114,6 +111,9 @@ class Body:
             stride *= self.loops.extent(axis)
         return lines[::-1]
 
+    def _bits(self, axis: int) -> int:
+        return ROWS if axis in self.loops.outer else COLUMNS
+
     def _axis(self, axis: int) -> str:
         which = self.loops.outer if axis in self.loops.outer else self.loops.inner
         if len(which) < 2:
@@ -126,7 +126,7 @@ class Body:
         terms, bits = [], 0
         for axis, stride in sorted(offset.axes.items(), key=lambda item: -abs(item[1])):
             if stride:
-                bits |= self.frame.bits_of(axis)
+                bits |= self._bits(axis)
                 terms.append(_times(self._axis(axis), stride))
         for number, stride in offset.indirect.items():
             known = self.values[number]
@@ -145,10 +145,11 @@ class Body:
         for condition in where:
             text, varies = self.offset(condition.offset)
             least, most = self._span(condition.offset)
-            if least < condition.low:
+            anything = bool(condition.offset.indirect)
+            if anything or least < condition.low:
                 found.append(f"({text} >= {condition.low})")
                 bits |= varies
-            if most >= condition.high:
+            if anything or most >= condition.high:
                 found.append(f"({text} < {condition.high})")
                 bits |= varies
         return list(dict.fromkeys(found)), bits

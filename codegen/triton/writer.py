@@ -63,7 +63,7 @@ class Job:
 class Writer:
     """One kernel in the making."""
 
-    def __init__(self, job: Job, frame: Frame) -> None:
+    def __init__(self, job: Job, frame: Frame, body: type[Body] = Body) -> None:
         self.job, self.frame = job, frame
         self.prelude = Prelude()
         self.parameters: dict[str, str] = {}
@@ -82,7 +82,7 @@ class Writer:
             self.slots.append(job.slots[k])
             if k in written:
                 self.written.append(name)
-        self.body = Body(frame, names, self.prelude)
+        self.body = body(frame, names, self.prelude)
 
     @property
     def number(self) -> str:
@@ -129,12 +129,13 @@ class Writer:
             self.body.values[number] = Known(Value(name, dtype), ROWS)
         return names
 
-    def emit(self, template: str, programs: int, about: str, **values: Any) -> None:
+    def emit(self, template: str, programs: int, about: str, *, warps: int = 0, stages: int = 1, **values: Any) -> None:
         """Render the kernel and launch it."""
         header = Header(
             self.job.nest.name,
             dict(self.parameters),
-            model.warps(self.frame.rows * self.frame.columns),
+            warps or model.warps(self.frame.rows * self.frame.columns),
+            stages,
             written=tuple(self.written),
         )
         source = render(template, header, self.prelude, frame=self.frame, number=self.number, about=about, **values)

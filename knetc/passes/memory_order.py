@@ -76,16 +76,19 @@ def _based_on_memory(builder: Recorder, node: Node) -> Node:
 
 
 class MemoryOrder:
-    """A graph with its values in an order that respects in-place updates, and what each reads."""
+    """A graph with its values in an order that respects in-place updates, and what each reads.
 
-    def __init__(self, graph: Graph) -> None:
+    With ``narrow``, matmuls read float16 and bfloat16 operands as they are, and widen them themselves.
+    """
+
+    def __init__(self, graph: Graph, *, narrow: bool = False) -> None:
         self.graph = graph
         self.views: dict[tuple[Node, int], View] = {}
         """How a matmul sees its operands, by node and position."""
         self.sources: dict[Node, tuple[Node, ...]] = {}
         for node in graph.nodes:
             if node.op.name == "matmul":
-                seen = [view_of(s) for s in node.sources]
+                seen = [view_of(s, narrow=narrow) for s in node.sources]
                 self.views.update({(node, k): view for k, view in enumerate(seen)})
                 self.sources[node] = tuple(view.base for view in seen)
             else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from knetc.ir.node import Node
 from knetc.ir.types import Shape
+from knetc.runtime.base import dtypes
 
 VIEWS = ("permute", "reshape", "broadcast", "slice")
 """The movements that strides may express."""
@@ -28,11 +29,14 @@ def dense_strides(shape: Shape) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def view_of(node: Node) -> View:
-    """The furthest value of which ``node`` is a strided view: ``node`` itself if no movement can be seen through."""
+def view_of(node: Node, *, narrow: bool = False) -> View:
+    """The furthest value of which ``node`` is a strided view: ``node`` itself if no movement can be seen through.
+
+    With ``narrow``, also one of float16 or bfloat16 of which ``node`` is a view as float32: whoever reads it converts.
+    """
     chain = []
     base = node
-    while base.op.name in VIEWS:
+    while base.op.name in VIEWS or (narrow and widens(base)):
         chain.append(base)
         base = base.sources[0]
     while True:
@@ -40,6 +44,11 @@ def view_of(node: Node) -> View:
         if view is not None:
             return view
         base = chain.pop()
+
+
+def widens(node: Node) -> bool:
+    """Whether a node is float16 or bfloat16 as float32, which changes no value."""
+    return node.op.name == "cast" and node.dtype == dtypes.f32 and dtypes.is_narrow(node.sources[0].dtype)
 
 
 def _through(base: Node, chain: list[Node]) -> View | None:
@@ -59,6 +68,8 @@ def _through(base: Node, chain: list[Node]) -> View | None:
                 starts, steps = movement["starts"], movement["steps"]
                 offset += sum(start * s for start, s in zip(starts, strides)) if 0 not in movement.shape else 0
                 strides = tuple(step * s for step, s in zip(steps, strides))
+            case "cast":
+                pass
             case _:
                 reshaped = reshape_strides(source, strides, movement.shape)
                 if reshaped is None:
