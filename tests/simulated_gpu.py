@@ -6,7 +6,6 @@ Also ``run``: a graph as a GPU program, each of its buffers in memory of its own
 from __future__ import annotations
 
 import atexit
-import ctypes
 import functools
 import hashlib
 import mmap
@@ -25,7 +24,7 @@ from knetc.codegen.triton.backend import build, parameter_format
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import header_of
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.host_functions import lookup
+from knetc.runtime.cpu.host_calls import HostCalls
 from knetc.runtime.program import Cubin, Program, Step
 
 from knetc.ir.node import Graph
@@ -152,12 +151,13 @@ def execute(
         if spec.update_of >= 0:
             device.view(address, spec.size_bytes)[:] = device.view(addresses[spec.update_of], spec.size_bytes)
     cubins = {cubin.function: cubin for cubin in program.cubins}
+    calls = HostCalls(program)
     failure = device.allocate(16)
     device.view(failure, 16)[:] = 0
     for step in program.steps:
         space = device.allocate(step.workspace_bytes)
         if step.host >= 0:
-            _host(program, step, addresses)
+            _host(calls, step, addresses)
         for grid in step.grids:
             cubin = cubins[grid.function]
             device.load(cubin.object, objects[cubin.object].decode())
@@ -190,17 +190,6 @@ class CheckFailed(Exception):
     """A check of a program found something."""
 
 
-def _host(program: Program, step: Step, addresses: Sequence[int]) -> None:
-    call = program.hosts[step.host]
-    arrays = []
-    for reference, shape, kind in zip(step.arguments, call.shapes, call.dtypes):
-        spec = program.buffers[reference.index]
-        data = worker().view(addresses[reference.index], spec.size_bytes)
-        arrays.append(data.view(dtypes.from_short_name(kind)).reshape(shape))
-    *sources, result = arrays
-    found = lookup(call.function).call(*sources)
-    parts = found if isinstance(found, tuple) else (found,)
-    result[...] = np.concatenate([np.ravel(p) for p in parts]).reshape(result.shape)
-
-
-__all__ = ["CheckFailed", "ctypes", "execute", "interpreted", "run", "worker"]
+def _host(calls: HostCalls, step: Step, addresses: Sequence[int]) -> None:
+    table = [addresses[reference.index] for reference in step.arguments]
+    calls.run(step.host, table)

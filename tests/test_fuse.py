@@ -45,6 +45,7 @@ class NoCode:
 
     key = "none"
     keep_rows = True
+    narrow_products = False
 
     def nest(self, *_: object) -> Kernel:
         return Kernel({}, ())

@@ -81,6 +81,8 @@ class Body:
         self.axes: set[int] = set()
         """Axes whose values the kernel needs."""
         self.loads = 0
+        self.votes = ""
+        """The parameter with the memory for votes, of kernels that vote (see ``scatter``)."""
         self._same: dict[object, Known] = {}
 
     def take(self) -> list[str]:
@@ -271,12 +273,15 @@ class Body:
         masks = self.frame.mask(bits | value.bits or ROWS)
         if store.offset.indirect:
             masks.append(f"({text} >= 0) & ({text} < {argument.size})")
+        self._write(store, place, full(value.value), masks)
+
+    def _write(self, store: Store, text: str, value: str, masks: list[str]) -> None:
         passed = f", {' & '.join(masks)}" if masks else ""
-        pointer = _plus(self.parameters[store.argument], place)
+        pointer = _plus(self.parameters[store.argument], text)
         if store.accumulate:
-            self.lines.append(f'tl.atomic_add({pointer}, {full(value.value)}{passed}, sem="relaxed")')
+            self.lines.append(f'tl.atomic_add({pointer}, {value}{passed}, sem="relaxed")')
         else:
-            self.lines.append(f"tl.store({pointer}, {full(value.value)}{passed})")
+            self.lines.append(f"tl.store({pointer}, {value}{passed})")
 
     def placed(self, text: str, bits: int) -> str:
         """An offset that varies along nothing, as a block beside the one row or column that there is."""

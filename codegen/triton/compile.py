@@ -38,8 +38,8 @@ def _settings() -> None:
     knobs.cache.dir = folder
 
 
-def compile_source(source: str, target: GpuTarget) -> tuple[Cubin, bytes]:
-    """A kernel's machine code and what is to be known of it.
+def compile_source(name: str, source: str, target: GpuTarget) -> tuple[Cubin, bytes]:
+    """What is to be known of the kernel that launches call ``name``, and its machine code.
 
     Raises CompileError, with the source, for what Triton refuses, and when the parameters are not those expected.
     """
@@ -57,7 +57,7 @@ def compile_source(source: str, target: GpuTarget) -> tuple[Cubin, bytes]:
         )
     digest = hashlib.blake2b(code, digest_size=16).hexdigest()
     return Cubin(
-        symbol_of(source),
+        name,
         digest,
         facts.name,
         _arch(made.asm["ptx"]),

@@ -15,9 +15,10 @@ from knetc.codegen.cpu.axes import Loops, merged, rebuild
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
 from knetc.codegen.triton import model
-from knetc.codegen.triton.body import COLUMNS, ROWS, Frame
+from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame
 from knetc.codegen.triton.emitter import register_type
 from knetc.codegen.triton.fold import Fold
+from knetc.codegen.triton.scatter import Elected, Vote, in_wide_memory, scattered, votes
 from knetc.codegen.triton.writer import Job, Launches, Totals, Writer, dense
 from knetc.runtime.program import Slot
 
@@ -36,7 +37,10 @@ def lower_into(launches: Launches, nest: LoopNest, slots: tuple[Slot, ...]) -> N
     loops = job.loops
     if not loops.rows and not loops.reductions("outer", "all"):
         return
-    if not loops.nest.inner:
+    store = scattered(job)
+    if store is not None:
+        _scatter(job, store)
+    elif not loops.nest.inner:
         turned = _turned(loops)
         if turned is None:
             _pointwise(job)
@@ -126,31 +130,48 @@ def _combine(job: Job, totals: Totals) -> None:
         lower_into(job.launches, nest, slots)
 
 
+def _scatter(job: Job, store: Store) -> None:
+    """Writing at places that values name."""
+    form = _columns if job.nest.inner else _pointwise
+    if store.replace:
+        nest, slot = votes(job, store)
+        lower_into(job.launches, *nest)
+        form(job, body=Vote, ballot=slot)
+        form(job, body=Elected, ballot=slot)
+        return
+    wide = in_wide_memory(job, store)
+    if wide is None:
+        form(job)
+        return
+    for nest in wide:
+        lower_into(job.launches, *nest)
+
+
 # --- the forms -------------------------------------------------------------------------------------------------------
 
 
-def _pointwise(job: Job) -> None:
+def _pointwise(job: Job, body: type[Body] = Body, ballot: Slot | None = None) -> None:
     """All points in one line."""
     loops = job.loops
     block = model.flat_block(loops.rows)
     blocks = _count(loops.rows, block)
     programs, steps = _shared(blocks) if loops.reductions("outer", "all") else (blocks, 1)
     mask = loops.rows != programs * steps * block
-    writer = Writer(job, Frame(loops, block, 1, flat=True, row_mask=mask, wide=_wide(job)))
+    writer = Writer(job, Frame(loops, block, 1, flat=True, row_mask=mask, wide=_wide(job)), body, ballot)
     totals = Totals(writer, programs)
     for stage in loops.nest.stages:
         for statement in stage.body:
             writer.statement(statement, totals, by_row=True)
-    body = writer.body.take()
+    lines = writer.body.take()
     finish = totals.finish()
     writer.emit(
         "pointwise", programs, f"{loops.rows} points, {block} at a time.", points=loops.rows, steps=steps,
-        start=totals.start, axes=writer.body.axis_lines(ROWS), body=body, finish=finish,
+        start=totals.start, axes=writer.body.axis_lines(ROWS), body=lines, finish=finish,
     )  # fmt: skip
     _combine(job, totals)
 
 
-def _columns(job: Job, *, exchanged: bool = False) -> None:
+def _columns(job: Job, *, exchanged: bool = False, body: type[Body] = Body, ballot: Slot | None = None) -> None:
     """Blocks of rows and columns."""
     loops = job.loops
     tile = model.column_tile(loops.rows, loops.columns, exchanged)
@@ -160,16 +181,16 @@ def _columns(job: Job, *, exchanged: bool = False) -> None:
         loops, tile.rows, tile.columns, row_mask=loops.rows != programs * steps * tile.rows,
         column_mask=loops.columns % tile.columns != 0, wide=_wide(job),
     )  # fmt: skip
-    writer = Writer(job, frame)
+    writer = Writer(job, frame, body, ballot)
     totals = Totals(writer, programs, across, "piece")
     _write(writer, totals)
-    body = writer.body.take()
+    lines = writer.body.take()
     finish = totals.finish()
     about = f"{loops.rows} rows of {loops.columns}, in blocks of {tile.rows} of {tile.columns}."
     writer.emit(
         "columns", programs * across, about,
         rows=loops.rows, columns=loops.columns, steps=steps, across=across, start=totals.start,
-        row_axes=writer.body.axis_lines(ROWS), column_axes=writer.body.axis_lines(COLUMNS), body=body, finish=finish,
+        row_axes=writer.body.axis_lines(ROWS), column_axes=writer.body.axis_lines(COLUMNS), body=lines, finish=finish,
     )  # fmt: skip
     _combine(job, totals)
 

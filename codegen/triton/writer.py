@@ -15,6 +15,7 @@ from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame, Known
 from knetc.codegen.triton.emitter import Value, pointer_type, register_type
 from knetc.codegen.triton.fold import Fold
 from knetc.codegen.triton.source import Header, Prelude, render, symbol_of
+from knetc.runtime.base import dtypes
 from knetc.runtime.program import GRID_ALIGNMENT, GridLaunch, Slot
 
 _SCALARS = {"bool": "i32", "float16": "fp32", "bfloat16": "fp32"}
@@ -63,7 +64,8 @@ class Job:
 class Writer:
     """One kernel in the making."""
 
-    def __init__(self, job: Job, frame: Frame, body: type[Body] = Body) -> None:
+    def __init__(self, job: Job, frame: Frame, body: type[Body] = Body, ballot: Slot | None = None) -> None:
+        """``body`` writes the statements; ``ballot`` is where it votes (see ``scatter``)."""
         self.job, self.frame = job, frame
         self.prelude = Prelude()
         self.parameters: dict[str, str] = {}
@@ -83,6 +85,8 @@ class Writer:
             if k in written:
                 self.written.append(name)
         self.body = body(frame, names, self.prelude)
+        if ballot is not None:
+            self.body.votes = self.partial(ballot, dtypes.i32)
 
     @property
     def number(self) -> str:

@@ -106,11 +106,13 @@ def _load(key: str, graph: Graph, device: Device | None) -> Any:
             return _loaded(*stored, device)
     before = time.perf_counter()
     compiler: Callable[[str, str], Any]
+    more: dict[str, Any] = {}
     if device is None:
         maker, where, compiler = backend(), target(), compile_function
     else:
         maker, where = gpu_backend(), gpu_target(device.target)
         compiler = gpu_compiler(where)
+        more["precision"] = ambient().precision
     _assembly, program, objects = maker.build(
         optimised(graph),
         where,
@@ -118,6 +120,7 @@ def _load(key: str, graph: Graph, device: Device | None) -> Any:
         fused=config.fuse,
         nan_check=ambient().nan_check,
         timed=config.debug > 0,
+        **more,
     )
     if config.cache and all(lookup(call.function).everywhere for call in program.hosts):
         disk.store_program(key, program, objects)

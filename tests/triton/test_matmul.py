@@ -80,7 +80,7 @@ def machine_code(function: Callable[..., Any], arrays: list[np.ndarray], arch: s
     target = GpuTarget("cuda", arch)
     assembly = assemble(traced(function, *arrays), TritonBackend(target, precision=precision))
     [source] = [s for s in assembly.functions.values() if "product" in s]
-    assert compile_source(source, target)[0].spilled_bytes == 0
+    assert compile_source("k", source, target)[0].spilled_bytes == 0
     return str(compiled(source, target).asm["sass"])
 
 
