@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 from knetc.codegen.cpu.axes import Loops, independent, is_free, results, used_values, value_dtypes
 from knetc.codegen.cpu.plan import Plan
+from knetc.codegen.cpu.scan import SHORT, Pieces, scans_of, start_scans
 from knetc.codegen.cpu.scope import Cell, Scope, State, Total, combine_of, identity, state_dtypes
 from knetc.codegen.cpu.stream import PIECE, Streams
 from knetc.codegen.loopnest import Load, Offset, Reduce, Scan, Stage, Statement, Store
@@ -142,6 +143,10 @@ class Rows(Walk):
                 self._nested(stage, axes[1:], totals)
             return
         streamed = self.streams.of(stage.body, axis) if self.streams else []
+        if self._in_pieces(stage, axis):
+            fold = self._folder(totals)
+            Pieces(self, stage, axis).run(start, extent, streamed, fold)
+            return
         if self._in_strips(stage, axis, totals):
             self._strips(stage, axis, extent, totals)
         elif streamed:
@@ -155,6 +160,21 @@ class Rows(Walk):
             with frame.loop("0", blocks) as block:
                 low = frame.mul(block, str(BLOCK))
                 self._block(stage, axis, low, frame.min(frame.add(low, str(BLOCK)), extent), totals)
+
+    def _in_pieces(self, stage: Stage, axis: int) -> bool:
+        """Whether a stage scans rows that are long enough to do it in vectors."""
+        return bool(scans_of(stage.body)) and self.loops.extent(axis) >= SHORT and not collides(stage.body, axis)
+
+    def _folder(self, cells: Mapping[int, Cell]) -> Callable[[Reduce, State], None]:
+        """What happens at a reduction: its state is merged into a cell, of its column or of the row."""
+
+        def fold(reduce: Reduce, state: State) -> None:
+            if reduce.over == "outer":
+                self.folds[id(reduce)].merge(state, self.column())
+            else:
+                cells[id(reduce)].merge(state)
+
+        return fold
 
     def _streamed(
         self, stage: Stage, axis: int, bounds: tuple[str, str], totals: Mapping[int, Cell], stores: list[Store]
@@ -237,14 +257,7 @@ class Rows(Walk):
         cells: Mapping[int, Cell],
         at: Callable[[str], None] | None = None,
     ) -> None:
-        scope = self.scope
-
-        def fold(reduce: Reduce, state: State) -> None:
-            if reduce.over == "outer":
-                self.folds[id(reduce)].merge(state, self.column())
-            else:
-                cells[id(reduce)].merge(state)
-
+        scope, fold = self.scope, self._folder(cells)
         shared = dict(scope.values)
         with scope.frame.loop(low, high, parallel=not collides(stage.body, axis)) as index:
             scope.axes[axis] = index
@@ -458,16 +471,3 @@ def collides(body: Sequence[Statement], axis: int) -> bool:
         isinstance(s, Store) and s.accumulate and (not s.offset.axes.get(axis) or here & s.offset.indirect.keys())
         for s in body
     )
-
-
-def scans_of(statements: Iterable[Statement]) -> list[Scan]:
-    """The scans among statements."""
-    return [s for s in statements if isinstance(s, Scan)]
-
-
-def start_scans(scope: Scope, statements: Iterable[Statement]) -> None:
-    """Give scans a state in registers: that of no elements."""
-    for s in scans_of(statements):
-        cell = Cell.variable(scope, s)
-        cell.clear()
-        scope.scans[id(s)] = cell, "0"
