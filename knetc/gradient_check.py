@@ -10,6 +10,7 @@ import numpy as np
 from knetc.arrays import Array, ArrayLike, array
 from knetc.ops.reduction import sum as total
 from knetc.runtime.base import dtypes
+from knetc.structure import leaves, map_leaves
 from knetc.transforms import diff, grad
 
 
@@ -25,23 +26,30 @@ def gcheck(
 ) -> bool:
     """Whether the gradients of ``function(*args, **kw)`` agree with differences of its values.
 
-    They are checked for the Params that it uses and for its float array arguments, up to the first that fails: every
-    entry of small ones, ``nsample`` random entries of others. A result that is no scalar is summed. An entry passes if
-    the two numbers differ by at most ``max(atol, rtol * the larger)``; ``delta`` is the step. ``verbose`` 0 prints
-    nothing, 1 failures, 2 all. float64 values allow tight tolerances.
+    They are checked for the Params that it uses and for the float arrays among its arguments (in containers too), up to
+    the first that fails: every entry of small ones, ``nsample`` random entries of others. A result that is no scalar is
+    summed. An entry passes if the two numbers differ by at most ``max(atol, rtol * the larger)``; ``delta`` is the
+    step. ``verbose`` 0 prints nothing, 1 failures and that there was nothing to check, 2 all. float64 values allow
+    tight tolerances.
 
     >>> kn.gcheck(lambda x: kn.tanh(x), np.array([0.1, 0.2]))
     True
     """
     named = dict(kw or {})
-    given = [array(a) if isinstance(a, np.ndarray) and dtypes.is_float(a.dtype) else a for a in args]
+
+    def held(leaf: Any) -> Any:
+        return array(leaf) if isinstance(leaf, np.ndarray) and dtypes.is_float(leaf.dtype) else leaf
+
+    given = [map_leaves(held, argument) for argument in args]
 
     def loss(*arguments: Any) -> Any:
         result = function(*arguments, **named)
         return total(result) if isinstance(result, ArrayLike) and result.shape else result
 
     tape = diff(loss, *given)
-    checked = [*tape.params, *(a for a in given if isinstance(a, Array) and dtypes.is_float(a.dtype))]
+    checked = [*tape.params, *(a for a in leaves(given) if isinstance(a, Array) and dtypes.is_float(a.dtype))]
+    if verbose and not checked:
+        print("gcheck: the function uses no Param and takes no float array: there is nothing to check")
     return all(_check(x, grad(tape, x), lambda: loss(*given), nsample, atol, rtol, delta, verbose) for x in checked)
 
 

@@ -88,6 +88,8 @@ _CLOSED = (str, bytes, int, float, complex, type, ModuleType, BuiltinFunctionTyp
 
 def parts(value: Any) -> Iterator[Any]:
     """What an object holds: items, attributes, a function's closure and defaults, a partial's arguments."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        yield from value.flat
     if value is None or isinstance(value, _CLOSED):
         return
     if isinstance(value, (tuple, list, set, frozenset)):
@@ -109,11 +111,16 @@ def parts(value: Any) -> Iterator[Any]:
                     continue
             yield from value.__defaults__ or ()
             yield from (value.__kwdefaults__ or {}).values()
-        for base in type(value).__mro__:
-            for name in vars(base).get("__slots__", ()):
-                if isinstance(name, str) and name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                    yield getattr(value, name)
-        yield from getattr(value, "__dict__", {}).values()
+        yield from (item for _, item in attributes(value))
+
+
+def attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """An object's own attributes, in slots and in its dictionary."""
+    for base in type(value).__mro__:
+        for name in vars(base).get("__slots__", ()):
+            if isinstance(name, str) and name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                yield name, getattr(value, name)
+    yield from getattr(value, "__dict__", {}).items()
 
 
 def find(value: Any, kind: type, closed: tuple[type, ...] = ()) -> list[Any]:

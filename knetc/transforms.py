@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, overload
 
 import numpy as np
 
 from knetc import tapes
-from knetc.arrays import Array, node_of, of_node
+from knetc.arrays import node_of, of_node
 from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.lazy import Box
 from knetc.ops.apply import WeakScalar, constant
-from knetc.params import Param
+from knetc.params import Param, params
 from knetc.passes.differentiate import gradients
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DifferentiationError
-from knetc.structure import map_leaves
+from knetc.structure import attributes, children, map_leaves
+
+_NOT_COPIED = (type, ModuleType, FunctionType, MethodType, functools.partial, set, frozenset)
 
 
 class Tape:
@@ -35,7 +40,7 @@ class Tape:
         self.params: list[Param] = [thing for thing in variables.objects.values() if isinstance(thing, Param)]
         self._things = list(variables.objects.values())  # what is found by identity must stay alive
         self._loss: Node | None = None
-        self._gradients: dict[int, Array | None] = dict.fromkeys(variables.nodes)
+        self._gradients: dict[int, Any] = dict.fromkeys(variables.nodes)
         if isinstance(result, Box):
             self._loss = loss = node_of(result)
             check_loss(loss)
@@ -50,12 +55,13 @@ class Tape:
     def gradient(self, x: Any) -> Any:
         """The gradient of the loss with respect to a Param, an argument, a handle made inside, or a container of them.
 
-        None where the loss does not depend on it.
+        None where the loss does not depend on it. Of a container and of an object that holds Params it has the same
+        form: a copy whose items and attributes are gradients.
         """
         if id(x) in self._gradients:
             return self._gradients[id(x)]
         if not isinstance(x, Box):
-            return map_leaves(self.gradient, x) if isinstance(x, (tuple, list, dict)) else None
+            return map_leaves(self.gradient, x) if children(x) is not None else self._of_object(x)
         if self._loss is None or isinstance(x, Param):
             return None
         places = [place for place in (x.node, x.origin() if x.origin is not None else None) if place is not None]
@@ -63,6 +69,16 @@ class Tape:
             if result is not None:
                 return of_node(result)
         return None
+
+    def _of_object(self, x: Any) -> Any:
+        """A copy of an object whose attributes are gradients; None for one that holds no Params."""
+        if isinstance(x, _NOT_COPIED) or not params(x):
+            return None
+        made = self._gradients[id(x)] = copy.copy(x)  # found again by whoever refers to it
+        self._things.append(x)
+        for name, value in attributes(x):
+            setattr(made, name, self.gradient(value))
+        return made
 
     def __repr__(self) -> str:
         value = self.value

@@ -172,7 +172,7 @@ def spacing(x: Operand) -> Any:
     >>> spacing(kn.array([1.0]))  # [1.1920929e-07]
     """
     [node] = coerce("spacing", (x,), accepts="f")
-    size = absolute(node)
+    size = stop_gradient(absolute(node))
     return copysign(nextafter(size, math.inf) - size, node)
 
 

@@ -415,11 +415,16 @@ def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
 
 
 @composite(wide=True)
-def var(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
+def var(
+    x: Operand, axis: Axis = None, *, correction: float = 0, corrected: bool = False, keepdims: bool = False
+) -> Any:
     """The variance over axes: squared distances from the mean, added up, over the count less ``correction``.
+
+    ``corrected`` is Knet's way to ask for a correction of 1.
 
     >>> var(kn.array([1.0, 2.0, 3.0, 4.0]), correction=1)  # 1.6666666
     """
+    correction = 1 if corrected else correction
     x = to_float(x)
     total = sum(square(x - mean(x, axis, keepdims=True)), axis, keepdims=keepdims)
     freedom = count_along(x, axis) - correction
@@ -427,9 +432,11 @@ def var(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool 
 
 
 @composite(wide=True)
-def std(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
+def std(
+    x: Operand, axis: Axis = None, *, correction: float = 0, corrected: bool = False, keepdims: bool = False
+) -> Any:
     """The standard deviation over axes: the square root of ``var``.
 
     >>> std(kn.array([1.0, 2.0, 3.0, 4.0]), correction=1)  # 1.2909945
     """
-    return sqrt(var(x, axis, correction=correction, keepdims=keepdims))
+    return sqrt(var(x, axis, correction=correction, corrected=corrected, keepdims=keepdims))
