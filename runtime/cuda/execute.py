@@ -1,100 +1,29 @@
 """Running GPU programs: parameters are packed once, and a call writes only what differs from the call before.
 
-A program is a list of sections. A section is work that is put into the stream without looking at any result; the first
-time launch by launch, afterwards as one graph whose nodes are given new parameters where an address or a number has
-changed. A section ends where Python must see memory: before and behind a host call, and behind the last check. What the
-checks found is read there, before anything is updated in place, so that a call that fails changes nothing. Programs
-without checks and host calls have one section, and a call returns without waiting for the device.
+A program is a list of sections (``sections.py``). A section ends where Python must see memory: before and behind a host
+call, behind checks, and at loops and cases. What checks found is read at once, before anything that relies on them runs
+or is updated in place, so that a call that fails changes nothing. Programs without any of these have one section, and a
+call returns without waiting for the device.
 """
 
 from __future__ import annotations
 
 import ctypes
+import operator
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NoReturn
 
 from knetc.runtime.base import errors
-from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CacheError, KnetcError
 from knetc.runtime.buffers import Buffer, allocate
 from knetc.runtime.cpu.host_calls import HostCalls
 from knetc.runtime.cuda.device import GpuDevice
-from knetc.runtime.cuda.driver import Driver, Launch
-from knetc.runtime.program import GRID_ALIGNMENT, GridLaunch, Program, Slot, Step
-
-GRAPH_FROM = 3
-"""A section of fewer operations is launched one by one: a graph would cost more than it saves."""
-
-
-class Operation(Protocol):
-    """One thing that a section puts into the stream; its parameters are written before."""
-
-    def launch(self, driver: Driver, stream: int) -> None: ...
-    def add(self, driver: Driver, graph: int, after: int) -> int:
-        """Become a node of a graph; returns the node."""
-
-    def update(self, driver: Driver, ready: int, node: int) -> None:
-        """Give the node of a ready graph the parameters of now."""
-
-
-class KernelOperation:
-    """A launch of a generated kernel."""
-
-    __slots__ = ("kernel",)
-
-    def __init__(self, kernel: Launch) -> None:
-        self.kernel = kernel
-
-    def launch(self, driver: Driver, stream: int) -> None:
-        driver.launch(self.kernel, stream)
-
-    def add(self, driver: Driver, graph: int, after: int) -> int:
-        return driver.add_kernel(graph, after, self.kernel)
-
-    def update(self, driver: Driver, ready: int, node: int) -> None:
-        driver.update_kernel(ready, node, self.kernel)
-
-
-@dataclass
-class Section:
-    """Operations that are put into the stream one behind the other."""
-
-    operations: list[Operation] = field(default_factory=list)
-    changed: set[int] = field(default_factory=set)
-    """Operations whose parameters differ from those of their nodes."""
-    nodes: list[int] = field(default_factory=list)
-    ready: int = 0
-    """The graph; 0 while there is none."""
-    runs: int = 0
-
-    def run(self, driver: Driver, stream: int) -> None:
-        self.runs += 1
-        if self.ready:
-            for number in self.changed:
-                self.operations[number].update(driver, self.ready, self.nodes[number])
-        elif self.runs > 1 and config.cuda_graphs and len(self.operations) >= GRAPH_FROM:
-            self.build(driver)
-        self.changed.clear()
-        if self.ready:
-            driver.launch_graph(self.ready, stream)
-        else:
-            for operation in self.operations:
-                operation.launch(driver, stream)
-
-    def build(self, driver: Driver) -> None:
-        """Make one graph of the operations, each behind the one before it."""
-        graph = driver.graph()
-        try:
-            node = 0
-            nodes = []
-            for operation in self.operations:
-                node = operation.add(driver, graph, node)
-                nodes.append(node)
-            self.ready, self.nodes = driver.instantiate(graph), nodes
-        finally:
-            driver.free_graph(graph)
+from knetc.runtime.cuda.driver import Launch
+from knetc.runtime.cuda.sections import KernelOperation, Moving, Operation, Place, Section, bounce_bytes
+from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef, GridLaunch, Program, Region, Slot, Step
 
 
 @dataclass(frozen=True)
@@ -109,8 +38,17 @@ class Pause:
     """The place where the checks' findings are read."""
 
 
-Patch = tuple[Callable[..., None], Any, int, int, Section, int]
-"""How a value gets into parameters: the packer, the memory, the place, what is added, and whose operation it is."""
+@dataclass(frozen=True)
+class Repeat:
+    """A region: its test (of a ``while``), then its body."""
+
+    region: Region
+    test: list[Work]
+    body: list[Work]
+
+
+Work = Section | HostStep | Pause | Repeat
+"""What a program is made of."""
 
 
 class Executable:
@@ -137,23 +75,35 @@ class Executable:
         self._cubins = {cubin.function: cubin for cubin in program.cubins}
         self._buffers = len(program.inputs) + len(program.outputs)
         self._values: list[Any] = [0] * (self._buffers + len(program.scalars))
-        self._patches: list[list[Patch]] = [[] for _ in self._values]
-        self._arena_patches: list[Patch] = []
+        self._places: list[list[Place]] = [[] for _ in self._values]
+        self._arena_places: list[tuple[Place, int]] = []
         self._arena = 0
+        self._counters: list[int] = []
         self._owned: list[Buffer] = []
         self._records = device.zeros(16 * len(program.checks)) if program.checks else None
         self._found = (ctypes.c_int64 * (2 * len(program.checks)))()
         with device.entered():
-            self._work = self._sections(objects)
+            self._work = self._arranged(objects, 0, len(program.steps), list(program.regions))
         self.entry = self._run
 
     # --- making it ready
 
-    def _sections(self, objects: Mapping[str, bytes]) -> list[Section | HostStep | Pause]:
+    def _arranged(self, objects: Mapping[str, bytes], begin: int, end: int, regions: list[Region]) -> list[Work]:
+        """The steps from ``begin`` to ``end`` as sections and what stands between them; takes what it enters from
+        ``regions``, which are in the order of their beginnings, outer ones first."""
         steps = self.program.steps
-        last_check = max((k for k, step in enumerate(steps) if step.check >= 0), default=-1)
-        work: list[Section | HostStep | Pause] = [Section()]
-        for k, step in enumerate(steps):
+        work: list[Work] = [Section()]
+        k = begin
+        while k < end:
+            if regions and regions[0].begin == k:
+                region = regions.pop(0)
+                middle = region.test_end if region.kind == "while" else k
+                test = self._arranged(objects, k, middle, regions)
+                work += [Repeat(region, test, self._arranged(objects, middle, region.end, regions)), Section()]
+                k = region.end
+                continue
+            step = steps[k]
+            k += 1
             if step.host >= 0:
                 work += [HostStep(step.host, step), Section()]
                 continue
@@ -161,7 +111,7 @@ class Executable:
             assert isinstance(section, Section)
             for grid in step.grids:
                 section.operations.append(self._kernel(step, grid, objects, section))
-            if k == last_check:
+            if step.check >= 0 and (k == end or steps[k].check < 0):
                 work += [Pause(), Section()]
         return [part for part in work if not isinstance(part, Section) or part.operations]
 
@@ -192,23 +142,26 @@ class Executable:
         number = len(section.operations)
         for k, slot in enumerate(grid.slots):
             pack = struct.Struct(f"@{cubin.parameters[k + 1]}").pack_into
-            self._patch(step, slot, (pack, launch.packed, launch.offsets[k], section, number))
+            self._note(step, slot, Place(pack, launch.packed, launch.offsets[k], section, number))
         return KernelOperation(launch)
 
-    def _patch(self, step: Step, slot: Slot, where: tuple[Any, Any, int, Section, int]) -> None:
-        """Note where a slot's value must be written when it changes."""
-        pack, memory, offset, section, number = where
+    def _note(self, step: Step, slot: Slot, place: Place) -> None:
+        """Remember where a slot's value must be written when it changes."""
         if slot.kind == "workspace":
-            self._arena_patches.append((pack, memory, offset, step.workspace_offset + slot.value, section, number))
+            self._arena_places.append((place, step.workspace_offset + slot.value))
         elif slot.kind == "argument":
             argument = step.arguments[slot.value]
-            if argument.kind == "scalar":
-                self._patches[self._buffers + argument.index].append((pack, memory, offset, 0, section, number))
+            if any(argument.strides) or argument.kind == "counter":
+                size_bytes = bounce_bytes(argument.strides)
+                known = (moving.bounce for moving in place.section.moving if moving.argument == argument)
+                bounce = next(known, None) or (self.device.allocate(size_bytes) if size_bytes else None)
+                place.section.moving.append(Moving(argument, place, bounce))
+            elif argument.kind == "scalar":
+                self._places[self._buffers + argument.index].append(place)
             elif argument.index < self._buffers:
-                self._patches[argument.index].append((pack, memory, offset, 0, section, number))
+                self._places[argument.index].append(place)
             else:
-                place = self.program.buffers[argument.index].offset
-                self._arena_patches.append((pack, memory, offset, place, section, number))
+                self._arena_places.append((place, self.program.buffers[argument.index].offset))
 
     # --- running
 
@@ -233,24 +186,69 @@ class Executable:
                 arena = device.arena(self.program.arena_bytes).at
                 if arena != self._arena:
                     self._arena = arena
-                    for patch in self._arena_patches:
-                        _write(patch, arena)
-            known, patches = self._values, self._patches
+                    for place, offset in self._arena_places:
+                        place.write(arena + offset)
+            known, places = self._values, self._places
             for k, value in enumerate(values):
                 if value != known[k] or not value:  # 0.0 equals -0.0
                     known[k] = value
-                    for patch in patches[k]:
-                        _write(patch, value)
-            driver, stream = device.driver, device.stream
-            for part in self._work:
-                if isinstance(part, Section):
-                    part.run(driver, stream)
-                else:
-                    failure = self._look(part)
-                    if failure is not None:
-                        return failure
+                    for place in places[k]:
+                        place.write(value)
+            self._counters.clear()
+            failure = self._perform(self._work)
             del kept
+        return failure
+
+    def _perform(self, work: Sequence[Work]) -> tuple[int, int] | None:
+        """Do one thing after the other; returns what failed, and then the rest is not done."""
+        driver, stream = self.device.driver, self.device.stream
+        for part in work:
+            if isinstance(part, Section):
+                if part.moving:
+                    part.run_at(driver, stream, self._argument)
+                else:
+                    part.run(driver, stream)
+                continue
+            if isinstance(part, Repeat):
+                failure = self._case(part) if part.region.kind == "case" else self._loop(part)
+            else:
+                failure = self._call(part) if isinstance(part, HostStep) else self._look()
+            if failure is not None:
+                return failure
         return None
+
+    def _case(self, part: Repeat) -> tuple[int, int] | None:
+        chosen = self._read(part.region.condition, ctypes.c_int64()) == part.region.case
+        return self._perform(part.body) if chosen else None
+
+    def _loop(self, part: Repeat) -> tuple[int, int] | None:
+        region, depth = part.region, len(self._counters)
+        self._counters.append(0)
+        for k in range(region.count) if region.kind == "loop" else count():
+            self._counters[depth] = region.count - 1 - k if region.reverse else k
+            failure = self._perform(part.test)
+            if failure is None and region.kind == "while" and not self._read(region.condition, ctypes.c_bool()):
+                break
+            failure = self._perform(part.body) if failure is None else failure
+            if failure is not None:
+                return failure
+        self._counters.pop()
+        return None
+
+    def _argument(self, argument: ArgumentRef) -> int:
+        """Where an argument is now, among loops; or a counter's number."""
+        counters = self._counters
+        if argument.kind == "counter":
+            return counters[argument.index]
+        moved: int = sum(map(operator.mul, argument.strides, counters))
+        return self._place(argument.index) + moved
+
+    def _read(self, argument: ArgumentRef, into: Any) -> Any:
+        """A number in the device's memory."""
+        driver, stream = self.device.driver, self.device.stream
+        driver.to_host(ctypes.addressof(into), self._argument(argument), ctypes.sizeof(into), stream)
+        driver.synchronize(stream)
+        return into.value
 
     def _aligned(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], Sequence[Buffer]]:
         """Inputs at odd places copied to where kernels can read them (nobody updates those)."""
@@ -265,10 +263,8 @@ class Executable:
                 made[k] = copy.at
         return tuple(made), kept
 
-    def _look(self, part: Section | HostStep | Pause) -> tuple[int, int] | None:
-        """What stands between two sections: a host call, or a look at what the checks found."""
-        if isinstance(part, HostStep):
-            return self._call(part)
+    def _look(self) -> tuple[int, int] | None:
+        """What the checks found."""
         assert self._records is not None
         driver, stream = self.device.driver, self.device.stream
         found = self._found
@@ -284,7 +280,7 @@ class Executable:
         """Bring a host call's arguments, call, and take its result back."""
         assert self._calls is not None
         device, driver, stream = self.device, self.device.driver, self.device.stream
-        places = [self._place(reference.index) for reference in part.step.arguments]
+        places = [self._argument(reference) for reference in part.step.arguments]
         specs = [self.program.buffers[reference.index] for reference in part.step.arguments]
         hosts = [allocate(spec.size_bytes) for spec in specs]
         for host, place, spec in list(zip(hosts, places, specs))[:-1]:
@@ -319,12 +315,6 @@ class Executable:
         kind = getattr(errors, check.error, None)
         message = check.message.replace("{value}", str(value)) + "".join(f"\n  at {line}" for line in check.lines)
         raise kind(message) if isinstance(kind, type) and issubclass(kind, KnetcError) else KnetcError(message)
-
-
-def _write(patch: Patch, value: Any) -> None:
-    pack, memory, offset, addend, section, number = patch
-    pack(memory, offset, value + addend if addend else value)
-    section.changed.add(number)
 
 
 def runs_on(target: str, device: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from knetc.runtime.base.errors import DeviceError, LabelError, TraceError, UnsupportedError
-from knetc.runtime.cuda import execute
+from knetc.runtime.cuda import sections
 
 import knetc as kn
 
@@ -195,7 +195,7 @@ def test_results_are_never_overwritten(device: Any) -> None:
 
 
 def test_graphs_replay_steps(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "GRAPH_FROM", 1)
+    monkeypatch.setattr(sections, "GRAPH_FROM", 1)
     w = kn.param(np.ones((5, 70)), device="cuda")
 
     @kn.compile
@@ -359,3 +359,42 @@ def test_what_dlpack_does_not_do(device: Any) -> None:
 
     with pytest.raises(DeviceError, match="device"):
         kn.from_dlpack(Elsewhere())
+
+
+# --- loops and branches
+
+
+@pytest.mark.parametrize("width", [3, 4])  # rows of 12 bytes begin at odd addresses
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scans(device: Any, width: int, reverse: bool) -> None:
+    xs = np.arange(5 * width, dtype=np.float32).reshape(5, width)
+
+    @kn.compile
+    def run(xs: Any, start: Any) -> Any:
+        def step(total: Any, x: Any) -> Any:
+            total = total * 0.5 + x
+            return total, kn.exp(-total) + x
+
+        return kn.scan(step, start, xs, reverse=reverse)
+
+    for _ in range(3):
+        here = run(kn.array(xs), kn.zeros(width))
+        there = run(kn.array(xs, device="cuda"), kn.zeros(width, device="cuda"))
+        assert there[0].device == GPU
+        for one, other in zip(here, there):
+            same(one, other)
+
+
+def test_loops_and_branches(device: Any) -> None:
+    @kn.compile
+    def run(x: Any, n: Any) -> Any:
+        grown = kn.while_loop(lambda v: kn.sum(v) < n, lambda v: v * 2, x)
+        chosen = kn.cond(kn.sum(grown) > 20, lambda v: v + 1, lambda v: v - 1, grown)
+        return kn.fori_loop(0, 3, lambda i, v: v + i.astype("float32"), chosen)
+
+    for n in (1.0, 10.0, 40.0):
+        expected = np.ones(4)
+        while expected.sum() < n:
+            expected = expected * 2
+        expected = expected + 3 + (1 if expected.sum() > 20 else -1)
+        same(run(kn.ones(4, device="cuda"), kn.array(n, device="cuda")), expected)
