@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from knetc.runtime.base.errors import DtypeError, LabelError, ShapeError, TraceError
+from knetc.runtime.base.errors import DtypeError, LabelError, NanError, ShapeError, TraceError
 
 import knetc as kn
+from knetc.compiler import pipeline
+from knetc.compiler.report import plan_text
+from knetc.ir import canonical
+from knetc.ir.ambient import setting
+from knetc.ir.check import check
+from knetc.ir.interpret import interpret
+from knetc.ir.printer import to_text
+from knetc.ir.reader import from_text
 
 MODES = [pytest.param(lambda f: f, id="lazy"), pytest.param(kn.compile, id="compiled")]
 Mode = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -326,3 +334,63 @@ def test_numbers_take_the_dtype_that_the_body_makes() -> None:
     total = kn.scan(lambda c, x: (c + x, None), 0, kn.array(np.ones(3, np.float64)))[0]
     assert total.dtype == np.float64
     assert kn.scan(lambda c, x: (c + 1, None), 0, kn.ones(3))[0].dtype == np.int64
+
+
+def test_plans_show_loops_and_cases() -> None:
+    @kn.compile
+    def run(x: Any, n: Any) -> Any:
+        def step(c: Any, row: Any) -> Any:
+            c = kn.cond(c.sum() > 0, lambda: c + row, lambda: c - row)
+            return kn.while_loop(lambda v: v.sum() < n, lambda v: v * 2, c), c
+
+        return kn.scan(step, np.ones(2), x, reverse=True)
+
+    run(np.ones((3, 2)), np.array(1.0))
+    variant = run.__knetc_compiled__.variants[0]
+    plan = plan_text(variant.executable.program)
+    lines = [line for line in plan.splitlines() if line.strip().endswith(":")]
+    loop, *inner = lines
+    assert loop == "3 times, backwards, counted by i0:"
+    assert [line.split(" t")[0] for line in inner] == ["    if", "    if", "    while"]
+    assert "[i0]" in plan and "counted by i1" in plan
+    assert "3 times" in kn.summary(run) and "many times" in kn.summary(run)
+
+
+def test_nan_is_found_inside() -> None:
+    def run() -> Any:
+        return kn.scan(lambda c, x: (kn.log(c) + x, c), 1.0, kn.array([0.0, -1.0, 0.0]))[0].item()
+
+    assert np.isnan(run())
+    with setting(nan_check=True), pytest.raises(NanError, match="log"):
+        run()
+
+
+def test_the_same_loop_compiles_once() -> None:
+    def run() -> Any:
+        return kn.scan(lambda c, x: (c * 3.0 + x, c), kn.zeros(3), kn.ones((4, 3)))[0].numpy()
+
+    run()
+    before = len(pipeline._executables)
+    run()
+    assert len(pipeline._executables) == before
+
+
+def test_graphs_with_loops_read_back() -> None:
+    @kn.compile
+    def run(x: Any, n: Any, start: Any) -> Any:
+        def step(c: Any, row: Any) -> Any:
+            c = kn.switch(n, [lambda: c + row, lambda: c - row])
+            return kn.while_loop(lambda v: v.sum() < 5, lambda v: v * 2 + 1, c), c
+
+        return kn.scan(step, start, x)
+
+    given_ = [np.ones((3, 2)), np.array(1), np.ones(2)]
+    expected = run(*given_)
+    stages = pipeline.stages(run.__knetc_compiled__.variants[0].graph)
+    for name in ("trace", "simplify", "fuse"):
+        graph = stages[name]
+        check(graph, name)
+        again = from_text(to_text(graph))
+        assert canonical.equal(again, graph)
+        for found, wanted in zip(interpret(again, given_), (expected[0], expected[1])):
+            close(found, wanted)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from knetc.ir import printer
 from knetc.ir.node import Graph
 from knetc.ir.op import Kind
 from knetc.runtime.cpu.machine import Executable
-from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Step, to_json
+from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Region, Step, repeats, to_json
 
 STAGES = ("trace", "grad", "simplify", "fuse", "plan", "llvm", "asm")
 """What may be asked for, in the order in which it comes about."""
@@ -91,7 +91,14 @@ def plan_text(program: Program) -> str:
         lines.append(f"{name}: {_type(spec)}  # {spec.kind}{place}, {size_text(spec.size_bytes)}{update}")
     lines += [f"s{k}: {dtype}  # scalar" for k, dtype in enumerate(program.scalars)]
     for number, step in enumerate(program.steps):
-        lines += ["", *_step(number, step, names)]
+        around = [region for region in program.regions if region.begin <= number < region.end]
+        heads = [
+            f"{'    ' * depth}{_head(region, around[:depth], names)}"
+            for depth, region in enumerate(around)
+            if region.begin == number
+        ]
+        indent = "    " * len(around)
+        lines += ["", *heads, *(f"{indent}{line}" for line in _step(number, step, names))]
     for check in program.checks:
         lines += ["", f"# check: {check.error}: {check.message}"]
     return "\n".join(lines) + "\n"
@@ -112,11 +119,28 @@ def _type(spec: BufferSpec) -> str:
     return f"{spec.dtype}[{','.join(map(str, spec.shape))}]"
 
 
-def _step(number: int, step: Step, names: list[str]) -> list[str]:
-    def argument(ref: ArgumentRef) -> str:
-        return names[ref.index] if ref.kind == "buffer" else f"s{ref.index}"
+def _argument(ref: ArgumentRef, names: list[str]) -> str:
+    if ref.kind != "buffer":
+        return f"{'i' if ref.kind == 'counter' else 's'}{ref.index}"
+    places = ", ".join(f"i{depth}" for depth, stride in enumerate(ref.strides) if stride)
+    return f"{names[ref.index]}[{places}]" if places else names[ref.index]
 
-    head = f"kernel {number}: {step.name}({', '.join(map(argument, step.arguments))})"
+
+def _head(region: Region, around: Sequence[Region], names: list[str]) -> str:
+    """The line in front of the kernels of a loop or a case, which lies in those ``around``."""
+    counter = f"i{sum(outer.kind != 'case' for outer in around)}"
+    if region.kind == "case":
+        return f"if {_argument(region.condition, names)} == {region.case}:"
+    if region.kind == "while":
+        return (
+            f"while {_argument(region.condition, names)} (found before kernel {region.test_end}), counted by {counter}:"
+        )
+    backwards = ", backwards" if region.reverse else ""
+    return f"{region.count:,} times{backwards}, counted by {counter}:"
+
+
+def _step(number: int, step: Step, names: list[str]) -> list[str]:
+    head = f"kernel {number}: {step.name}({', '.join(_argument(ref, names) for ref in step.arguments)})"
     lines = [
         head,
         f"    # reads {size_text(step.read_bytes)}, writes {size_text(step.written_bytes)}, "
@@ -134,10 +158,15 @@ def kernels_text(program: Program, *, short: bool = False) -> str:
     """One line for each kernel; ``short`` names files without their folders."""
     return "".join(
         f"kernel {number}: {step.name}, {size_text(step.read_bytes + step.written_bytes)}, "
-        f"{step.operations:,} operations"
+        f"{step.operations:,} operations{_times(count)}"
         f"{', ' + ', '.join(_named(line, short) for line in step.lines[:3]) if step.lines else ''}\n"
-        for number, step in enumerate(program.steps)
+        for number, (step, count) in enumerate(zip(program.steps, repeats(program)))
     )
+
+
+def _times(count: int) -> str:
+    """How often a run makes a step, if not once."""
+    return "" if count == 1 else ", many times" if count < 0 else f", {count:,} times"
 
 
 def _named(line: str, short: bool) -> str:
@@ -161,7 +190,8 @@ def summary(function: Any) -> str:
     for variant in compiled.variants:
         program: Program = variant.executable.program
         traced = sum(node.op.kind is not Kind.LEAF for node in variant.graph.nodes)
-        moved = sum(step.read_bytes + step.written_bytes for step in program.steps)
+        times = [abs(count) for count in repeats(program)]  # once, where it is not known
+        moved = sum(count * (step.read_bytes + step.written_bytes) for step, count in zip(program.steps, times))
         in_place = sum(spec.update_of >= 0 for spec in program.outputs)
         parts.append(
             f"{compiled.python.__qualname__}: {traced} traced operations became {len(program.steps)} kernels; "
@@ -191,12 +221,12 @@ def tell_times(executable: Executable) -> None:
         return
     program = executable.program
     lines = [f"knetc: {runs} runs, {sum(times_us) / runs:.1f} us each\n"]
-    for number, (step, time_us) in enumerate(zip(program.steps, times_us)):
-        moved = step.read_bytes + step.written_bytes
+    for number, (step, time_us, count) in enumerate(zip(program.steps, times_us, repeats(program))):
+        moved, operations = (abs(count) * work for work in (step.read_bytes + step.written_bytes, step.operations))
         each_us = max(time_us / runs, 1e-3)
         lines.append(
             f"kernel {number}: {step.name}, {each_us:.1f} us a run, {moved / each_us * 1e-3:.1f} GB/s, "
-            f"{step.operations / each_us * 1e-3:.1f} billion operations a second\n"
+            f"{operations / each_us * 1e-3:.1f} billion operations a second\n"
         )
     sys.stderr.write("".join(lines))
 
