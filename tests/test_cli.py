@@ -126,7 +126,7 @@ def test_other_targets_and_forms(capsys: pytest.CaptureFixture[str]) -> None:
         (["model.py:loss", "--input", "z=f32[5,20]"], "unexpected|missing"),
         (["model.py:loss", "--input", "f99[5]"], "no dtype 'f99'"),
         (["model.py:loss", "--input", "f32[a]"], "neither an array"),
-        (["model.py:loss", "--input", "f32[999999999,999999999]"], "bytes"),
+        (["model.py:loss", "--input", "f32[999999999,999999999]"], "too large"),
         (["model.py:loss", "--input", "two words"], "neither an array"),
         (["model.py:loss", "--input", "1x=3"], "no argument's name"),
         (["model.py:own", "--stage", "soup"], "no stage 'soup'"),

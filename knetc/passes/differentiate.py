@@ -78,8 +78,8 @@ def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]
             if dy is not None and node in targets:
                 results[node] = dy
             if node.op.name == "recomputed":
-                for mark, contribution in regions.reached(node, dy):
-                    receive(mark, contribution)
+                for mark, received in regions.reached(node, dy):
+                    receive(mark, received)
                 continue
             if (dy is None and node not in parts) or not any(source in active for source in node.sources):
                 continue
