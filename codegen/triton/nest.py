@@ -15,6 +15,7 @@ from knetc.codegen.cpu.axes import Loops, merged, rebuild
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
 from knetc.codegen.triton import model
+from knetc.codegen.triton.apart import taken_apart
 from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame
 from knetc.codegen.triton.emitter import register_type
 from knetc.codegen.triton.fold import Fold
@@ -237,7 +238,8 @@ def _long_rows(job: Job) -> None:
     """Rows that are walked in blocks."""
     loops = job.loops
     if loops.reductions("outer"):
-        _apart(job)
+        for nest, slots in taken_apart(job):
+            lower_into(job.launches, nest, slots)
         return
     tile = model.long_tile(loops.rows, loops.columns, _along_rows(loops))
     blocks, programs = _count(loops.columns, tile.columns), _count(loops.rows, tile.rows)
@@ -340,10 +342,6 @@ def _numbers(statement: Statement) -> tuple[int, ...]:
     if isinstance(statement, Reduce):
         return statement.results or (0,)
     return (0,) if isinstance(statement, Store) else (statement.result,)
-
-
-def _apart(job: Job) -> None:
-    raise NotImplementedError
 
 
 def _wide(job: Job) -> bool:
