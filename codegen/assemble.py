@@ -5,6 +5,7 @@ What differs between targets is behind ``Backend``: how a loop nest, a matrix pr
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,19 @@ import numpy as np
 from knetc.codegen.control import ControlLowering, Scopes
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.layout import Layout
-from knetc.codegen.loopnest import Argument, Axis, Compute, Constant, Load, LoopNest, Offset, Stage, Statement, Store
+from knetc.codegen.loopnest import (
+    Argument,
+    Axis,
+    Compute,
+    Constant,
+    Index,
+    Load,
+    LoopNest,
+    Offset,
+    Stage,
+    Statement,
+    Store,
+)
 from knetc.codegen.lower import lower_unit
 from knetc.codegen.parts import Area, Part, leaves
 from knetc.codegen.products import Product, product_of
@@ -31,7 +44,8 @@ from knetc.ops.indexed import SCATTERS
 from knetc.passes.domain import Split
 from knetc.passes.fuse import Fusion, Unit, fuse
 from knetc.passes.groups import unit_reads
-from knetc.passes.memory_order import MemoryOrder, with_memory
+from knetc.passes.memory_order import MemoryOrder, expression, scattered, with_memory
+from knetc.passes.views import dense_strides
 
 
 class Backend(Protocol):
@@ -387,31 +401,52 @@ def kernel_name(unit: Unit) -> str:
 
 def scatter_nest(node: Node) -> tuple[LoopNest, list[Node]]:
     """``output[i0, …] += values``, or ``=``, over all places of the indexes, in their order."""
-    last = node.op.name == "scatter"
-    values, *indexes = node.sources[1:] if last else node.sources
+    _, (values, *indexes) = scattered(node)
     lead, shape = indexes[0].ndim, node.shape
     places, rest = values.shape[:lead], values.shape[lead:]
     outer = tuple(Axis(f"i{k}", n) for k, n in enumerate(places)) or (Axis("i0", 1),)
     inner = tuple(Axis(f"j{k}", n) for k, n in enumerate(rest))
-
-    def dense(extents: tuple[int, ...], first: int) -> dict[int, int]:
-        return {first + k: math.prod(extents[k + 1 :]) for k in range(len(extents))}
-
-    arguments = [Argument("o0", node.dtype, "update", node.type.size)]
-    arguments += [Argument(f"i{k + 1}", n.dtype, "input", n.type.size) for k, n in enumerate((values, *indexes))]
+    # the loop of each dimension of the values
+    loops = (*range(lead), *(len(outer) + k for k in range(len(rest))))
+    arguments: dict[Node, Argument] = {node: Argument("o0", node.dtype, "update", node.type.size)}
     body: list[Statement] = []
     indirect: dict[int, int] = {}
-    row_offset = Offset(0, dense(places, 0))
+    numbers = itertools.count()
+
+    def dense(extents: tuple[int, ...], axes: tuple[int, ...]) -> dict[int, int]:
+        return dict(zip(axes, dense_strides(extents)))
+
+    def computed(operand: Node) -> int:
+        """The number of an operand's value at the point."""
+        inside, leaves = expression(operand)
+        known: dict[Node, int] = {}
+        for leaf in leaves:
+            arguments.setdefault(leaf, Argument(f"i{len(arguments)}", leaf.dtype, "input", leaf.type.size))
+            known[leaf] = next(numbers)
+            offset = Offset(0, dense(leaf.shape, loops))
+            body.append(Load(known[leaf], list(arguments).index(leaf), offset))
+        for part in inside:
+            known[part] = next(numbers)
+            if part.op.name == "constant":
+                body.append(Constant(known[part], part.dtype, part["value"]))
+            elif part.op.name == "iota":
+                body.append(Index(known[part], Offset(0, {loops[part["axis"]]: 1})))
+                known[part] = cast(known[part], dtypes.i64, part.dtype)
+            else:
+                operands = tuple(known[s] for s in part.sources)
+                body.append(Compute(known[part], part.op, part.dtype, operands, dict(part.attributes)))
+        return known[operand]
+
+    def cast(value: int, dtype: np.dtype, wanted: np.dtype) -> int:
+        if dtype == wanted:
+            return value
+        body.append(Compute(number := next(numbers), OPS["cast"], wanted, (value,), {"dtype": wanted}))
+        return number
+
     for k, index in enumerate(indexes):
-        number = 2 * k
-        body.append(Load(number, 2 + k, row_offset))
-        if index.dtype != dtypes.i64:
-            body.append(Compute(number + 1, OPS["cast"], dtypes.i64, (number,), {"dtype": dtypes.i64}))
-            number += 1
-        indirect[number] = math.prod(shape[k + 1 :])
-    value = 2 * len(indexes)
-    both = {axis: stride * math.prod(rest) for axis, stride in dense(places, 0).items()} | dense(rest, len(outer))
-    body.append(Load(value, 1, Offset(0, both)))
-    body.append(Store(0, Offset(0, dense(rest, len(outer)), indirect), value, accumulate=True, replace=last))
-    nest = LoopNest(node.op.name, outer, inner, tuple(arguments), (Stage("element", tuple(body)),), node.lines)
-    return nest, [node, values, *indexes]
+        indirect[cast(computed(index), index.dtype, dtypes.i64)] = math.prod(shape[k + 1 :])
+    value = computed(values)
+    offset = Offset(0, dense(rest, loops[lead:]), indirect)
+    body.append(Store(0, offset, value, accumulate=True, replace=node.op.name == "scatter"))
+    nest = LoopNest(node.op.name, outer, inner, tuple(arguments.values()), (Stage("element", tuple(body)),), node.lines)
+    return nest, list(arguments)

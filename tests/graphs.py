@@ -20,7 +20,7 @@ from knetc.ir.types import Shape, TensorType
 from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node, widened
 from knetc.ops.define import kind_of
 from knetc.ops.identities import iota, stop_gradient
-from knetc.ops.indexed import gather
+from knetc.ops.indexed import gather, scatter_add
 from knetc.ops.linear import matmul
 from knetc.ops.movement import cut_node, flip_node, pad_node, permute_node
 
@@ -58,7 +58,7 @@ def random_graph(
     others: bool = False,
 ) -> Graph:
     """A graph of one to three inputs over small shapes, with elementwise operations of all dtypes, reductions,
-    scans, movements, gathers and matrix products.
+    scans, movements, gathers, scatters and matrix products.
 
     ``floats_only`` starts from f32 and f64 inputs only; ``exact`` leaves out the operations whose result depends on
     the order or the precision in which it is computed: with it, passes must keep every bit. ``empty`` allows arrays
@@ -246,6 +246,16 @@ def _gather(draw: Draw, x: Node, values: list[Node]) -> Node | None:
     return gather(x, (record(OPS["minimum"], (indices, last)),))
 
 
+def _scatter(draw: Draw, x: Node, values: list[Node]) -> Node | None:
+    """Sums into few places, which are computed, as is (perhaps) what is added."""
+    if not x.ndim or x.dtype == dtypes.boolean or not x.type.size:
+        return None
+    count = draw(st.integers(1, 3))
+    ramp = iota(dtypes.i64, x.shape[:1], 0)
+    places = record(OPS["minimum"], (ramp, constant(count - 1, dtypes.i64, ramp.shape)))
+    return scatter_add(record(OPS["add"], (x, _fitting(draw, x, values))), (places,), (count, *x.shape[1:]))
+
+
 def _matmul(draw: Draw, x: Node, values: list[Node]) -> Node | None:
     if not dtypes.is_float(x.dtype) or x.ndim != 2:
         return None
@@ -255,7 +265,7 @@ def _matmul(draw: Draw, x: Node, values: list[Node]) -> Node | None:
 _ELEMENTWISE = (_unary, _binary, _binary, _binary, _compare, _where, _cast, _identity)
 _MOVEMENTS = (_spread, _spread, _insert, _reshape, _permute, _cut, _pad, _concat)
 EXACT_STEPS = (*_ELEMENTWISE, *_MOVEMENTS, _ramp, _gather, _exact_reduce, _exact_scan)
-STEPS = (*_ELEMENTWISE, *_MOVEMENTS, _ramp, _gather, _reduce, _reduce, _scan, _matmul)
+STEPS = (*_ELEMENTWISE, *_MOVEMENTS, _ramp, _gather, _reduce, _reduce, _scan, _scatter, _matmul)
 
 
 def count(graph: Graph) -> int:

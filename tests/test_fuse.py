@@ -28,7 +28,7 @@ from knetc.ir.printer import to_text
 from knetc.ir.types import TensorType
 from knetc.ops import activations, logic, losses, reduction, scan, transcendental
 from knetc.ops.identities import iota
-from knetc.ops.indexed import gather
+from knetc.ops.indexed import gather, scatter_add
 from knetc.ops.movement import permute_dims
 from knetc.passes.differentiate import gradients
 from knetc.passes.groups import grouped
@@ -147,6 +147,15 @@ def test_scans_are_computed_with_their_operands_and_users() -> None:
         return [scan.cumsum(x, 0), scan.cumsum(x, 1), scan.cumsum(x, 1, reverse=True), scan.cumprod(x * 2, 1)]
 
     assert sorted(names(trace_function(apart, f32(64, 48)))) == ["cumprod_cumsum_multiply", "cumsum", "cumsum"]
+
+
+def test_a_scatter_computes_what_is_cheap_for_itself() -> None:
+    def gradient(x: Node, places: Node, dy: Node) -> Node:
+        there = logic.where(logic.less(places, 0), places + 50, places)
+        return scatter_add(dy * 2, [there], x.shape)
+
+    types = (f32(50), TensorType(dtypes.i64, (9,)), f32(9))
+    assert names(trace_function(gradient, *types)) == ["zeros", "scatter_add"]
 
 
 def test_a_loss_and_its_gradient_read_the_scores_once() -> None:

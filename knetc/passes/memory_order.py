@@ -7,12 +7,14 @@ value of a Param may take the old one's memory when all readers of the old value
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from knetc.ir.build import copy_node
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
 from knetc.ir.record import Recorder, record, recording
-from knetc.passes.domain import is_inlined, is_number
+from knetc.ops.indexed import SCATTERS
+from knetc.passes.domain import CHEAP, is_inlined, is_number
 from knetc.passes.views import VIEWS, View, view_of
 
 _READ_WHOLE = ("matmul", "scatter_add", "scatter", "gather", "host", "after")
@@ -75,6 +77,50 @@ def _based_on_memory(builder: Recorder, node: Node) -> Node:
     return moved
 
 
+INLINE_VALUES, INLINE_LEAVES = 12, 3
+"""What a scatter computes for itself at most, rather than reading it: values, and arrays that they are made of."""
+
+
+def scattered(node: Node) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """The sources of a scatter: what it starts from (if anything), and its values and indices."""
+    return node.sources[: node.op.name == "scatter"], node.sources[node.op.name == "scatter" :]
+
+
+class Expression(NamedTuple):
+    """A value as cheap elementwise operations on ``leaves``, which lie in memory and have its shape."""
+
+    inside: tuple[Node, ...]
+    """The operations, constants and index ramps, each after its sources."""
+    leaves: tuple[Node, ...]
+
+
+def expression(root: Node) -> Expression:
+    """How a scatter computes one of its operands: element by element, from few arrays."""
+    inside: dict[Node, None] = {}
+    leaves: dict[Node, None] = {}
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        if node in inside or node in leaves:
+            stack.pop()
+        elif not _is_cheap(node):
+            leaves[stack.pop()] = None
+        elif missing := [s for s in node.sources if s not in inside and s not in leaves]:
+            stack.extend(missing)
+        else:
+            inside[stack.pop()] = None
+        if len(inside) > INLINE_VALUES or len(leaves) > INLINE_LEAVES:
+            return Expression((), (root,))
+    return Expression(tuple(inside), tuple(leaves))
+
+
+def _is_cheap(node: Node) -> bool:
+    """Whether a value costs less to compute at a place than to read there."""
+    if node.op.kind is not Kind.ELEMENTWISE:
+        return is_inlined(node)
+    return bool(node.op.cost <= CHEAP) and node.op.name != "copy" and not any(is_number(s) for s in node.sources)
+
+
 class MemoryOrder:
     """A graph with its values in an order that respects in-place updates, and what each reads.
 
@@ -91,6 +137,10 @@ class MemoryOrder:
                 seen = [view_of(s, narrow=narrow) for s in node.sources]
                 self.views.update({(node, k): view for k, view in enumerate(seen)})
                 self.sources[node] = tuple(view.base for view in seen)
+            elif node.op.name in SCATTERS:
+                kept, operands = scattered(node)
+                leaves = (leaf for operand in operands for leaf in expression(operand).leaves)
+                self.sources[node] = tuple(dict.fromkeys((*kept, *leaves)))
             else:
                 self.sources[node] = node.sources
         self.in_place: dict[int, int] = {}
