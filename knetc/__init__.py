@@ -4,7 +4,7 @@
 # time went into NumPy's typing modules, and why is not known for certain).
 import numpy as _numpy  # noqa: F401
 
-from knetc import linalg
+from knetc import array_api, linalg
 from knetc import numpy_protocol as _protocol  # noqa: F401 (NumPy functions on arrays)
 from knetc.arrays import Array, array, from_dlpack, to_device
 from knetc.assignments import (
@@ -481,6 +481,7 @@ __all__ = [
     "argsort",
     "argwhere",
     "array",
+    "array_api",
     "array_equal",
     "array_equiv",
     "array_split",

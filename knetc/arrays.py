@@ -128,6 +128,8 @@ class _Protocol:
 
     ufunc: Callable[..., Any]
     function: Callable[..., Any]
+    #: the module that ``__array_namespace__`` gives, which ``knetc.array_api`` fills in
+    namespace: Any
 
 
 protocol = _Protocol()
@@ -248,6 +250,18 @@ class ArrayLike(Box):
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
         return protocol.function(function, arguments, keywords)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        """The functions of the array API standard: ``knetc.array_api``. Raises ValueError for later versions."""
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+            raise ValueError(f"there is the array API standard up to 2024.12, not {api_version!r}")
+        return protocol.namespace
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> Any:
+        """The array on a device: itself if it is there, else a copy; see ``kn.to_device``."""
+        if stream is not None:
+            raise ValueError("to_device takes no stream: copies are complete when it returns")
+        return to_device(self, device)
 
     def item(self) -> bool | int | float:
         """The number in an array of one element, as a Python bool, int or float."""
@@ -513,8 +527,10 @@ def array(value: Any, dtype: Any = None, *, device: str | None = None) -> Array:
         node = lazy.context().read(value) if value.owner is None else node_of(value)
     elif isinstance(value, (list, tuple)) and any(isinstance(item, ArrayLike) for item in value):
         return joining.stack([array(item, dtype, device=device) for item in value])  # type: ignore[no-any-return]
-    elif dtype is not None and isinstance(value, (list, tuple)):
-        node = lazy.context().data(np.asarray(value, dtypes.as_dtype(dtype)))
+    elif dtype is not None and type(value) in (bool, int, float, list, tuple):  # rounded once, to what is asked for
+        wanted = dtypes.as_dtype(dtype)
+        lazy.check_dtype(wanted)
+        node = constant(value, wanted) if is_scalar(value) else lazy.context().data(np.asarray(value, wanted))
     else:
         node = plain_node(value)
     if dtype is not None:
