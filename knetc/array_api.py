@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from knetc import arrays, creation, linalg
+from knetc import arrays, creation, linalg, selection
 from knetc.arrays import Array, ArrayLike, array, protocol
 from knetc.ir.ambient import ambient
-from knetc.ops import apply, calculus
+from knetc.ops import apply, calculus, sorting
 from knetc.ops.arithmetic import (
     abs,
     add,
@@ -78,6 +78,7 @@ from knetc.ops.movement import (
 from knetc.ops.rearrange import meshgrid, repeat, roll, tile, tril, triu
 from knetc.ops.reduction import all, any, argmax, argmin, count_nonzero, max, mean, min, prod, std, sum, var
 from knetc.ops.scan import cumulative_prod, cumulative_sum
+from knetc.ops.sorting import argsort, sort
 from knetc.ops.special import logaddexp
 from knetc.ops.transcendental import (
     acos,
@@ -104,8 +105,8 @@ from knetc.ops.transcendental import (
     tanh,
 )
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import DtypeError
-from knetc.runtime.devices import CPU
+from knetc.runtime.base.errors import DtypeError, ShapeError
+from knetc.selection import unique_all, unique_counts, unique_inverse, unique_values
 
 __array_api_version__ = "2024.12"
 
@@ -225,7 +226,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: builtins.bool | None = N
     """An Array on the memory of another library's array; see ``kn.from_dlpack``."""
     found = arrays.from_dlpack(x)
     found = found if device is None else arrays.to_device(found, device)
-    return found.copy() if copy else found
+    return array(found.numpy().copy()) if copy else found
 
 
 def arange(
@@ -303,9 +304,29 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     return calculus.difference(x, n, axis, prepend, append)
 
 
+def nonzero(x: Any, /) -> tuple[Any, ...]:
+    """The indices of the elements that are not 0, an array for each axis. Raises ShapeError for a number."""
+    if not x.ndim:
+        raise ShapeError("nonzero takes an array of one dimension at least")
+    return selection.nonzero(x)
+
+
+def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
+    """Where each element of ``x2`` belongs in the sorted vector ``x1``."""
+    return sorting.searchsorted(x1, x2, side, sorter)
+
+
 def reshape(x: Any, /, shape: Sequence[int], *, copy: builtins.bool | None = None) -> Any:
     """``x`` in another shape, in C order; one extent may be -1."""
     return x.reshape(shape)
+
+
+conj = real = positive
+
+
+def imag(x: Any, /) -> Any:
+    """Zeros: there are no complex numbers."""
+    return zeros_like(x)
 
 
 # --- what there is ---------------------------------------------------------------------------------------------------
@@ -325,8 +346,7 @@ class _Info:
         return {"real floating": ambient().dtype, "integral": int64, "indexing": int64}
 
     def devices(self) -> list[str]:
-        found = [CPU]
-        return [*found, ambient().device] if ambient().device != CPU else found
+        return list(dict.fromkeys(("cpu", ambient().device)))
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
         """The standard's dtypes, of a kind or of several if asked for."""
@@ -353,6 +373,7 @@ __all__ = [
     "arange",
     "argmax",
     "argmin",
+    "argsort",
     "asarray",
     "asin",
     "asinh",
@@ -373,6 +394,7 @@ __all__ = [
     "ceil",
     "clip",
     "concat",
+    "conj",
     "copysign",
     "cos",
     "cosh",
@@ -403,6 +425,7 @@ __all__ = [
     "greater_equal",
     "hypot",
     "iinfo",
+    "imag",
     "inf",
     "int8",
     "int16",
@@ -439,6 +462,7 @@ __all__ = [
     "negative",
     "newaxis",
     "nextafter",
+    "nonzero",
     "not_equal",
     "ones",
     "ones_like",
@@ -447,6 +471,7 @@ __all__ = [
     "positive",
     "pow",
     "prod",
+    "real",
     "reciprocal",
     "remainder",
     "repeat",
@@ -454,10 +479,12 @@ __all__ = [
     "result_type",
     "roll",
     "round",
+    "searchsorted",
     "sign",
     "signbit",
     "sin",
     "sinh",
+    "sort",
     "sqrt",
     "square",
     "squeeze",
@@ -478,6 +505,10 @@ __all__ = [
     "uint16",
     "uint32",
     "uint64",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
     "unstack",
     "var",
     "vecdot",

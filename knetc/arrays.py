@@ -179,8 +179,16 @@ class ArrayLike(Box):
 
     # --- other libraries ---
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
         """The memory for another library, not copied; while it is held there, assignments here take fresh memory."""
+        options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
         storage = self._storage("an export")
         if storage.buffer.device != CPU:
             return dlpack.export_gpu(storage.buffer, storage.offset, self.dtype, self.shape, **options)
@@ -287,6 +295,9 @@ class ArrayLike(Box):
 
     def __float__(self) -> float:
         return float(self._number("float()"))
+
+    def __complex__(self) -> complex:
+        return complex(self._number("complex()"))
 
     def __int__(self) -> int:
         return int(self._number("int()"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from knetc import assignments, creation, selection
+from knetc import linalg as matrix_names
 from knetc.arrays import ArrayLike
 from knetc.ops import (
     arithmetic,
@@ -126,23 +127,6 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return linalg.trace(movement.moveaxis(a, (axis1, axis2), (-2, -1)), offset)
-
-
-def _matrix_diagonal(x: Any, offset: int = 0) -> Any:
-    return rearrange.diagonal(x, offset, -2, -1)
-
-
-def _qr(a: Any, mode: str = "reduced") -> Any:
-    if mode not in ("reduced", "r"):
-        raise UnsupportedError(
-            f"numpy.linalg.qr: mode {mode!r} is not supported for knetc arrays; use 'reduced' or 'r'"
-        )
-    result = linalg.qr(a)
-    return result if mode == "reduced" else result.R
-
-
-def _svd(a: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
-    return linalg.svd(a, full_matrices, compute_uv)
 
 
 def _outer(x1: Any, x2: Any) -> Any:
@@ -292,7 +276,7 @@ FUNCTIONS: dict[Any, Function] = {
     ),
     **_same(
         linalg,
-        "cholesky det eigh eigvalsh inv matrix_norm pinv slogdet solve svdvals trace vector_norm",
+        "cholesky det eigh eigvalsh inv matrix_norm pinv slogdet solve svdvals vector_norm",
         np.linalg,
     ),
     **_same(
@@ -303,14 +287,15 @@ FUNCTIONS: dict[Any, Function] = {
     **_renamed(
         np.linalg,
         cross=calculus.cross,
-        diagonal=_matrix_diagonal,
+        diagonal=matrix_names.diagonal,
         matmul=linear.matmul,
         matrix_transpose=movement.matrix_transpose,
         norm=linalg.numpy_norm,
         outer=_outer,
-        qr=_qr,
-        svd=_svd,
+        qr=matrix_names.qr,
+        svd=matrix_names.svd,
         tensordot=contraction.tensordot,
+        trace=matrix_names.trace,
         vecdot=linear.vecdot,
     ),
 }

@@ -192,8 +192,11 @@ def test_numpys_functions_take_arrays() -> None:
     assert isinstance(np.kron(q, q), kn.Array)
     cube = np.arange(24.0).reshape(2, 3, 4)
     assert np.asarray(np.trace(kn.array(cube), 1)).tolist() == np.trace(cube, 1).tolist()
-    with pytest.raises(kn.UnsupportedError, match="complete"):
-        np.linalg.qr(q, "complete")
+    whole = np.linalg.qr(kn.array(_TALL), "complete")
+    np.testing.assert_allclose(np.asarray(whole.Q @ whole.R), _TALL, atol=1e-12)
+    assert whole.Q.shape == (4, 4) and np.linalg.qr(q, "r").shape == (2, 2)
+    with pytest.raises(kn.UnsupportedError, match="the mode is"):
+        np.linalg.qr(q, "raw")
 
 
 def test_inside_a_compiled_step() -> None:

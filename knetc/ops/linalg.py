@@ -21,6 +21,8 @@ from knetc.ops.apply import (
     cast_node,
     common_dtype,
     composite,
+    constant,
+    is_scalar,
     reshape_node,
     to_nodes,
     wrap_like,
@@ -30,7 +32,7 @@ from knetc.ops.identities import iota, stop_gradient
 from knetc.ops.linear import swapped
 from knetc.ops.movement import cut_node, normalize_axes
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import DifferentiationError, DtypeError, ShapeError
+from knetc.runtime.base.errors import DifferentiationError, DtypeError, ShapeError, UnsupportedError
 
 
 class SlogdetResult(NamedTuple):
@@ -261,13 +263,19 @@ def solve(a: Operand, b: Operand) -> Any:
 
 
 @composite()
-def pinv(a: Operand) -> Any:
+def pinv(a: Operand, rtol: Operand = None) -> Any:
     """The pseudo-inverse of each matrix: [..., M, N] gives [..., N, M]. Its gradient is that at constant rank.
+
+    Singular values up to ``rtol`` times the largest count as 0: max(M, N) times the dtype's precision by default.
 
     >>> pinv(kn.array([[1.0], [1.0]]))  # [[0.5, 0.5]]
     """
-    x = filled("pinv", matrix("pinv", a))
-    [y] = host_call("lapack.pinv", [x], [sized(x, x.shape[-1], x.shape[-2])])
+    x = matrix("pinv", a)
+    if not x.type.size:
+        return swapped(x)
+    least: Any = max(x.shape[-2:]) * 2.0 ** -dtypes.mantissa_bits(x.dtype) if rtol is None else rtol
+    bound = constant(least, x.dtype) if is_scalar(least) else cast_node(to_nodes(least)[0], x.dtype)
+    [y] = host_call("lapack.pinv", [x, stop_gradient(bound)], [sized(x, x.shape[-1], x.shape[-2])])
 
     def rule(p: Node, dy: Node) -> list[Any]:
         source = p.sources[1]
@@ -283,11 +291,11 @@ def pinv(a: Operand) -> Any:
 
 
 @composite()
-def cholesky(a: Operand) -> Any:
+def cholesky(a: Operand, *, upper: bool = False) -> Any:
     """The lower triangular L with ``L @ L.T = a``, of symmetric positive definite matrices [..., N, N].
 
-    Only the lower triangle is read; the gradient is symmetric. Raises LinearAlgebraError, when the program runs, for
-    a matrix that is not positive definite.
+    With ``upper`` it is transposed. Only the lower triangle is read; the gradient is symmetric. Raises
+    LinearAlgebraError, when the program runs, for a matrix that is not positive definite.
 
     >>> cholesky(kn.array([[4.0, 2.0], [2.0, 5.0]]))  # [[2, 0], [1, 2]]
     """
@@ -302,7 +310,8 @@ def cholesky(a: Operand) -> Any:
         whole = swapped(inverse) @ half @ inverse
         return [0.5 * (whole + swapped(whole))]
 
-    return by_rule(y, [x], rule)
+    factor = by_rule(y, [x], rule)
+    return swapped(factor) if upper else factor
 
 
 def _qr(x: Node) -> tuple[Node, Node]:
@@ -328,14 +337,23 @@ def _qr(x: Node) -> tuple[Node, Node]:
     return by_rule(q, [x], rule_q), by_rule(r, [x], rule_r)
 
 
-def qr(a: Operand) -> QRResult:
+def qr(a: Operand, mode: str = "reduced") -> QRResult:
     """Q with orthonormal columns and R upper triangular, ``Q @ R = a``: of [..., M, N], K = min(M, N) columns of Q.
 
-    Differentiable where the first K columns of ``a`` are independent.
+    Differentiable where the first K columns of ``a`` are independent. In the ``mode`` "complete" Q is [..., M, M] and
+    R [..., M, N], and they raise DifferentiationError when they are differentiated.
 
     >>> Q, R = qr(kn.array([[3.0, 1.0], [4.0, 2.0]]))  # abs(R[0, 0]) = 5
     """
-    return QRResult(*(wrap_like((a,), part) for part in _qr(filled("qr", matrix("qr", a)))))
+    x = filled("qr", matrix("qr", a))
+    rows, columns = x.shape[-2:]
+    if mode not in ("reduced", "complete"):
+        raise UnsupportedError(f"qr: the mode is 'reduced' or 'complete', not {mode!r}")
+    if mode == "reduced" or rows <= columns:
+        return QRResult(*(wrap_like((a,), part) for part in _qr(x)))
+    kinds = [sized(x, rows, rows), x.type]
+    parts = host_call("lapack.qr_complete", [stop_gradient(x)], kinds)
+    return QRResult(*(wrap_like((a,), by_rule(part, [x], _no_gradient)) for part in parts))
 
 
 def _eigh(x: Node) -> tuple[Node, Node]:
@@ -403,8 +421,8 @@ def _svd(x: Node) -> tuple[Node, Node, Node]:
 def _no_gradient(node: Node, dy: Node) -> list[Any]:
     def refuse() -> Node:
         raise DifferentiationError(
-            "svd: the square U and Vh of full_matrices=True are not differentiable: their further vectors are any "
-            "orthogonal completion; use full_matrices=False"
+            "svd, qr: the square factors of full_matrices=True and mode='complete' are not differentiable: their "
+            "further vectors are any orthogonal completion; use full_matrices=False, mode='reduced'"
         )
 
     return [refuse]

@@ -151,11 +151,14 @@ def dot(a: Operand, b: Operand) -> Any:
 
 @composite(2, wide=True)
 def vecdot(a: Operand, b: Operand, axis: int = -1) -> Any:
-    """The sum of products along an axis; the others broadcast.
+    """The sum of products along an axis, of one extent in both; the others broadcast. Integers keep their dtype.
 
     >>> vecdot(kn.ones((2, 3)), kn.ones(3))  # [3, 3]
     """
-    return sum(a * b, axis)
+    left, right = to_nodes(a, b)
+    if not left.ndim or not right.ndim or left.shape[axis] != right.shape[axis]:
+        raise ShapeError(f"vecdot: axis {axis} of {left.type} and {right.type} must be of one extent")
+    return sum(left * right, axis, dtype=common_dtype(left, right))
 
 
 @composite(2)

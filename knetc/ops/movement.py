@@ -341,7 +341,7 @@ def broadcast_arrays(*arrays: Operand) -> list[Any]:
     return [wrap_like(arrays, broadcast_node(n, shape)) for n in nodes]
 
 
-def expand_dims(x: Operand, axis: int | Sequence[int]) -> Any:
+def expand_dims(x: Operand, axis: int | Sequence[int] = 0) -> Any:
     """``x`` with new axes of extent 1 where ``axis`` says, counted in the result.
 
     >>> expand_dims(kn.ones(3), 0)  # shape (1, 3)

@@ -111,6 +111,11 @@ def qr(a: Array) -> tuple[Array, ...]:
     return tuple(np.linalg.qr(a))
 
 
+@_known("qr_complete")
+def qr_complete(a: Array) -> tuple[Array, ...]:
+    return tuple(np.linalg.qr(a, mode="complete"))
+
+
 @_known("svd")
 def svd(a: Array) -> tuple[Array, ...]:
     return tuple(np.linalg.svd(a, full_matrices=False))
@@ -127,8 +132,8 @@ def eigh(a: Array) -> tuple[Array, ...]:
 
 
 @_known("pinv")
-def pinv(a: Array) -> Array:
-    return np.linalg.pinv(a, rtol=max(a.shape[-2:]) * np.finfo(a.dtype).eps)
+def pinv(a: Array, rtol: Array) -> Array:
+    return np.linalg.pinv(a, rtol=rtol)
 
 
 @_known("eig")
