@@ -90,6 +90,11 @@ def scaled_erfc(t: Any) -> Any:
     return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
 
 
+def scaled_erfc_f32(t: Any) -> Any:
+    x = 3 * (1 + t) / (1 - t)
+    return mp.exp(x * x) * mp.erfc(x)
+
+
 def erfc_logarithm(centre: str) -> Function:
     return lambda t: -mp.log(mp.erfc(t + mp.mpf(centre)))
 
@@ -130,6 +135,16 @@ def inverse_erfc(s: Any) -> Any:
 def inverse_erfc_quotient(t: Any) -> Any:
     s = 4 * (1 + t) / (1 - t)
     return inverse_erfc(s) / s
+
+
+def inverse_erf_quotient(w: Any) -> Any:
+    """erfinv(x) / x of w = -log(1 - x²)."""
+    if w < mp.mpf("1e-20"):
+        return mp.sqrt(mp.pi) / 2
+    x = mp.sqrt(-mp.expm1(-w))
+    if w < 3:
+        return mp.erfinv(x) / x
+    return inverse_erfc(mp.sqrt(w + mp.log(1 + x))) / x  # 1 - x = exp(-w) / (1 + x)
 
 
 DIGAMMA_ROOT = mp.findroot(mp.digamma, 1.46)
@@ -271,6 +286,26 @@ FITS = [
         (10,),
     ),
     Fit(
+        "ATAN_F32",
+        "(atan(t) / t - 1) / z in z = t², |t| <= 1",
+        odd(mp.atan),
+        -mp.mpf(1) / 3,
+        linear,
+        mp.mpf(0),
+        mp.mpf("1.002"),
+        (8,),
+    ),
+    Fit(
+        "ASIN_F32",
+        "(asin(t) / t - 1) / z in z = t², |t| <= 0.6",
+        odd(mp.asin),
+        mp.mpf(1) / 6,
+        linear,
+        mp.mpf(0),
+        mp.mpf("0.3605"),
+        (5,),
+    ),
+    Fit(
         "ASIN",
         "(asin(t) / t - 1) / z in z = t², |t| <= 1/2",
         odd(mp.asin),
@@ -321,6 +356,16 @@ FITS = [
         (20,),
     ),
     Fit(
+        "ERFC_F32",
+        "exp(x²) erfc(x) in (x - 3) / (x + 3), 0 <= x <= 10.3",
+        scaled_erfc_f32,
+        0,
+        lambda t: 1 / scaled_erfc_f32(t),
+        mp.mpf(-1),
+        mp.mpf("7.3") / mp.mpf("13.3"),
+        (11,),
+    ),
+    Fit(
         "ERFCX",
         "(1 + 2x) exp(x²) erfc(x) in (x - 4) / (x + 4), x >= 0",
         scaled_erfcx,
@@ -359,6 +404,26 @@ FITS = [
         mp.mpf("-1.9") / mp.mpf("6.1"),
         mp.mpf("23.4") / mp.mpf("31.4"),
         (24,),
+    ),
+    Fit(
+        "ERFINV_CENTRE_F32",
+        "erfinv(x) / x in w - 2.5, w = -log(1 - x²) <= 5",
+        lambda t: inverse_erf_quotient(t + mp.mpf("2.5")),
+        0,
+        lambda t: 1 / inverse_erf_quotient(t + mp.mpf("2.5")),
+        mp.mpf("-2.5"),
+        mp.mpf("2.501"),
+        (9,),
+    ),
+    Fit(
+        "ERFINV_TAIL_F32",
+        "erfinv(x) / x in sqrt(w) - 3, 5 <= w <= 16.8",
+        lambda t: inverse_erf_quotient((t + 3) ** 2),
+        0,
+        lambda t: 1 / inverse_erf_quotient((t + 3) ** 2),
+        mp.sqrt(5) - mp.mpf("3.001"),
+        mp.mpf("1.1"),
+        (9,),
     ),
     Fit(
         "GAMMA",

@@ -17,6 +17,7 @@ from knetc.ops import vector_angles as va
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
 from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, select
+from knetc.runtime.base import dtypes
 
 LN10 = math.log(10)
 
@@ -95,8 +96,17 @@ def _inverse_erfc_tail(q: Number) -> Number:
     return select(s < 2.1, near, far)
 
 
-@in_double
+def _erfinv_f32(x: Number) -> Number:
+    w = -vm._log((1.0 - x) * (1.0 + x))
+    near = polynomial(w - 2.5, fitted.ERFINV_CENTRE_F32)
+    far = polynomial(w.at_most(17.0).sqrt() - 3.0, fitted.ERFINV_TAIL_F32)
+    result = select(w < 5.0, near, far) * x
+    return select(abs(x).equals(1.0), x * math.inf, result)
+
+
 def _erfinv(x: Number) -> Number:
+    if x.dtype == dtypes.f32:
+        return _erfinv_f32(x)
     a = abs(x)
     tail = _inverse_erfc_tail(1.0 - a.at_least(0.5)).copysign(x)  # the difference is exact
     return select(a > 0.5, tail, _inverse_erf_centre(x))

@@ -11,7 +11,7 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ir.record import record
-from knetc.ops import define, vector_angles, vector_math
+from knetc.ops import define, vector_angles, vector_arcs, vector_math
 from knetc.ops.apply import (
     CONSTANT,
     Operand,
@@ -34,6 +34,10 @@ NAN = float("nan")
 _EVERYWHERE = (0.0, -0.0, INFINITY, -INFINITY, NAN)
 
 
+def _code(name: str) -> Any:
+    return next(getattr(m, name) for m in (vector_math, vector_angles, vector_arcs) if hasattr(m, name))
+
+
 def _function(
     name: str,
     reference: Any,
@@ -52,7 +56,7 @@ def _function(
         name,
         reference=reference,
         gradient=lambda node, dy: (gradient(node.sources[0], node, dy),),
-        emit=emit or getattr(vector_angles if name in ("sin", "cos", "tan") else vector_math, name),
+        emit=emit or _code(name),
         triton=triton,
         cost=cost,
         domains=(Domain(low, high, (*_EVERYWHERE, *special)),),
@@ -173,7 +177,7 @@ ATAN2 = define.elementwise(
     "atan2",
     reference=np.arctan2,
     gradient=_atan2_gradient,
-    emit=vector_math.atan2,
+    emit=vector_arcs.atan2,
     arity=2,
     cost=25,
     domains=(Domain(0.2, 3.0, special=(0.0, -1.0, INFINITY)),),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
+
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
 from knetc.ops.vector_expression import (
@@ -48,8 +50,8 @@ HALF_PI_UPPER, HALF_PI_LOWER, HALF_PI_REST = 1.5707963109016418, 1.5893254773528
 # --- reduction -------------------------------------------------------------------------------------------------------
 
 
-def _reduced_angle(x: Number) -> tuple[Number, Number]:
-    """Quarter turns in ``x`` (an integer) and the remaining angle in [-pi/4, pi/4], for magnitudes below the limit.
+def _turns_and_rest(x: Number) -> tuple[Number, Number]:
+    """Quarter turns in ``x`` (an integer) and the remaining angle in [-pi/4, pi/4], a float64, below the limit.
 
     Nothing is lost by cancellation: the products of the turns with all pieces but the last are exact, and so are the
     differences as long as they matter.
@@ -58,7 +60,7 @@ def _reduced_angle(x: Number) -> tuple[Number, Number]:
     n, whole = vm._nearest_integer(r * (2 / math.pi))
     for piece in QUARTER_TURN_SHORT if x.dtype == dtypes.f32 else QUARTER_TURN:
         r = whole.fma(-piece, r)
-    return n.to(x.format.integer), r.to(x.dtype)
+    return n.to(x.format.integer), r
 
 
 def _reduced_large_angle(x: Number) -> tuple[Number, Number, Number]:
@@ -101,11 +103,12 @@ def _reduced_large_angle(x: Number) -> tuple[Number, Number, Number]:
 # --- the functions ---------------------------------------------------------------------------------------------------
 
 
-def _sin_cos(r: Number) -> tuple[Number, Number]:
-    """Sine and cosine of an angle in [-pi/4, pi/4]."""
+def _sin_cos(r: Number, dtype: np.dtype | None = None) -> tuple[Number, Number]:
+    """Sine and cosine of an angle in [-pi/4, pi/4], as exact as ``dtype`` (by default that of the angle) needs them."""
+    dtype = dtype or r.dtype
     z = r * r
-    sine = (r * z).fma(polynomial(z, fitted.SIN[r.dtype]), r)
-    cosine = (z * z).fma(polynomial(z, fitted.COS[r.dtype]), z.fma(-0.5, 1.0))
+    sine = (r * z).fma(polynomial(z, fitted.SIN[dtype]), r)
+    cosine = (z * z).fma(polynomial(z, fitted.COS[dtype]), z.fma(-0.5, 1.0))
     return sine, cosine
 
 
@@ -154,19 +157,20 @@ def _large_tangent(x: Number) -> Number:
 
 def _sin(x: Number) -> Number:
     a = abs(x)
-    n, r = _reduced_angle(a)
-    return rarely(a >= ANGLE_LIMITS[x.dtype], _turned_sine(x, n, *_sin_cos(r)), _large_sine, x)
+    n, r = _turns_and_rest(a)
+    return rarely(a >= ANGLE_LIMITS[x.dtype], _turned_sine(x, n, *_sin_cos(r.to(x.dtype))), _large_sine, x)
 
 
 def _cos(x: Number) -> Number:
-    n, r = _reduced_angle(x)
-    return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], _turned_cosine(n, *_sin_cos(r)), _large_cosine, x)
+    n, r = _turns_and_rest(x)
+    usual = _turned_cosine(n, *_sin_cos(r.to(x.dtype)))
+    return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], usual, _large_cosine, x)
 
 
-@in_double
 def _tan(x: Number) -> Number:
-    n, r = _reduced_angle(x)
-    result = select(x.equals(0.0), x, _turned_tangent(n, *_sin_cos(r)))
+    n, r = _turns_and_rest(x)
+    sine, cosine = (side.to(x.dtype) for side in _sin_cos(r, x.dtype))  # in double until the quotient
+    result = select(x.equals(0.0), x, _turned_tangent(n, sine, cosine))
     return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], result, _large_tangent, x)
 
 

@@ -7,7 +7,7 @@ vector body and its scalar tail give the same bits.
 
 Special values are as in C's annex F: signed zeros, infinities, NaN and subnormal numbers, in and out. Errors are below
 2.3 ulp in float32 (most below 1.5) and below 4 ulp in float64 over the whole domain, as ``benchmarks/accuracy.py``
-measures them. Sine, cosine and tangent are in ``vector_angles``.
+measures them. Sine, cosine and tangent are in ``vector_angles``, arc functions in ``vector_arcs``.
 
 >>> from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
 >>> exp(LlvmEmitter(), Scalar("%x", dtypes.f32)).dtype
@@ -21,7 +21,16 @@ import math
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops.philox import philox as philox
 from knetc.ops.philox import philox_reference as philox_reference
-from knetc.ops.vector_expression import Number, bits_of, in_double, on_numbers, polynomial, power_of_two, select
+from knetc.ops.vector_expression import (
+    FORMATS,
+    Number,
+    bits_of,
+    in_double,
+    on_numbers,
+    polynomial,
+    power_of_two,
+    select,
+)
 from knetc.runtime.base import dtypes
 
 LOG2_E = 1 / math.log(2)
@@ -195,94 +204,31 @@ def _log1p(x: Number) -> Number:
     return select(abs(x) < 2.0 ** -(x.format.mantissa_bits + 2), x, result)
 
 
-@in_double
 def _log2(x: Number) -> Number:
     e, f = _split(x)
     return _log_special(x, _log_near_one(f, 0.0).fma(LOG2_E, e))
 
 
-@in_double
+def _short_log_parts(x: Number) -> tuple[Number, Number]:
+    """Of a float64 that need not be exact beyond float32: the exponent ``e`` and log(1 + f), x = 2**e (1 + f)."""
+    e, f = _split_normal(x)
+    square = f * f
+    return e.to(x.dtype), square.fma((f * polynomial(f, fitted.LOG_F32)) - 0.5, f)
+
+
+def _short_log(x: Number) -> Number:
+    """The logarithm of a positive normal float64, as exact as float32 needs it."""
+    e, near = _short_log_parts(x)
+    return e.fma(math.log(2), near)
+
+
 def _log10(x: Number) -> Number:
+    if x.dtype == dtypes.f32:  # so that powers of ten have whole logarithms
+        e, near = _short_log_parts(x.to(dtypes.f64))
+        return _log_special(x, e.fma(math.log10(2), near * (1 / math.log(10))).to(x.dtype))
     e, f = _split(x)
-    return _log_special(x, e.fma(LOG10_2[0], _log_near_one(f, 0.0).fma(1 / math.log(10), e * LOG10_2[1])))
-
-
-def _asinh_of_magnitude(a: Number) -> Number:
-    huge = a > 1e100  # where the square would overflow, and log1p is log
-    inner = a + a * a / ((a.fma(a, 1.0)).sqrt() + 1.0)
-    return _log1p(select(huge, a, inner)) + select(huge, math.log(2), a.constant(0.0))
-
-
-@in_double
-def _asinh(x: Number) -> Number:
-    return _asinh_of_magnitude(abs(x)).copysign(x)
-
-
-@in_double
-def _acosh(x: Number) -> Number:
-    t = x - 1.0
-    huge = x > 1e100
-    inner = t + (t * (t + 2.0)).sqrt()
-    result = _log1p(select(huge, x, inner)) + select(huge, math.log(2), x.constant(0.0))
-    return select(x < 1.0, math.nan, result)
-
-
-@in_double
-def _atanh(x: Number) -> Number:
-    a = abs(x)
-    return (_log1p((a + a) / (1.0 - a)) * 0.5).copysign(x)
-
-
-# --- arc functions ----------------------------------------------------------------------------------------------------
-
-
-def _atan_of_magnitude(a: Number) -> Number:
-    """atan for positive numbers: turned by an eighth or a quarter of pi times 4 to where the series is short."""
-    beyond, middle = a > 1 + math.sqrt(2), a > math.sqrt(2) - 1
-    t = select(beyond, -1.0, select(middle, a - 1.0, a)) / select(beyond, a, select(middle, a + 1.0, a.constant(1.0)))
-    z = t * t
-    series = (t * z).fma(polynomial(z, fitted.ATAN), t)
-    return select(beyond, math.pi / 2, select(middle, math.pi / 4, a.constant(0.0))) + series
-
-
-@in_double
-def _atan(x: Number) -> Number:
-    return _atan_of_magnitude(abs(x)).copysign(x)
-
-
-@in_double
-def _atan2(y: Number, x: Number) -> Number:
-    ay, ax = abs(y), abs(x)
-    steep = ay > ax
-    quotient = select(steep, ax, ay) / select(steep, ay, ax)
-    quotient = select(ax.equals(ay), select(ax.equals(0.0), ax, 1.0), quotient)  # 0/0 and infinity/infinity are defined
-    angle = _atan_of_magnitude(quotient)
-    angle = select(steep, math.pi / 2 - angle, angle)
-    angle = select(x.bits() < 0, math.pi - angle, angle)
-    return select(x.unordered(y), math.nan, angle.copysign(y))
-
-
-def _asin_pieces(x: Number) -> tuple[Number, Number]:
-    """Whether |x| > 1/2, and the arc sine of |x|, or there of sqrt((1 - |x|) / 2), which is half the arc cosine."""
-    a = abs(x)
-    large = a > 0.5
-    z = select(large, 0.5 - a * 0.5, a * a)
-    t = select(large, z.sqrt(), a)
-    return large, (t * z).fma(polynomial(z, fitted.ASIN), t)
-
-
-@in_double
-def _asin(x: Number) -> Number:
-    large, arc = _asin_pieces(x)
-    return select(large, math.pi / 2 - (arc + arc), arc).copysign(x)
-
-
-@in_double
-def _acos(x: Number) -> Number:
-    large, arc = _asin_pieces(x)
-    left = x < 0.0
-    near_one = select(left, math.pi - (arc + arc), arc + arc)
-    return select(large, near_one, math.pi / 2 - select(left, -arc, arc))
+    near = _log_near_one(f, 0.0).fma(1 / math.log(10), e * LOG10_2[1])
+    return _log_special(x, e.fma(LOG10_2[0], near))
 
 
 # --- error function --------------------------------------------------------------------------------------------------
@@ -303,8 +249,23 @@ def _erf(x: Number) -> Number:
     return select(small, inner, outer.copysign(x))
 
 
-@in_double
+def _erfc_f32(x: Number) -> Number:
+    """In double by the short series, but for the first approximation of a quotient."""
+    magnitude = abs(x).at_most(10.25)
+    a = magnitude.to(dtypes.f64)
+    inverse = (1.0 / (magnitude + 3.0)).to(dtypes.f64)
+    inverse = inverse * (2.0 - inverse * (a + 3.0))
+    factor = polynomial((a - 3.0) * inverse, fitted.ERFC_F32)
+    n, whole = _nearest_integer((a * a) * -LOG2_E)
+    r = whole.fma(-math.log(2), -(a * a))
+    exponential = (polynomial(r, fitted.EXP[x.dtype]).fma(r * r, r) + 1.0) * power_of_two(n)
+    tail = exponential * factor
+    return select(x < 0.0, 2.0 - tail, tail).to(x.dtype)
+
+
 def _erfc(x: Number) -> Number:
+    if x.dtype == dtypes.f32:
+        return _erfc_f32(x)
     a = abs(x).at_most(28.0)
     # exp(-a²) needs all of a²: the square of a's upper half is exact, and the rest is a small correction
     upper = _upper_half(a)
@@ -331,11 +292,21 @@ def _rsqrt(x: Number) -> Number:
 
 @in_double
 def _cbrt(x: Number) -> Number:
-    a = abs(x)
-    guess = _exp(_log(a) * (1 / 3))
+    magnitude = abs(x)
+    small = magnitude < FORMATS[dtypes.f64].smallest_normal
+    a = select(small, magnitude * 2.0**54, magnitude)
+    # the inverse root: a third of the bits taken from a constant is right to 4 %
+    two_52, magic = 2.0**52, FORMATS[dtypes.f64].magic
+    upper = ((a.bits() >> 32) | bits_of(two_52, a.dtype)).as_float() - two_52
+    inverse = ((upper.fma(-1 / 3, 0x553EF0FF + magic)).bits() << 32).as_float()
+    for _ in range(2):  # (1 - c) ** (-1/3), to the fourth power of c
+        c = 1.0 - a * inverse * (inverse * inverse)
+        inverse = (inverse * c).fma(c.fma(c.fma(14 / 81, 2 / 9), 1 / 3), inverse)
+    guess = a * inverse * inverse
     # one Newton step; without the cube, which would not be accurate where it is subnormal
     root = guess - (guess - a / (guess * guess)) * (1 / 3)
-    return select((a > 0.0) & (a < math.inf), root.copysign(x), x)
+    root = select(small, root * 2.0**-18, root)
+    return select((magnitude > 0.0) & (magnitude < math.inf), root.copysign(x), x)
 
 
 #: 2 / (3 ln 2): an upper half and the rest
@@ -414,8 +385,6 @@ def _pow(x: Number, y: Number) -> Number:
 
 exp, exp2, expm1 = on_numbers(_exp), on_numbers(_exp2), on_numbers(_expm1)
 log, log2, log10, log1p = on_numbers(_log), on_numbers(_log2), on_numbers(_log10), on_numbers(_log1p)
-asin, acos, atan, atan2 = on_numbers(_asin), on_numbers(_acos), on_numbers(_atan), on_numbers(_atan2)
 sinh, cosh, tanh = on_numbers(_sinh), on_numbers(_cosh), on_numbers(_tanh)
-asinh, acosh, atanh = on_numbers(_asinh), on_numbers(_acosh), on_numbers(_atanh)
 erf, erfc, sigmoid = on_numbers(_erf), on_numbers(_erfc), on_numbers(_sigmoid)
 pow, cbrt, rsqrt = on_numbers(_pow), on_numbers(_cbrt), on_numbers(_rsqrt)
