@@ -199,6 +199,17 @@ def test_compiled_gradients_are_the_same(name: str) -> None:
         close(a, b)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_forward_mode(name: str) -> None:
+    function, arrays = CASES[name]
+    given_ = [kn.array(a) for a in arrays]
+    directions = [kn.array(np.arange(1.0, 1.0 + a.size).reshape(a.shape)) for a in arrays]
+    value, change = kn.jvp(function, given_, directions)
+    tape = kn.diff(function, *given_)
+    close(value, tape.value)
+    close(change, sum(float(kn.sum(kn.grad(tape, x) * d)) for x, d in zip(given_, directions)))
+
+
 def test_params_are_learned_through_a_loop() -> None:
     w = kn.Param(numbers(2, 2))
     xs, goal = numbers(6, 2, seed=1), np.array([0.3, -0.2])
