@@ -394,3 +394,26 @@ def test_graphs_with_loops_read_back() -> None:
         assert canonical.equal(again, graph)
         for found, wanted in zip(interpret(again, given_), (expected[0], expected[1])):
             close(found, wanted)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_loops_under_vmap(mode: Mode) -> None:
+    def one(x: Any, n: Any, shared: Any) -> Any:
+        def step(c: Any, row: Any) -> Any:
+            c = kn.cond(row.sum() > 0, lambda: c + row * shared, lambda: c * 0.5)
+            return c, (c * 2, shared)
+
+        last, (ys, same) = kn.scan(step, np.zeros(2), x, reverse=True)
+        grown, _ = kn.while_loop(lambda s: s[0].sum() < n, lambda s: (s[0] + 1, s[1] + 1), (last, 0))
+        return grown, ys, same, kn.fori_loop(0, 3, lambda i, c: c * n + i, 1.0)
+
+    xs, ns, shared = numbers(4, 3, 2), np.array([1.0, 9.0, -50.0, 4.0]), np.array([1.0, 2.0])
+    found = mode(lambda *a: kn.vmap(one, in_axes=(0, 0, None))(*a))(xs, ns, shared)
+    for k in range(4):
+        for all_of, alone in zip(found, one(kn.array(xs[k]), kn.array(ns[k]), kn.array(shared))):
+            close(all_of[k], alone)
+
+
+def test_random_numbers_in_loops_under_vmap() -> None:
+    found = kn.vmap(lambda x: kn.scan(lambda c, _: (c, kn.rand()), x, length=3)[1])(kn.zeros(4))
+    assert len(set(found.numpy().ravel().tolist())) == 12

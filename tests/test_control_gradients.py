@@ -289,3 +289,11 @@ def test_the_forward_loop_runs_once() -> None:
     step(numbers(3), numbers(4, 3), numbers(3, 3))
     program = step.__knetc_compiled__.variants[0].executable.program
     assert [(region.count, region.reverse) for region in program.regions] == [(4, False), (4, True)]
+
+
+def test_hessian_of_a_loop() -> None:
+    function, [xs, h] = CASES["scan_in_scan"]
+    found = kn.hessian(lambda h: function(kn.array(xs), h))(kn.array(h))
+    slope = kn.grad(function, 1)
+    rows = [kn.grad(lambda h, k=k: slope(kn.array(xs), h)[k])(kn.array(h)) for k in range(2)]
+    close(found, np.array(rows))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from knetc.inner import Inner
 from knetc.ir.build import copy_node
-from knetc.ir.node import Node, topological
+from knetc.ir.node import Graph, Node, topological
 from knetc.ir.op import Kind
 from knetc.ir.record import Recorder, record, recorder, recording
 from knetc.ir.types import TensorType
@@ -24,6 +24,7 @@ from knetc.ops.identities import fresh_region, iota
 from knetc.ops.indexed import gather, scatter, scatter_add
 from knetc.ops.linear import MATMUL, swapped
 from knetc.ops.movement import permute_node
+from knetc.passes import batch_control
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import UnsupportedError
 from knetc.runtime.base.host_functions import for_each
@@ -48,6 +49,9 @@ class Batch:
     """The numbers of marks, and what they become."""
     made: Set[Node] = field(default_factory=frozenset)
     """The values of the computation; all others are from outside. None given: all that ``inner`` has made."""
+
+    parts: dict[Node, list[Value]] = field(default_factory=dict)
+    """What stands for the results of loops and branches."""
 
     def __post_init__(self) -> None:
         self.made = set(self.inner.interned.values()) | self.made
@@ -74,12 +78,24 @@ class Batch:
             return self.by_rule(node, sources)
         if node.op.name in _FIRST:
             return self.first(node, sources)
+        if node.op.kind is Kind.ITEM and node.sources[0] in self.parts:
+            return self.parts[node.sources[0]][node["index"]]
+        if node.op.kind is Kind.CONTROL and any(source.batched for source in sources):
+            results = batch_control.batched(node, sources, self.size, self.graph)
+            self.parts[node] = [Value(*pair) for pair in results]
+            return Value(node, True)  # whose results are all that is asked for
         if not any(source.batched for source in sources):
             return Value(copy_node(recorder(), node, tuple(s.node for s in sources)), False)
         rule = _rule_of(node)
         if rule is None:
             raise unsupported(node.op.name)
         return Value(rule(node, sources, self.size), True)
+
+    def graph(self, graph: Graph, inputs: Sequence[tuple[Node, bool]]) -> list[tuple[Node, bool]]:
+        """What stands for the outputs of a graph, and whether each is batched, from that for its inputs."""
+        known = {leaf: Value(*pair) for leaf, pair in zip(graph.inputs, inputs)}
+        batch = Batch(Recorder(), self.size, known, self.regions, set(graph.nodes))
+        return [tuple(value) for value in batch.values([*graph.outputs, *graph.effects])[: len(graph.outputs)]]
 
     def first(self, node: Node, sources: Sequence[Value]) -> Value:
         """A value that is its first source; the others stay as they are."""
