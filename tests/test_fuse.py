@@ -31,6 +31,7 @@ from knetc.ops.identities import iota
 from knetc.ops.indexed import gather, scatter_add
 from knetc.ops.movement import permute_dims
 from knetc.passes.differentiate import gradients
+from knetc.passes.fuse import LARGE_BYTES
 from knetc.passes.groups import grouped
 from knetc.passes.simplify import simplify
 
@@ -341,3 +342,29 @@ def test_what_lives_at_the_same_time_does_not_overlap(wanted: list[tuple[int, in
         for b, bt in zip(lives[:k], offsets):
             if a.first <= b.last and b.first <= a.last:
                 assert at + a.size_bytes <= bt or bt + b.size_bytes <= at
+
+
+def momentum_step(rows: int, columns: int) -> Graph:
+    """An update of weights and two moments by a product of activations and errors."""
+
+    def step(x: Node, d: Node, w: Node, m: Node, v: Node, t: Node) -> list[Node]:
+        g = permute_dims(d) @ x
+        m1, v1 = m * 0.9 + g * 0.1, v * 0.99 + g * g * 0.01
+        return [w - m1 / (1 - 0.9**t) / (transcendental.sqrt(v1 / (1 - 0.99**t)) + 1e-3), m1, v1]
+
+    state = [f32(rows, columns)] * 3
+    graph = trace_function(step, f32(30, columns), f32(30, rows), *state, f32())
+    return simplify(dataclasses.replace(graph, updates={0: 2, 1: 3, 2: 4}))
+
+
+@pytest.mark.parametrize("level", ["native", "avx2", "generic"])
+@pytest.mark.parametrize(("rows", "columns"), [(70, 33), (600, 500)])
+def test_a_large_gradient_is_used_where_it_is_computed(rows: int, columns: int, level: str) -> None:
+    graph = momentum_step(rows, columns)
+    is_large = 4 * rows * columns >= LARGE_BYTES
+    assert any(name.startswith("matmul_") for name in names(graph)) == is_large
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(node.shape).astype(np.float32) for node in graph.inputs]
+    values[-2:] = [abs(values[-2]), np.float32(3)]
+    for got, want in zip(run(graph, values, level=level), interpret(graph, values), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

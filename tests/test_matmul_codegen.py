@@ -300,6 +300,32 @@ def test_epilogue_in_another_dtype_with_a_batch_and_a_transposed_result(level: s
     np.testing.assert_allclose(c.transpose(0, 2, 1), 2.5 * (a @ b).astype(np.float64), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_epilogue_with_values_of_rows_and_of_the_whole(level: str, transposed: bool) -> None:
+    f32 = np.dtype("float32")
+    rng = np.random.default_rng(0)
+    m, n, k = 45, 130, 200
+    a, b, rows = sample(rng, (m, k), f32), sample(rng, (k, n), f32), sample(rng, (m,), f32)
+    whole, c = sample(rng, (1,), f32), np.zeros((m, n), f32)
+    memory = np.ascontiguousarray(b.T) if transposed else b
+    body = (
+        Load(0, 1, Offset()), Compute(1, MULTIPLY, f32, (0, 0)), Load(2, 2, Offset(0, {0: 1})),
+        Compute(3, MULTIPLY, f32, (1, 2)), Load(4, 0, Offset()), Compute(5, ADD, f32, (4, 3)),
+        Store(3, Offset(0, {0: n, 1: 1}), 5),
+    )  # fmt: skip
+    arguments = (
+        Argument("p", f32, "input"), Argument("whole", f32, "input", 1), Argument("rows", f32, "input", m),
+        Argument("c", f32, "output", m * n),
+    )  # fmt: skip
+    nest = LoopNest("scaled", (Axis("m", m),), (Axis("n", n),), arguments, (Stage("element", body),))
+    spec = MatmulSpec(f32, (), m, n, k, (k, 1), (1, k) if transposed else (n, 1), epilogue=nest)
+    kernel = lower_matmul(spec, native.target(level))
+    assert any("transposed" in note for note in kernel.notes) == transposed
+    run(kernel, [x.ctypes.data for x in (a, memory, whole, rows, c)], level, "backward")
+    np.testing.assert_allclose(c, a @ b + whole * whole * rows[:, None], rtol=1e-4, atol=1e-3)
+
+
 def test_shapes_share_functions() -> None:
     target = native.target()
     f32 = np.dtype("float32")

@@ -14,6 +14,7 @@ from math import prod
 from knetc.codegen.cpu.matmul_epilogue import Epilogue
 from knetc.codegen.cpu.matmul_kernel import BUFFER_BYTES, Function, combine_function, main_function
 from knetc.codegen.cpu.matmul_plan import (
+    TASK,
     Operand,
     Packing,
     Panels,
@@ -47,9 +48,6 @@ from knetc.runtime.program import ALIGNMENT, Launch, Slot
 __all__ = ["MatmulSpec", "lower_matmul"]
 
 _DTYPES = ("float32", "float64", "int32", "int64")
-
-TASK = 250_000
-"""Fewest multiplications for which it pays to give a thread work of its own (some microseconds)."""
 
 PACK_TASK = 30_000
 """Fewest elements of which the same is true when they are packed."""

@@ -59,6 +59,21 @@ class Epilogue:
         places = (s for s in self.statements if isinstance(s, Load | Store) and s.offset.axes.get(row_axis))
         return len({s.argument for s in places})
 
+    def element_loads(self, row_axis: int) -> list[Load]:
+        """The loads of arrays like the product, which are contiguous along its rows; of equal ones the last."""
+        loads = (s for s in self.statements if isinstance(s, Load) and not s.where and not s.offset.indirect)
+        places = {(s.argument, _key(s.offset)): s for s in loads if s.offset.axes.get(row_axis)}
+        return [s for s in places.values() if s.offset.axes.get(row_axis + 1) == 1]
+
+    def starts(self, code: Code, table: Table, batch: Sequence[str], row: str) -> list[str]:
+        """Where in memory what those loads read begins in a row."""
+        point = self._point(code, table, dict(enumerate((*batch, row, "0"))), {})
+        starts = []
+        for load in self.element_loads(len(batch)):
+            pointer, index = point.address(load.argument, load.offset)
+            starts.append(code.at(pointer, code.mul(index, str(point.argument(load.argument).dtype.itemsize))))
+        return starts
+
     def emit(
         self, code: Code, table: Table, known: dict[int, Scalar], batch: Sequence[str], block: Block, lanes: int
     ) -> None:

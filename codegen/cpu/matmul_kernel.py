@@ -53,10 +53,11 @@ def main_function(
     code = Code(half=target.half)
     table = Table(code)
     size = dtype.itemsize
-    functions = {shape: tile.function(*shape, dtype, target) for shape in tiles}
+    fetches = epilogue is not None and not turned and bool(epilogue.element_loads(batch_axes))
+    functions = {shape: tile.function(*shape, dtype, target, fetches) for shape in tiles}
     texts = dict(functions.values())
     for symbol in texts:
-        code.declare(f"void @{symbol}(ptr, i64, i64, ptr, i64, ptr, i64, i64, i1, i64, i64)")
+        code.declare(f"void @{symbol}(ptr, i64, i64, ptr, i64, ptr, i64, i64, i1, i64, i64, ptr, i64)")
     a, b = table.array("a"), table.array("b")
     c = table.array("c") if epilogue is None else code.array(np.dtype("bool"), BUFFER_BYTES)
     m, n, k = table.number("m"), table.number("n"), table.number("k")
@@ -81,12 +82,18 @@ def main_function(
         i_end = code.min(code.add(i_begin, block_rows), m)
         p_begin = code.mul(code.choose(down_first, slow, fast), block_panels)
         p_end = code.min(code.add(p_begin, block_panels), table.number("panels"))
+        panels_here = code.sub(p_end, p_begin)
         block_column = code.mul(_panel(code, table, tile, p_begin)[0], str(tile.lanes))
         a_batch, b_batch = _moved(code, table, a, "a", batch), _moved(code, table, b, "b", batch)
         # the row and column at which C begins: the whole of it, or the block in the buffer
         c_batch, c_top, c_left = c, i_begin, block_column
         if epilogue is None:
             c_batch, c_top, c_left = _moved(code, table, c, "c", batch), "0", "0"
+        fetched = _Fetched(code, [], "0", "0")
+        if epilogue is not None and fetches:
+            row_bytes = code.choose(code.test("eq", panels_here, table.number("panels")), code.mul(n, str(size)), "0")
+            fetched = _Fetched(code, epilogue.starts(code, table, batch, i_begin), row_bytes, panels_here)
+        ahead_step = code.div(code.mul(fetched.row_bytes, str(tile.rows)), piece)
         with code.loop("0", table.number("k_end"), step=piece) as k0:
             count = code.min(piece, code.sub(k, k0))
             is_first = code.test("eq", k0, "0")
@@ -99,15 +106,17 @@ def main_function(
                 b_stride = code.add(b_row, code.mul(width, b_width))
                 b_tile = code.at(code.at(b_batch, code.mul(start, b_vector)), code.mul(k0, b_stride))
                 c_panel = code.at(c_batch, code.mul(code.sub(column, c_left), str(size)))
+                ahead = fetched.start(code.sub(panel, p_begin), code.sub(i_end, i_begin), c_panel)
                 with code.loop(i_begin, i_end, step=str(tile.rows)) as i:
                     rows = code.min(code.sub(i_end, i), str(tile.rows))
                     a_tile = code.at(a_piece, code.mul(i, a_step))
                     c_tile = code.at(c_panel, code.mul(code.sub(i, c_top), c_row))
+                    ahead_tile = code.at(ahead, code.mul(code.sub(i, i_begin), fetched.row_bytes))
                     function = _chosen_tile(code, functions, rows, width)
                     code.line(
                         f"call void {function}(ptr {a_tile}, i64 {a_row}, i64 {a_k}, ptr {b_tile}, i64 {b_stride}, "
                         f"ptr {c_tile}, i64 {c_row}, i64 {count}, i1 {is_first}, i64 {code.sub(rows, '1')}, "
-                        f"i64 {valid})"
+                        f"i64 {valid}, ptr {ahead_tile}, i64 {ahead_step})"
                     )
         if epilogue is not None:
             end = code.min(n, code.mul(_panel(code, table, tile, p_end)[0], str(tile.lanes)))
@@ -117,6 +126,32 @@ def main_function(
             epilogue.emit(code, table, known, batch, block, tile.lanes)
     symbol, text = code.finish(attributes_text(target), passes=0 if epilogue is None else 2)
     return Function(symbol, tuple(table.names), {symbol: text, **texts})
+
+
+class _Fetched:
+    """What is fetched while a block is computed: the arrays that its epilogue will read.
+
+    The block has whole rows, which lie one behind the other: an equal part of these arrays for each row of a panel.
+    """
+
+    def __init__(self, code: Code, starts: list[str], row_bytes: str, panels: str) -> None:
+        """``starts``: where the arrays begin, ``row_bytes``: of each; 0 to fetch nothing."""
+        self.code, self.starts, self.whole_row, self.panels = code, starts, row_bytes, panels
+        self.row_bytes = code.div(code.mul(row_bytes, str(len(starts))), panels) if starts else "0"
+        """What is fetched for a row of one panel."""
+
+    def start(self, panel: str, rows: str, otherwise: str) -> str:
+        """Where it begins for a panel: the arrays follow one another."""
+        code, count = self.code, len(self.starts)
+        if not count:
+            return otherwise
+        turn = code.mul(panel, str(count))
+        which = code.div(turn, self.panels)
+        chosen = self.starts[-1]
+        for number in reversed(range(count - 1)):
+            chosen = code.choose(code.test("eq", which, str(number)), self.starts[number], chosen, "ptr")
+        part = code.sub(turn, code.mul(which, self.panels))
+        return code.at(chosen, code.div(code.mul(code.mul(part, rows), self.whole_row), self.panels))
 
 
 def _turned(

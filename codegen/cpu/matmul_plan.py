@@ -23,8 +23,8 @@ PIECE = 1024
 BLOCK_ROWS, BLOCK_PANELS = 64, 32
 """Most rows, and most panels, of a block of the result."""
 
-NEAR_BYTES = 5 << 18
-"""What stays in the second-level cache from one block to the next."""
+NEAREST_BYTES, NEAR_BYTES = 1 << 15, 5 << 18
+"""What stays in the first-level cache from one tile to the next, and in the second from one block to the next."""
 
 ROW_CYCLES = 120
 """For going to another row of an array in memory: what comes next there is not fetched ahead."""
@@ -34,6 +34,9 @@ PART_DEPTH, PARTS = 2048, 64
 
 PACK_CYCLES = 1
 """For an element that is transposed."""
+
+TASK = 250_000
+"""Fewest multiplications for which it pays to give a thread work of its own (some microseconds)."""
 
 THREADS = (1, 2, 8, 48)
 """Numbers of threads for which the cut should be good; it is the same for all."""
@@ -183,19 +186,23 @@ def cut(
     pieces = max(1, -(-k // PIECE))
     depth, height = max(k, 1), -(-m // tile.rows)
     width = tile.vectors * tile.lanes
+    threads = [min(number, max(1, batches * m * columns.extent * k // TASK)) for number in THREADS]
 
     def cost(rows: int, panels: int) -> float:
         # cycles of one block: two vector multiplications a cycle, and what comes from the outer caches
         count = batches * -(-height // rows) * -(-columns.count // panels)
         arithmetic = depth * rows * panels * tile.rows * tile.vectors / 2 + 60 * rows * panels * pieces
-        b_bytes, a_bytes = depth * size * panels * width, depth * size * rows * tile.rows
-        memory = a_bytes / 8 + (b_bytes / 24 if b_bytes > NEAR_BYTES else 0)
+        panel, a_bytes = depth * size * width, depth * size * rows * tile.rows
+        # a panel that does not stay in the first-level cache comes from the second for every tile
+        b_rate = 1 / 24 if panels * panel > NEAR_BYTES else 1 / 64 if panel <= NEAREST_BYTES else 0
+        a_rate = 1 / 8 if depth * size * m > NEAR_BYTES // 4 else 1 / 64
+        memory = a_bytes * a_rate + panels * panel * b_rate
         ideal = batches * height * columns.count * depth * tile.rows * tile.vectors / 2
         # whole rows of C lie one behind the other
         across, along = (rows < height, panels * width) if turned else (panels < columns.count, rows * tile.rows)
         jumps = streams * along if across else 0
         block = arithmetic + memory + jumps * ROW_CYCLES + 300
-        return sum(-(-count // threads) * block / (ideal / threads + 3000) for threads in THREADS)
+        return sum(-(-count // used) * block / (ideal / used + 3000) for used in threads)
 
     candidates = [
         (rows, panels)

@@ -19,7 +19,7 @@ AHEAD = 16
 
 TILE_ARGUMENTS = (
     "ptr noalias %a, i64 %a_row, i64 %a_k, ptr noalias %b, i64 %b_k, ptr noalias %c, i64 %c_row, "
-    "i64 %count, i1 %first, i64 %last, i64 %valid"
+    "i64 %count, i1 %first, i64 %last, i64 %valid, ptr %ahead, i64 %ahead_step"
 )
 
 
@@ -35,11 +35,13 @@ class Tile:
     dot: int = 0
     """Lanes along k, of tiles that are one column wide; 0 for all others."""
 
-    def function(self, rows: int, vectors: int, dtype: np.dtype, target: Target) -> tuple[str, str]:
+    def function(
+        self, rows: int, vectors: int, dtype: np.dtype, target: Target, fetches: bool = False
+    ) -> tuple[str, str]:
         """Symbol and text of the tile function for this many rows and vectors."""
         if self.dot:
             return dot_function(rows, self.dot, dtype, target)
-        return tile_function(rows, vectors, self, dtype, target)
+        return tile_function(rows, vectors, self, dtype, target, fetches)
 
 
 def tile_for(target: Target, dtype: np.dtype) -> Tile:
@@ -51,11 +53,14 @@ def tile_for(target: Target, dtype: np.dtype) -> Tile:
 
 
 @cache
-def tile_function(rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: Target) -> tuple[str, str]:
+def tile_function(
+    rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: Target, fetches: bool
+) -> tuple[str, str]:
     """Symbol and text of the function for a tile: c = a @ b over ``count`` of k if ``first``, else c += a @ b.
 
     Strides are in bytes; ``last`` is the number of the last row that exists, ``valid`` how many lanes of the last
-    vector do.
+    vector do. One that ``fetches`` meanwhile brings memory from ``ahead`` on into the second-level cache, a step of
+    ``ahead_step`` bytes with each k: slowly, for a processor that waits for many lines at once can do nothing else.
     """
     code = Code()
     unit = VectorType(dtype, tile.lanes)
@@ -67,7 +72,7 @@ def tile_function(rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: 
     a_rows = [code.at("%a", code.mul(r, "%a_row")) for r in row_numbers]
     c_rows = [code.at("%c", code.mul(r, "%c_row")) for r in row_numbers]
     places = {(r, v): code.at(c_rows[r], str(v * width)) for r, v in grid}
-    ahead = code.name(f"mul nsw i64 %b_k, {AHEAD}")
+    ahead_b = code.name(f"mul nsw i64 %b_k, {AHEAD}")
     for place in places.values():  # the result's lines come while the products are summed
         prefetch(code, place, write=True)
     code.branch(code.test("sgt", "%count", "0"), "loop", "write")
@@ -80,9 +85,12 @@ def tile_function(rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: 
         factor = unit.broadcast(code, code.at(a_rows[r], "%ao"))
         for v in range(vectors):
             sums[r, v] = unit.multiply_add(code, factor, b_vectors[v], f"%s{r}_{v}")
-    b_ahead = code.at("%bp", ahead)
+    b_ahead = code.at("%bp", ahead_b)
     for v in range(vectors):
         prefetch(code, code.at(b_ahead, str(v * width)))
+    if fetches:
+        prefetch(code, "%ahead_at", level=2)
+        ahead_next = code.at("%ahead_at", "%ahead_step")
     a_next, b_next = code.name("add i64 %ao, %a_k"), code.at("%bp", "%b_k")
     k_next = code.name("add nsw i64 %k, -1")
     more = code.test("sgt", k_next, "0")
@@ -93,6 +101,7 @@ def tile_function(rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: 
         f"  %k = phi i64 [ %count, %start ], [ {k_next}, %loop ]",
         f"  %ao = phi i64 [ 0, %start ], [ {a_next}, %loop ]",
         f"  %bp = phi ptr [ %b, %start ], [ {b_next}, %loop ]",
+        *([f"  %ahead_at = phi ptr [ %ahead, %start ], [ {ahead_next}, %loop ]"] if fetches else []),
     ]
 
     code.begin("write")

@@ -82,7 +82,7 @@ class VectorType:
         return code.name(f"shufflevector {self.vector} {a}, {self.vector} {b}, <{self.lanes} x i32> <{numbers}>")
 
 
-def prefetch(code: Code, pointer: str, write: bool = False) -> None:
-    """Ask for a cache line; any address may be given."""
+def prefetch(code: Code, pointer: str, write: bool = False, level: int = 1) -> None:
+    """Ask for a cache line to be brought into a level of cache; any address may be given."""
     code.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-    code.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(write)}, i32 3, i32 1)")
+    code.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(write)}, i32 {4 - level}, i32 1)")

@@ -32,8 +32,11 @@ MAX_SIBLINGS = 32
 """How many of the readers of one value are tried against each other."""
 
 EPILOGUE_STREAMS = 3
-"""Arrays of the product's size that a matmul's epilogue may touch, the product not counted. An epilogue goes through
-them in blocks, which memory serves worse than whole rows; past this number storing the product costs less."""
+"""Arrays of the product's size that a matmul's epilogue may touch, where these are small. A kernel of its own goes
+through small arrays, which are in the caches, as fast; storing a large product and reading it back costs more."""
+
+LARGE_BYTES = 1 << 20
+"""From this size on an array is not expected to stay in the cache between two kernels."""
 
 KERNEL_BYTES = 1 << 14
 """What one more kernel costs to compile and to launch, counted as memory traffic."""
@@ -230,7 +233,7 @@ class _Fuser:
             return None
         if not all(axes is not None and is_plain(n) for n, axes in domain.axes.items()):
             return None
-        if self.streams(unit) > EPILOGUE_STREAMS:
+        if self.streams(unit) > EPILOGUE_STREAMS and node.type.size_bytes < LARGE_BYTES:
             return None
         domain.axes[node] = links[0].axes
         unit.special = node
