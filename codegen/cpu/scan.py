@@ -58,7 +58,8 @@ def window(scan: Scan) -> int:
 
 def behind(body: Sequence[Statement], values: set[int]) -> list[Statement]:
     """The statements that compute values, those that they use included."""
-    needed, found = set(values), []
+    needed = set(values)
+    found: list[Statement] = []
     for s in reversed(body):
         if not isinstance(s, (Store, Reduce)) and not needed.isdisjoint(results(s)):
             needed |= used_values(s)

@@ -16,7 +16,7 @@ from knetc.runtime.base.threads import thread_count
 
 Array = np.ndarray[Any, Any]
 
-_SHARED = 1 << 15
+_SHARED = 1 << 19
 """Elements from which more threads are worth starting."""
 
 _LONG = 1024
@@ -28,6 +28,9 @@ def _in_parts(function: Callable[[Array, Array], None]) -> Callable[[Array, Arra
 
     def whole(x: Array, out: Array) -> None:
         if not out.size:
+            return
+        if x.size < _SHARED and x.ndim < 3:
+            function(x, out)
             return
         rows, result = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
         count = min(thread_count(), len(rows)) if x.size >= _SHARED else 1
@@ -93,15 +96,20 @@ def _largest(x: Array, out: Array) -> None:
         _argsort(x[..., ::-1], order)
         np.copyto(out, n - 1 - order[..., ::-1][..., :count])
         return
-    for row, places in zip(x, out):
-        bound = np.partition(row, n - count)[n - count]
-        above = np.flatnonzero(~(row <= bound)) if bound == bound else np.empty(0, np.int64)
-        level = np.flatnonzero(row == bound if bound == bound else row != row)
-        chosen = np.concatenate([above, level[: count - len(above)]])
-        chosen.sort()
-        order = np.empty((1, count), np.int64)
-        _argsort(row[chosen][None, ::-1], order)
-        places[:] = chosen[count - 1 - order[0, ::-1]]
+    for row, places in zip(x.reshape(-1, n), out.reshape(-1, count)):
+        chosen = _candidates(row, count)
+        order = np.empty((len(chosen),), np.int64)
+        _argsort(row[chosen][::-1], order)
+        places[:] = chosen[len(chosen) - 1 - order[::-1][:count]]
+
+
+def _candidates(row: Array, count: int) -> Array:
+    """Places in order, those of the largest elements among them: few more than wanted, unless many are equal."""
+    parted = np.partition(row, len(row) - count)
+    bound = parted[len(row) - count]
+    if (parted[len(row) - count :] != parted[len(row) - count :]).any():  # NaN is the largest
+        return np.flatnonzero(~(row < bound))
+    return np.flatnonzero(row >= bound)
 
 
 for _name, _function in (("sort", _sort), ("argsort", _argsort), ("largest", _largest)):

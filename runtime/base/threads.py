@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from knetc.runtime.base.config import config
@@ -15,8 +16,12 @@ def thread_count() -> int:
     >>> thread_count() >= 1
     True
     """
-    if config.threads > 0:
-        return config.threads
+    return config.threads if config.threads > 0 else _available()
+
+
+@cache
+def _available() -> int:
+    """Processors that this process may use, by its mask and its control group."""
     available = len(os.sched_getaffinity(0))
     with suppress(OSError, ValueError, IndexError):  # no control groups, or no limit ("max")
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -36,6 +36,9 @@ class HostCalls:
         """Raises CacheError when this process lacks one of the functions."""
         self.program = program
         self.functions = [lookup(call.function) for call in program.hosts]
+        self.kinds = [
+            [(shape, from_short_name(name)) for shape, name in zip(call.shapes, call.dtypes)] for call in program.hosts
+        ]
         number = next(_numbers)
         self._cell = ctypes.c_int64(number)
         self.address = ctypes.addressof(self._cell)
@@ -45,8 +48,7 @@ class HostCalls:
 
     def run(self, index: int, addresses: Any) -> None:
         call, function = self.program.hosts[index], self.functions[index]
-        kinds = [from_short_name(name) for name in call.dtypes]
-        arrays = [_view(addresses[k], s, d) for k, (s, d) in enumerate(zip(call.shapes, kinds))]
+        arrays = [_view(addresses[k], *kind) for k, kind in enumerate(self.kinds[index])]
         sources, result = arrays[:-1], arrays[-1]
         if function.copies:
             sources = [source.copy() for source in sources]
