@@ -182,3 +182,23 @@ def test_names_of_numpy() -> None:
         np.testing.assert_allclose(result, f(x))
     a.sort(axis=0)
     np.testing.assert_array_equal(a, np.sort(x, 0))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        kn.sort, lambda x: kn.sort(x, descending=True), lambda x: kn.cumsum(x, 0), lambda x: kn.cumprod(x, 0),
+        lambda x: kn.median(x), lambda x: kn.topk(x, 2).values, lambda x: kn.cummax(x, 0),
+        lambda x: kn.searchsorted(x, x[:2]) * x[:2],
+    ],
+)  # fmt: skip
+def test_for_many_and_forward(function: Callable[[Any], Any]) -> None:
+    """Under ``vmap`` as for each row, and forward derivatives as backward ones."""
+    x = np.sort(rng.standard_normal((3, 6)))
+    each = np.stack([np.asarray(function(kn.array(row))) for row in x])
+    np.testing.assert_allclose(kn.vmap(function)(kn.array(x)), each)
+    direction = rng.standard_normal(6)
+    _, change = kn.jvp(function, (kn.array(x[0]),), (kn.array(direction),))
+    weights = rng.standard_normal(change.shape)
+    slope = kn.grad(lambda x: kn.sum(function(x) * kn.array(weights)))(kn.array(x[0]))
+    np.testing.assert_allclose(np.sum(change.numpy() * weights), np.sum(slope.numpy() * direction))
