@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,9 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="VALUE",
         help="an argument: an array such as 'f32[100,784]', a number, or either with the argument's name: 'n=3'",
     )
-    show.add_argument("--stage", default="trace", help=f"one or several of {','.join(report.STAGES)}, or all")
+    show.add_argument(
+        "--stage",
+        default="trace",
+        help=f"one or several of {','.join(report.STAGES)}, or for a GPU of {','.join(report.GPU_STAGES)}; or all",
+    )
     show.add_argument("--format", default="text", choices=tuple(report.FORMATS))
-    show.add_argument("--device", default="cpu")
+    show.add_argument("--device", default="cpu", help="cpu, or a GPU's architecture, such as cuda:sm_90")
     show.add_argument("--out", type=Path, metavar="FOLDER", help="write one file for each stage")
     show.set_defaults(run=_dump_ir)
 
@@ -60,13 +65,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dump_ir(options: argparse.Namespace) -> int:
-    if options.device != "cpu":
-        raise UsageError(f"there is no code generator for device {options.device!r}; use --device cpu")
-    stages = list(report.STAGES) if options.stage == "all" else [s.strip() for s in options.stage.split(",")]
+    if options.device != "cpu" and not re.fullmatch(r"cuda:sm_\d+", options.device):
+        raise UsageError(
+            f"there is no code generator for device {options.device!r}; use --device cpu, or a GPU's architecture, "
+            "such as cuda:sm_90 (the GPU need not be there)"
+        )
+    known = report.STAGES if options.device == "cpu" else report.GPU_STAGES
+    stages = list(known) if options.stage == "all" else [s.strip() for s in options.stage.split(",")]
     for stage in stages:
-        if stage not in report.STAGES:
-            raise UsageError(f"there is no stage {stage!r}; there are {', '.join(report.STAGES)}, and all")
-    found = dump(options.target, options.input, stages, options.format)
+        if stage not in known:
+            raise UsageError(f"there is no stage {stage!r} for {options.device}; there are {', '.join(known)}, and all")
+    found = dump(options.target, options.input, stages, options.format, options.device)
     if options.out is None:
         for stage, text in found.items():
             if len(found) > 1 and options.format == "text":
@@ -75,7 +84,7 @@ def _dump_ir(options: argparse.Namespace) -> int:
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     for stage, text in found.items():
-        ending = {"plan": "txt", "llvm": "ll", "asm": "s"}.get(stage, "py") if options.format == "text" else ""
+        ending = report.ENDINGS.get(stage, "py") if options.format == "text" else ""
         file = options.out / f"{stage}.{ending or report.FORMATS[options.format]}"
         file.write_text(text)
         print(file)

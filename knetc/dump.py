@@ -168,10 +168,11 @@ def with_gradients(function: Callable[..., Any], values: Sequence[Any]) -> Graph
         raise UsageError(f"--stage grad needs a function with a scalar floating-point result: {error}") from None
 
 
-def dump(target: str, inputs: Sequence[str], stages: Sequence[str], form: str) -> dict[str, str]:
+def dump(target: str, inputs: Sequence[str], stages: Sequence[str], form: str, device: str = "cpu") -> dict[str, str]:
     """The text of each stage of a target, by name.
 
-    ``grad``, when asked for, is what the stages after it are made from. Raises UsageError for what cannot be used.
+    ``grad``, when asked for, is what the stages after it are made from. ``device`` is ``cpu``, or what
+    code for a GPU is made for: ``cuda:sm_90``. Raises UsageError for what cannot be used.
     """
     function = load_target(target)
     values = bind_inputs(function, inputs)
@@ -180,7 +181,7 @@ def dump(target: str, inputs: Sequence[str], stages: Sequence[str], form: str) -
     if "grad" in stages:
         found["grad"] = graph = with_gradients(function, values)
     if set(stages) - {"trace", "grad"}:
-        found = {**pipeline.stages(graph), **found}
+        found = {**pipeline.stages(graph, device), **found}
     try:
         return {stage: report.shown(stage, report.opened(found[stage]), form) for stage in stages}
     except ValueError as error:

@@ -113,6 +113,18 @@ def test_other_targets_and_forms(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "dump-ir", "model.py:own", "--format", "dot").startswith("digraph")
 
 
+def test_code_for_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    options = ("dump-ir", "model.py:own", "--device", "cuda:sm_90", "--stage")
+    shown = run(capsys, *options, "triton,plan,ttir,ptx,sass")
+    for part in ("@triton.jit\ndef add(", "# cuda:sm_90: 1 kernels", "tt.store", ".target sm_90a", "EXIT"):
+        assert part in shown
+    assert (
+        "simplify.py" in run(capsys, *options, "simplify,ptx", "--out", str(tmp_path))
+        and (tmp_path / "ptx.ptx").is_file()
+    )
+
+
 @pytest.mark.parametrize(
     "arguments,message",
     [
@@ -130,7 +142,8 @@ def test_other_targets_and_forms(capsys: pytest.CaptureFixture[str]) -> None:
         (["model.py:loss", "--input", "two words"], "neither an array"),
         (["model.py:loss", "--input", "1x=3"], "no argument's name"),
         (["model.py:own", "--stage", "soup"], "no stage 'soup'"),
-        (["model.py:own", "--device", "cuda:sm_90"], "no code generator"),
+        (["model.py:own", "--device", "tpu"], "no code generator"),
+        (["model.py:own", "--device", "cuda:sm_90", "--stage", "llvm"], "no stage 'llvm' for cuda:sm_90"),
         (["model.py:own", "--stage", "plan", "--format", "dot"], "draws graphs"),
         (["model.py:matrix", "--input", "f32[2]", "--stage", "grad"], "scalar"),
     ],

@@ -64,6 +64,13 @@ class TritonBackend:
         return search.nan(dtype, size)
 
 
+def assembled(
+    graph: Graph, target: GpuTarget, *, fused: bool = True, nan_check: bool = False, precision: str = "highest"
+) -> Assembly:
+    """The program of a simplified graph but for its machine code."""
+    return assemble(graph, TritonBackend(target, precision=precision), fused=fused, nan_check=nan_check)
+
+
 def build(
     graph: Graph,
     target: GpuTarget,
@@ -79,7 +86,7 @@ def build(
     ``compile_function(name, source)`` gives what is to be known of a kernel and its bytes, from a cache or made with
     ``compile_source``; it is called from several threads.
     """
-    assembly = assemble(graph, TritonBackend(target, precision=precision), fused=fused, nan_check=nan_check)
+    assembly = assembled(graph, target, fused=fused, nan_check=nan_check, precision=precision)
     with ThreadPoolExecutor(COMPILERS) as pool:
         made = list(pool.map(lambda item: compile_function(*item), assembly.functions.items()))
     objects = {cubin.object: code for cubin, code in made}

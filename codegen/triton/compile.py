@@ -25,9 +25,6 @@ from triton.compiler import ASTSource  # type: ignore[import-untyped]
 HIDDEN = 2
 """Addresses that Triton 3.5 to 3.9 passes after a kernel's own parameters: scratch memory, and memory for profiles."""
 
-STAGES = ("ttir", "ttgir", "llir", "ptx", "sass")
-"""What there is to see between source and machine code."""
-
 
 @cache
 def _settings() -> None:
@@ -72,6 +69,11 @@ def compile_source(name: str, source: str, target: GpuTarget) -> tuple[Cubin, by
         info.stack_bytes,
         hashlib.blake2b(source.encode(), digest_size=16).hexdigest(),
     ), code
+
+
+def code_of(source: str, target: GpuTarget, stage: str) -> str:
+    """What a kernel is at a stage on the way to machine code: ``ttir``, ``ttgir``, ``llir``, ``ptx`` or ``sass``."""
+    return str(compiled(source, target).asm[stage])
 
 
 def compiled(source: str, target: GpuTarget) -> Any:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from knetc.compiler import report
@@ -98,11 +98,12 @@ def optimised(graph: Graph) -> Graph:
 
 
 def _load(key: str, graph: Graph, device: Device | None) -> Any:
+    name = "cpu" if device is None else device.target
     if config.cache:
         stored = disk.load_program(key)
         if stored is not None:
             if config.debug:
-                report.tell(stored[0], "in the cache", lambda: stages(graph), config.debug)
+                report.tell(stored[0], "in the cache", lambda: stages(graph, name), config.debug)
             return _loaded(*stored, device)
     before = time.perf_counter()
     compiler: Callable[[str, str], Any]
@@ -126,7 +127,7 @@ def _load(key: str, graph: Graph, device: Device | None) -> Any:
         disk.store_program(key, program, objects)
     if config.debug:
         milliseconds = 1e3 * (time.perf_counter() - before)
-        report.tell(program, f"compiled in {milliseconds:.0f} ms", lambda: stages(graph), config.debug)
+        report.tell(program, f"compiled in {milliseconds:.0f} ms", lambda: stages(graph, name), config.debug)
     return _loaded(program, objects, device)
 
 
@@ -223,16 +224,33 @@ def gpu_compiler(target: Any) -> Callable[[str, str], tuple[Cubin, bytes]]:
 # --- looking inside --------------------------------------------------------------------------------------------------
 
 
-def stages(graph: Graph) -> Mapping[str, Any]:
+def stages(graph: Graph, device: str = "cpu") -> Mapping[str, Any]:
     """What the pipeline makes of a traced graph, stage by stage, for people to look at.
 
     ``trace``, ``simplify`` and ``fuse`` are graphs; ``plan`` is the Program; ``assembly`` the fused units and their
-    nests; ``llvm`` and ``asm`` map function names to text (made when asked for).
+    nests. The others map function names to text (made when asked for): ``llvm`` and ``asm``, or for a GPU such as
+    ``cuda:sm_90``, which need not be there, ``triton``, ``ttir``, ``ttgir``, ``ptx`` and ``sass``.
     """
     simplified = optimised(graph)
-    assembly, program, _ = backend().build(
-        simplified, target(), lambda name, text: (name, b""), fused=config.fuse, nan_check=ambient().nan_check
-    )
+    how = {"fused": config.fuse, "nan_check": ambient().nan_check}
+    code: dict[str, Any]
+    if device == "cpu":
+        assembly, program, _ = backend().build(simplified, target(), lambda name, text: (name, b""), **how)
+        code = {
+            "llvm": lambda: dict(assembly.functions),
+            "asm": lambda: {name: native().assembly(text, target()) for name, text in assembly.functions.items()},
+        }
+    else:
+        where = gpu_target(device)
+        assembly = gpu_backend().assembled(simplified, where, precision=ambient().precision, **how)
+        program = assembly.program
+
+        def made(stage: str) -> dict[str, str]:
+            compiler = importlib.import_module("knetc.codegen.triton.compile")
+            return {name: compiler.code_of(text, where, stage) for name, text in assembly.functions.items()}
+
+        code = {stage: partial(made, stage) for stage in ("ttir", "ttgir", "ptx", "sass")}
+        code["triton"] = lambda: dict(assembly.functions)
     groups = importlib.import_module("knetc.passes.groups")
     return {
         "trace": graph,
@@ -240,6 +258,5 @@ def stages(graph: Graph) -> Mapping[str, Any]:
         "fuse": groups.grouped(assembly),
         "plan": program,
         "assembly": assembly,
-        "llvm": lambda: dict(assembly.functions),
-        "asm": lambda: {name: native().assembly(text, target()) for name, text in assembly.functions.items()},
+        **code,
     }

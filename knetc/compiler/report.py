@@ -20,10 +20,18 @@ from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Region, Step
 STAGES = ("trace", "grad", "simplify", "fuse", "plan", "llvm", "asm")
 """What may be asked for, in the order in which it comes about."""
 
+GPU_STAGES = ("trace", "grad", "simplify", "fuse", "plan", "triton", "ttir", "ttgir", "ptx", "sass")
+"""The same where the code is for a GPU."""
+
 FORMATS = {"text": "py", "json": "json", "dot": "dot"}
 """The forms, and the endings of their files."""
 
-_LEVELS = {2: ("fuse", "plan"), 3: ("trace", "simplify"), 4: ("llvm",), 5: ("asm",)}
+ENDINGS = {"plan": "txt", "llvm": "ll", "asm": "s", "ttir": "mlir", "ttgir": "mlir", "ptx": "ptx", "sass": "sass"}
+"""The endings of stages that are not Python, as text."""
+
+_COMMENTS = {"llvm": ";", "asm": "#", "triton": "#"}
+
+_LEVELS = {2: ("fuse", "plan"), 3: ("trace", "simplify"), 4: ("llvm", "triton"), 5: ("asm", "ptx")}
 
 
 def text_of(stage: str, value: Any) -> str:
@@ -32,7 +40,7 @@ def text_of(stage: str, value: Any) -> str:
         return printer.to_text(value, stage)
     if isinstance(value, Program):
         return plan_text(value)
-    return "\n".join(f"; {name}\n{code}" for name, code in value.items())
+    return "\n".join(f"{_COMMENTS.get(stage, '//')} {name}\n{code}" for name, code in value.items())
 
 
 def json_of(value: Any) -> str:
@@ -210,7 +218,7 @@ def tell(program: Program, how: str, stages: Callable[[], Mapping[str, Any]], le
     found = stages() if level > 1 else {}
     for at, names in _LEVELS.items():
         if level >= at:
-            parts += [f"--- {name}\n{text_of(name, opened(found[name]))}" for name in names]
+            parts += [f"--- {name}\n{text_of(name, opened(found[name]))}" for name in names if name in found]
     sys.stderr.write("".join(parts))
 
 
