@@ -36,6 +36,9 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "device": (None, "cpu"),
 }
 
+#: parameters that only say how to go about it: the result is the same
+_HINTS = frozenset(("assume_unique", "hermitian", "kind", "optimize", "overwrite_input", "sorted"))
+
 _CURES: Mapping[str, str] = {
     "out": "use the result, or assign it: x[...] = value",
     "where": "use kn.where(condition, a, b)",
@@ -53,6 +56,8 @@ def name_of(function: Any) -> str:
 
 def _neutral(key: str, value: Any, default: Any = inspect.Parameter.empty) -> bool:
     """Whether a parameter that we do not have was given a value that asks for nothing."""
+    if key in _HINTS:
+        return True
     for known in (*_NEUTRAL.get(key, ()), default):
         if value is known or (isinstance(value, (str, int)) and type(value) is type(known) and value == known):
             return True
@@ -197,6 +202,8 @@ def unknown(name: str) -> str:
     """There is no such function for our arrays; what to use instead."""
     short = name.removeprefix("numpy.")
     cure = ELSEWHERE.get(short)
+    if short.startswith("fft."):
+        cure = "there are no Fourier transforms, for there are no complex numbers"
     if cure is None:
         known = {name_of(f).removeprefix("numpy.") for f in (*UFUNCS, *FUNCTIONS)}
         near = difflib.get_close_matches(short, sorted(known), 1, 0.8)

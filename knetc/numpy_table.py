@@ -117,6 +117,25 @@ def _moment(function: Function) -> Function:
     return moment
 
 
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    return arithmetic.clip(a, min if a_min is None else a_min, max if a_max is None else a_max)
+
+
+def _full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
+    if shape is None:
+        return creation.full_like(a, fill_value, dtype)
+    return creation.full(shape, fill_value, a.dtype if dtype is None else dtype)
+
+
+def _shaped(function: Function) -> Function:
+    """``zeros_like`` and its kin, which may be told another shape."""
+
+    def like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
+        return function(a.shape if shape is None else shape, dtype=a.dtype if dtype is None else dtype)
+
+    return like
+
+
 def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None or y is None:
         raise UnsupportedError(
@@ -205,11 +224,10 @@ def _kinds(function: Function) -> Function:
 #: NumPy's other functions
 FUNCTIONS: dict[Any, Function] = {
     **_same(assignments, "copyto fill_diagonal put put_along_axis putmask"),
-    **_same(calculus, "convolve correlate ediff1d gradient polyval trapezoid"),
+    **_same(calculus, "convolve correlate ediff1d gradient interp polyval trapezoid"),
     **_same(choosing, "array_equiv choose isin piecewise select"),
     **_same(contraction, "einsum tensordot"),
-    **_same(creation, "empty_like full_like ones_like zeros_like"),
-    **_same(arithmetic, "clip round"),
+    **_same(arithmetic, "round"),
     **_same(elementary, "isneginf isposinf nan_to_num sinc"),
     **_same(indexed, "take take_along_axis"),
     **_same(
@@ -241,8 +259,8 @@ FUNCTIONS: dict[Any, Function] = {
     ),
     **_same(
         statistics,
-        "allclose array_equal average corrcoef cov isclose nanargmax nanargmin nanmax nanmean nanmin nanprod nansum "
-        "ptp",
+        "allclose array_equal average corrcoef cov isclose nanargmax nanargmin nancumprod "
+        "nancumsum nanmax nanmean nanmin nanprod nansum ptp",
     ),
     **_renamed(
         amax=reduction.max,
@@ -252,10 +270,13 @@ FUNCTIONS: dict[Any, Function] = {
         around=arithmetic.round,
         astype=_astype,
         can_cast=_can_cast,
+        clip=_clip,
         copy=_copy,
         cross=_interchange(calculus.cross),
         diff=calculus.difference,
+        empty_like=_shaped(creation.zeros),
         fix=arithmetic.trunc,
+        full_like=_full_like,
         imag=_imag,
         iscomplex=_everywhere(False),
         iscomplexobj=lambda x: False,
@@ -264,6 +285,7 @@ FUNCTIONS: dict[Any, Function] = {
         nanstd=_moment(statistics.nanstd),
         nanvar=_moment(statistics.nanvar),
         ndim=_ndim,
+        ones_like=_shaped(creation.ones),
         real=arithmetic.positive,
         real_if_close=_real_if_close,
         result_type=_result_type,
@@ -273,6 +295,7 @@ FUNCTIONS: dict[Any, Function] = {
         trace=_trace,
         var=_moment(reduction.var),
         where=_where,
+        zeros_like=_shaped(creation.zeros),
     ),
     **_same(
         linalg,

@@ -19,12 +19,15 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
+from knetc.ops.arithmetic import clip
+from knetc.ops.division import mod
 from knetc.ops.identities import iota
 from knetc.ops.indexed import gather
 from knetc.ops.linear import product_dtype
-from knetc.ops.logic import not_equal
+from knetc.ops.logic import greater, greater_equal, less, not_equal, where
 from knetc.ops.movement import concat_node, cut_node, flip_node, normalize_axes, normalize_axis, pad_node
 from knetc.ops.reduction import sum, to_float
+from knetc.ops.sorting import argsort, searchsorted
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, UnsupportedError
 
@@ -223,6 +226,46 @@ def _sliding(a: Node, v: Node, mode: str) -> Node:
     shape = (padded.shape[0] - count + 1, count)
     stretches = gather(padded, [iota(dtypes.i64, shape, 0) + iota(dtypes.i64, shape, 1)])
     return cast_node(sum(stretches * v, 1), dtype)
+
+
+# --- between places -------------------------------------------------------------------------------------------------
+
+
+@composite(3)
+def interp(
+    x: Operand, xp: Operand, fp: Operand, left: Operand = None, right: Operand = None, period: float | None = None
+) -> Any:
+    """Values at ``x`` on the lines between the points (``xp``, ``fp``), vectors whose places ascend.
+
+    Before the first and after the last point it is the value there, or ``left`` and ``right``. With a ``period``
+    places count modulo it, and need not ascend. Computes in float64 for float64, else in the default floating dtype.
+
+    >>> interp(kn.array([0.5, 2.5]), kn.array([0.0, 1.0, 2.0]), kn.array([0.0, 10.0, 20.0]))  # [5, 20]
+    """
+    nodes = [to_float(n) for n in to_nodes(x, xp, fp)]
+    dtype = common_dtype(*nodes)
+    at, places, values = (cast_node(n, dtype) for n in nodes)
+    if places.ndim != 1 or places.shape != values.shape or not places.shape[0]:
+        raise ShapeError(f"interp: the points are two vectors of one length, not {places.type} and {values.type}")
+    if period is not None:
+        at, places = mod(at, period), mod(places, period)
+        order = argsort(places)
+        places, values = gather(places, [order]), gather(values, [order])
+        ends = [cut_node(n, 0, k, k + 1) for n in (places, values) for k in (places.shape[0] - 1, 0)]
+        places = concat_node([ends[0] - period, places, ends[1] + period], 0)
+        values = concat_node([ends[2], values, ends[3]], 0)
+    count = places.shape[0]
+    first, last = (reshape_node(cut_node(values, 0, k, k + 1), ()) for k in (0, count - 1))
+    low, high = (reshape_node(cut_node(places, 0, k, k + 1), ()) for k in (0, count - 1))
+    inside = broadcast_node(first, at.shape)
+    if count > 1:
+        before = clip(searchsorted(places, at, "right") - 1, 0, count - 2)
+        begin, value = gather(places, [before]), gather(values, [before])
+        slope = (gather(values, [before + 1]) - value) / (gather(places, [before + 1]) - begin)
+        inside = value + slope * (at - begin)
+    inside = where(greater_equal(at, high), last, inside)
+    inside = where(less(at, low), first if left is None else left, inside)
+    return where(greater(at, high), last if right is None else right, inside)
 
 
 # --- polynomials -----------------------------------------------------------------------------------------------------

@@ -264,8 +264,10 @@ def vander(x: Operand, columns: int | None = None, *, increasing: bool = False) 
     return concat_node(powers if increasing else powers[::-1], 1)
 
 
-def meshgrid(*vectors: Operand, indexing: str = "xy") -> list[Any]:
+def meshgrid(*vectors: Operand, indexing: str = "xy", sparse: bool = False) -> list[Any]:
     """The coordinates of a grid: each vector spread over its axis of the grid, the first two exchanged for "xy".
+
+    With ``sparse`` they are left to broadcast: the other axes are of extent 1.
 
     >>> x, y = meshgrid(kn.arange(3), kn.arange(2))  # both of shape (2, 3)
     """
@@ -281,5 +283,6 @@ def meshgrid(*vectors: Operand, indexing: str = "xy") -> list[Any]:
     spread = []
     for node, axis in zip(nodes, order):
         thin = tuple(n if k == axis else 1 for k, n in enumerate(shape))
-        spread.append(wrap_like(vectors, broadcast_node(reshape_node(node, thin), tuple(shape))))
+        placed = reshape_node(node, thin)
+        spread.append(wrap_like(vectors, placed if sparse else broadcast_node(placed, tuple(shape))))
     return spread

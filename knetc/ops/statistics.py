@@ -28,6 +28,7 @@ from knetc.ops.reduction import (
     sum,
     to_float,
 )
+from knetc.ops.scan import cumprod, cumsum
 from knetc.ops.transcendental import sqrt
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError
@@ -138,6 +139,24 @@ def nanprod(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     >>> nanprod(kn.array([2.0, float("nan"), 3.0]))  # 6
     """
     return prod(_filled(x, 1), axis, keepdims=keepdims)
+
+
+@composite()
+def nancumsum(x: Operand, axis: int | None = None, *, dtype: Any = None) -> Any:
+    """The sums of what is not NaN up to each element along an axis; of all elements in a row by default.
+
+    >>> nancumsum(kn.array([1.0, float("nan"), 2.0]))  # [1, 1, 3]
+    """
+    return cumsum(_filled(x, 0), axis, dtype=dtype)
+
+
+@composite()
+def nancumprod(x: Operand, axis: int | None = None, *, dtype: Any = None) -> Any:
+    """The products of what is not NaN up to each element along an axis; of all elements in a row by default.
+
+    >>> nancumprod(kn.array([2.0, float("nan"), 3.0]))  # [2, 2, 6]
+    """
+    return cumprod(_filled(x, 1), axis, dtype=dtype)
 
 
 @composite()
