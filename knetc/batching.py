@@ -64,7 +64,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
         finally:
             inner.active = False
         batch = Batch(inner, size, known | draws(inner.draws, size))
-        values = batch.values([*outputs.values(), *inner.effects])
+        values = batch.values([*outputs.values()], inner.effects)
         places = matched(out_axes, result, "the result")
         for (k, one), value in zip(outputs.items(), values):
             name, axis, _ = places[k]

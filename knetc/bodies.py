@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from knetc.inner import Inner
-from knetc.ir.control import COUNTER, may_raise
+from knetc.ir.control import COUNTER
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind, Op
 from knetc.ir.record import recording
@@ -87,8 +87,6 @@ class Body(Inner):
     def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
         node = super().make(op, tuple([self.inside(source) for source in sources]), attributes)
         self.own.add(node.serial)
-        if op.kind is Kind.CONTROL and may_raise(node) and node not in self.effects:
-            self.effects.append(node)
         return node
 
     @contextmanager

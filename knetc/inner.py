@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from knetc.ir.ambient import ambient
+from knetc.ir.control import may_raise
 from knetc.ir.node import Node
 from knetc.ir.op import Kind, Op
 from knetc.ir.types import TensorType
@@ -35,7 +36,10 @@ class Inner(Context):
 
     def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
         if op.kind is not Kind.EFFECT:
-            return super().make(op, sources, attributes)
+            node = super().make(op, sources, attributes)
+            if op.kind is Kind.CONTROL and may_raise(node) and node not in self.effects:
+                self.effects.append(node)
+            return node
         node = Node(op, sources, attributes, op.infer(*[s.type for s in sources], **attributes), self.note())
         self.interned["effect", node.serial] = node  # never merged
         self.effects.append(node)

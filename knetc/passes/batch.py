@@ -47,26 +47,26 @@ class Batch:
     """What stands for stand-ins, and for what has been recorded anew."""
     regions: dict[int, int] = field(default_factory=dict)
     """The numbers of marks, and what they become."""
-    made: Set[Node] = field(default_factory=frozenset)
-    """The values of the computation; all others are from outside. None given: all that ``inner`` has made."""
-
     parts: dict[Node, list[Value]] = field(default_factory=dict)
     """What stands for the results of loops and branches."""
+    made: Set[Node] = field(default_factory=frozenset)
+    """The values of the computation; all others are from outside. None given: all that ``inner`` has made."""
 
     def __post_init__(self) -> None:
         self.made = set(self.inner.interned.values()) | self.made
 
-    def values(self, outputs: Sequence[Node]) -> list[Value]:
-        """What stands for each output; recorded with the lines of the original."""
+    def values(self, outputs: Sequence[Node], effects: Sequence[Node] = ()) -> list[Value]:
+        """What stands for each output; recorded with the lines of the original, and with the checks ``effects``."""
         outside = {s for node in self.made for s in node.sources if s not in self.made}
         outside.update(node for node in outputs if node not in self.made)
         current = recorder()
         lines = current.lines
         try:
-            for node in topological(outputs, (*outside, *self.known)):
-                if node not in self.known:
-                    current.lines = node.lines
-                    self.known[node] = Value(node, False) if node in outside else self.again(node)
+            for node in topological((*outputs, *effects), (*outside, *self.known)):
+                if node in self.known:
+                    continue
+                current.lines = node.lines
+                self.known[node] = Value(node, False) if node in outside else self.again(node)
         finally:
             current.lines = lines
         return [self.known[node] for node in outputs]
@@ -94,8 +94,8 @@ class Batch:
     def graph(self, graph: Graph, inputs: Sequence[tuple[Node, bool]]) -> list[tuple[Node, bool]]:
         """What stands for the outputs of a graph, and whether each is batched, from that for its inputs."""
         known = {leaf: Value(*pair) for leaf, pair in zip(graph.inputs, inputs)}
-        batch = Batch(Recorder(), self.size, known, self.regions, set(graph.nodes))
-        return [tuple(value) for value in batch.values([*graph.outputs, *graph.effects])[: len(graph.outputs)]]
+        batch = Batch(Recorder(), self.size, known, self.regions, made=set(graph.nodes))
+        return [(value.node, value.batched) for value in batch.values(graph.outputs, graph.effects)]
 
     def first(self, node: Node, sources: Sequence[Value]) -> Value:
         """A value that is its first source; the others stay as they are."""
@@ -307,7 +307,7 @@ def draws(counts: Mapping[Node, int], size: int) -> dict[Node, Value]:
 
 def stand_in_type(node: Node, axis: int) -> TensorType:
     """The type of one element of a value, along an axis."""
-    return node.type.with_shape(node.shape[:axis] + node.shape[axis + 1 :])
+    return TensorType(node.dtype, node.shape[:axis] + node.shape[axis + 1 :])
 
 
 def to_front(node: Node, axis: int) -> Node:

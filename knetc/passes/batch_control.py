@@ -15,6 +15,7 @@ from knetc.ops.apply import broadcast_node, constant, reshape_node
 from knetc.ops.logic import equal, where
 from knetc.ops.movement import permute_node
 from knetc.ops.reduction import any as any_of
+from knetc.runtime.base.errors import UnsupportedError
 
 
 class Value(Protocol):
@@ -64,6 +65,11 @@ def _branch(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Ag
     (index, each), *operands = given
     graphs: Sequence[Graph] = node["branches"]
     if each:  # elements choose for themselves: all is computed
+        if any(graph.effects for graph in graphs):
+            raise UnsupportedError(
+                "vmap: where each element chooses its branch, all branches are computed for all, and checks inside of "
+                "one would look at elements that have not chosen it: clip the indices, and take them outside"
+            )
         results = [[_spread(pair, size) for pair in again(graph, operands)] for graph in graphs]
         chosen = results[0]
         for number, others in enumerate(results[1:], 1):
@@ -115,6 +121,11 @@ def _loop(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Agai
         return [*zip(new[:count], flags), *ends]
     test, [(going, _)] = made[0]
     if each:  # as long as any goes on; those that have ended stay as they are
+        if node["body"].effects:
+            raise UnsupportedError(
+                "vmap: a while_loop that each element ends for itself goes on for all until the last has ended, and "
+                "checks inside of it would look at elements that have: clip the indices, and take them outside"
+            )
         with test.recorded():
             going = any_of(going)
         with body.recorded():

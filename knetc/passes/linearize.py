@@ -19,8 +19,8 @@ from knetc.ir.record import record
 from knetc.ops.apply import cast_node, constant
 from knetc.ops.arithmetic import add
 from knetc.ops.identities import identity_variable
-from knetc.passes import control_gradients
-from knetc.passes.differentiate import contributions, derivative_lines, gradients, pullback
+from knetc.passes import control_forward
+from knetc.passes.differentiate import contributions, derivative_lines, gradients
 from knetc.runtime.base import dtypes
 
 _SAME = frozenset({"variable", "copy", "kept", "recomputed", "after"})
@@ -40,24 +40,26 @@ def tangents(outputs: Sequence[Node], directions: Mapping[Node, Node]) -> list[N
     >>> [dy] = tangents([sin(x)], {x: dx})  # cos(x) * dx
     """
     known: dict[Node, Node] = dict(directions)
-    parts: dict[Node, dict[int, Node]] = {}
-    """Of loops and branches, how each result changes."""
+    parts: dict[Node, list[Node | None]] = {}
+    """The tangents of the results of loops and branches."""
     with derivative_lines() as current:
         for node in topological(outputs, directions):
-            if node in known or not any(source in known for source in node.sources):
-                continue
-            current(node)
-            if node.op.kind is Kind.CONTROL:
-                parts[node] = _results(node, [known.get(source) for source in node.sources])
-                known[node] = node  # so that its results are looked at
-                continue
-            if not dtypes.is_float(node.dtype):
+            if node in known:
                 continue
             if node.op.kind is Kind.ITEM:
-                part = parts[node.sources[0]].get(node["index"])
-                known.update({} if part is None else {node: part})
+                tangent = parts[node.sources[0]][node["index"]] if node.sources[0] in parts else None
+            elif not any(source in known for source in node.sources):
                 continue
-            tangent = _tangent(node, [known.get(source) for source in node.sources])
+            elif node.op.kind is Kind.CONTROL:
+                current(node)
+                moving = [known.get(source) for source in node.sources]
+                parts[node] = control_forward.tangents_of(node, moving, tangents)
+                continue
+            elif not dtypes.is_float(node.dtype):
+                continue
+            else:
+                current(node)
+                tangent = _tangent(node, [known.get(source) for source in node.sources])
             if tangent is not None:
                 known[node] = tangent
     return [known.get(output) for output in outputs]
@@ -84,20 +86,6 @@ def _tangent(node: Node, moving: Sequence[Node | None]) -> Node | None:
     ]
     known = [part for part in parts if part is not None]
     return functools.reduce(add, known) if known else None
-
-
-def _results(node: Node, moving: Sequence[Node | None]) -> dict[int, Node]:
-    """How the results of a loop or a branch change: its gradient, as a linear function of theirs, transposed."""
-    floats = [k for k, type in enumerate(node.type) if dtypes.is_float(type.dtype)]
-    dys = {
-        k: identity_variable(constant(0.0, node.type[k].dtype, node.type[k].shape), -next(_transposed)) for k in floats
-    }
-    wanted = [tangent is not None for tangent in moving]
-    found = control_gradients.contributions(node, dys, wanted, pullback)
-    pairs = [(part, tangent) for part, tangent in zip(found, moving) if part is not None and tangent is not None]
-    outputs, seeds = [part for part, _ in pairs], [tangent for _, tangent in pairs]
-    changes = pullback(outputs, seeds, list(dys.values()))
-    return {k: change for k, change in zip(floats, changes) if change is not None}
 
 
 def _still(source: Node) -> Node:
