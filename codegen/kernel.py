@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from knetc.runtime.program import GridLaunch, Launch
+from knetc.runtime.program import GridLaunch, Launch, LibraryCall
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,5 @@ class Kernel:
     """What the backend decided, for people (tile, widths)."""
     grids: tuple[GridLaunch, ...] = ()
     """What a GPU launches, in place of ``launches``."""
+    library: tuple[LibraryCall, ...] = ()
+    """At most one: what may be called in place of ``grids``."""

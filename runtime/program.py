@@ -159,6 +159,46 @@ class Cubin:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """A factor of a library's matrix product: one matrix after the other in memory."""
+
+    argument: int
+    """Of the step."""
+    offset: int
+    """Where it begins in the argument, in bytes."""
+    dtype: str
+    transposed: bool
+    """Whether it is stored by columns."""
+    leading: int
+    """Elements from one row (or column) to the next."""
+    batch_stride: int
+    """Elements from one matrix to the next; 0 if all are the same one."""
+
+
+@dataclass(frozen=True)
+class LibraryCall:
+    """A matrix product that a library can make in place of a step's ``grids``, if it is there and takes it:
+    ``C[batch, m, n] = relu(A[batch, m, k] @ B[batch, k, n] + bias)``, C dense."""
+
+    library: Literal["cublaslt"]
+    m: int
+    n: int
+    k: int
+    batch: int
+    a: Factor
+    b: Factor
+    c: int
+    """Argument of the step that is the result."""
+    dtype: str
+    """Of the result."""
+    bias: int = -1
+    """Argument of the step with n numbers of the result's dtype, added to each row; -1 for none."""
+    relu: bool = False
+    precision: str = "highest"
+    """``highest``, ``high`` or ``default``: only the last one lets products of float32 be made of TF32."""
+
+
+@dataclass(frozen=True)
 class Check:
     """A condition on values, tested before anything is written; tells what to raise."""
 
@@ -210,6 +250,8 @@ class Step:
     """Why the kernel ends where it does."""
     grids: tuple[GridLaunch, ...] = ()
     """What the step is on a GPU, in place of ``launches``."""
+    library: tuple[LibraryCall, ...] = ()
+    """At most one: what may be called in place of ``grids``."""
 
 
 @dataclass(frozen=True)

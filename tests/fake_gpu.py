@@ -24,15 +24,15 @@ LAUNCHES, ALLOCS, FREES, GRAPHS, UPDATES, GRAPH_LAUNCHES, SYNCS, NODES, LOADS = 
 
 
 @cache
-def library() -> Path:
+def library(source: Path = SOURCE) -> Path:
     """The compiled library; the system's compiler makes it once a machine."""
     assert COMPILER is not None
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
-    made = Path(tempfile.gettempdir()) / f"knetc-fakecuda-{digest}.so"
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    made = Path(tempfile.gettempdir()) / f"knetc-{source.stem}-{digest}.so"
     if not made.exists():
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-            fresh = Path(folder) / "fakecuda.so"
-            subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-o", fresh, SOURCE], check=True)
+            fresh = Path(folder) / made.name
+            subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-o", fresh, source], check=True)
             fresh.rename(made)
     return made
 

@@ -178,7 +178,8 @@ def simulated(devices: int = 1) -> Iterator[SimulatedDriver]:
     driver = SimulatedDriver(devices)
     device.replace_driver(driver)
     slab, allocator.SLAB_BYTES = allocator.SLAB_BYTES, 0  # red zones around each block
-    kept, config.cache = config.cache, False
+    kept = config.cache, config.cublas
+    config.cache = config.cublas = False
     compiler = pipeline.gpu_compiler
     pipeline.gpu_compiler = lambda target: simulated_gpu.interpreted  # type: ignore[assignment]
     programs, forms = dict(pipeline._executables), dict(realize._known)
@@ -191,7 +192,7 @@ def simulated(devices: int = 1) -> Iterator[SimulatedDriver]:
             known.clear()  # type: ignore[attr-defined]
             known.update(before)  # type: ignore[attr-defined]
         pipeline.gpu_compiler = compiler
-        allocator.SLAB_BYTES, config.cache = slab, kept
+        allocator.SLAB_BYTES, (config.cache, config.cublas) = slab, kept
         device.replace_driver(None)
 
 

@@ -12,6 +12,7 @@ from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import LoopNest
 from knetc.codegen.products import Product
 from knetc.codegen.triton import nest, search
+from knetc.codegen.triton.library import library_call
 from knetc.codegen.triton.matmul import lower_matmul
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import Header
@@ -55,7 +56,11 @@ class TritonBackend:
         return nest.lower(loops)
 
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
-        return lower_matmul(product, epilogue, self.precision)
+        kernel = lower_matmul(product, epilogue, self.precision)
+        call = library_call(product, epilogue, self.precision)
+        if isinstance(call, str):
+            return replace(kernel, notes=(*kernel.notes, f"not made by cuBLASLt: {call}"))
+        return replace(kernel, library=(call,))
 
     def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
         return search.outside(dtype, size, low, high)

@@ -29,6 +29,8 @@ class Config:
     """Instruction set of generated code: native, avx512, avx2 or generic."""
     cuda_graphs: bool = True
     """Whether GPU programs are launched as graphs; without it kernel by kernel."""
+    cublas: bool = True
+    """Whether matrix products on a GPU are made by cuBLASLt where it takes them."""
     check: bool = False
     """Check the graph after each pass (always on in the tests)."""
     lazy_limit: int = 2000

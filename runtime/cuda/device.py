@@ -40,6 +40,8 @@ class GpuDevice:
         self._arena = self.memory.wrap(0, 0, [])
         self._staging: _Staging | None = None
         self._modules: dict[str, int] = {}
+        self.blas: object | None = None
+        """The matrix library on this device once it was asked for, or why it does not work there."""
         self._functions: dict[tuple[str, str, int], int] = {}
 
     @property

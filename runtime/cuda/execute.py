@@ -20,10 +20,11 @@ from knetc.runtime.base import errors
 from knetc.runtime.base.errors import CacheError, KnetcError
 from knetc.runtime.buffers import Buffer, allocate
 from knetc.runtime.cpu.host_calls import HostCalls
+from knetc.runtime.cuda import blas
 from knetc.runtime.cuda.device import GpuDevice
 from knetc.runtime.cuda.driver import Launch
 from knetc.runtime.cuda.sections import KernelOperation, Moving, Operation, Place, Section, bounce_bytes
-from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef, GridLaunch, Program, Region, Slot, Step
+from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef, GridLaunch, LibraryCall, Program, Region, Slot, Step
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class Executable:
                 continue
             section = work[-1]
             assert isinstance(section, Section)
+            product = blas.operation(step.library[0], self.device) if step.library else None
+            if product is not None:
+                self._product(step, step.library[0], product, section)
+                continue
             for grid in step.grids:
                 section.operations.append(self._kernel(step, grid, objects, section))
             if step.check >= 0 and (k == end or steps[k].check < 0):
@@ -144,6 +149,15 @@ class Executable:
             pack = struct.Struct(f"@{cubin.parameters[k + 1]}").pack_into
             self._note(step, slot, Place(pack, launch.packed, launch.offsets[k], section, number))
         return KernelOperation(launch)
+
+    def _product(self, step: Step, call: LibraryCall, product: blas.ProductOperation, section: Section) -> None:
+        """A library's product in place of the step's kernels."""
+        number = len(section.operations)
+        section.operations.append(product)
+        pack = struct.Struct("@Q").pack_into
+        for k, argument in enumerate((call.a.argument, call.b.argument, call.c, call.bias)):
+            if argument >= 0:
+                self._note(step, Slot("argument", argument), Place(pack, product.packed, 8 * k, section, number))
 
     def _note(self, step: Step, slot: Slot, place: Place) -> None:
         """Remember where a slot's value must be written when it changes."""
