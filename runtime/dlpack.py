@@ -23,10 +23,11 @@ _UNSIGNED, _BFLOAT = 1, 4
 _TYPE_CODES = {b"dltensor": 20, b"dltensor_versioned": 52}
 """Where the code of the element type lies in the structure that a capsule of a name points to."""
 
-_name = ctypes.pythonapi.PyCapsule_GetName
-_name.restype, _name.argtypes = ctypes.c_char_p, [ctypes.py_object]
-_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+# Function objects of our own: attributes of ``ctypes.pythonapi`` are shared by the whole process.
+_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 
 def _type_code(capsule: object) -> ctypes.c_uint8:

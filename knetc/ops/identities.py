@@ -132,7 +132,7 @@ AFTER = define.structural(
     gradient=lambda node, dy: (dy, *[None] * (len(node.sources) - 1)),
     arity=-1,
     samples=[
-        define.case("f64[3,4]", "f32[5]"),
+        define.case("f64[3,4]", "f64[5]"),
         define.case("f32[]", "f32[2]", "i64[]"),
         define.case("bool[0,2]", "f32[]"),
     ],

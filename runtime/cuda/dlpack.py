@@ -50,14 +50,16 @@ class _Tensor(ctypes.Structure):
 
 _NAME, _USED = b"dltensor", b"used_dltensor"
 
-_new = ctypes.pythonapi.PyCapsule_New
-_new.restype, _new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
-_is_valid = ctypes.pythonapi.PyCapsule_IsValid
-_is_valid.restype, _is_valid.argtypes = ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p]
-_set_name = ctypes.pythonapi.PyCapsule_SetName
-_set_name.restype, _set_name.argtypes = ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p]
+
+def _capsule_function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function object of our own: attributes of ``ctypes.pythonapi`` are shared by the whole process."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((f"PyCapsule_{name}", ctypes.pythonapi))
+
+
+_new = _capsule_function("New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_pointer = _capsule_function("GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+_is_valid = _capsule_function("IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
+_set_name = _capsule_function("SetName", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
 
 _Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
