@@ -2,7 +2,7 @@
 
 It shares memory with the process that started it, takes messages from its standard input, and runs the programs of a
 launch one after the other in random order. Triton's interpreter is used as it is but for what it lacks: rounding to
-bfloat16, products of bfloat16 and of rounded factors, and folds with NaN at a reasonable speed.
+bfloat16, products of bfloat16 and of rounded factors, and folds and scans at a reasonable speed.
 """
 
 from __future__ import annotations
@@ -66,24 +66,46 @@ def dot(builder: Any, a: Any, b: Any, total: Any, precision: Any, _: Any) -> Any
     return interpreter.TensorHandle(np.matmul(*factors) + total.data, total.dtype.scalar)
 
 
-_FOLDS = {"maximum": np.max, "minimum": np.min, "multiply": np.prod}
+def merged(operation: Any, left: list[np.ndarray], right: list[np.ndarray], kinds: list[Any]) -> list[np.ndarray]:
+    """The combining function applied to whole arrays of states."""
+    given = [operation.to_tensor(data, kind) for data, kind in zip([*left, *right], [*kinds, *kinds])]
+    result = operation.combine_fn.fn(*given)
+    parts = result if isinstance(result, tuple) else (result,)
+    return [np.asarray(part.handle.data).astype(x.dtype).reshape(x.shape) for part, x in zip(parts, left)]
 
 
 def fold(operation: Any, values: Any) -> Any:
-    """Folds with the functions that generated kernels define, known by their names."""
-    function = _FOLDS.get(operation.combine_fn.fn.__name__)
-    if function is None or len(values) > 1:
-        return _fold(operation, values)
-    [value] = values
-    data = value.handle.data
-    with np.errstate(all="ignore"):
-        result = function(data, axis=operation.axis, keepdims=operation.keep_dims)
-    if function is np.prod:
-        result = np.asarray(result).astype(data.dtype)
-    return operation.to_tensor(result, value.dtype)
+    """A fold of neighbours, of pairs of them and so on, as a GPU does it."""
+    kinds = [value.dtype for value in values]
+    axis = operation.axis
+    states = [
+        value.handle.data.reshape(-1) if axis is None else np.moveaxis(value.handle.data, axis, 0) for value in values
+    ]
+    while len(states[0]) > 1:
+        states = merged(operation, [x[::2] for x in states], [x[1::2] for x in states], kinds)
+    if operation.keep_dims:
+        states = [
+            np.moveaxis(x, 0, axis or 0) if axis is not None else x.reshape((1,) * values[0].handle.data.ndim)
+            for x in states
+        ]
+    else:
+        states = [x[0] for x in states]
+    return [operation.to_tensor(x if np.ndim(x) else np.asarray(x).item(), kind) for x, kind in zip(states, kinds)]
 
 
-_fold = interpreter.ReduceOps.apply_impl
+def scan(operation: Any, values: Any) -> Any:
+    """A scan by doubling."""
+    assert not operation.reverse
+    kinds = [value.dtype for value in values]
+    states = [np.moveaxis(value.handle.data, operation.axis, 0).copy() for value in values]
+    step = 1
+    while step < len(states[0]):
+        later = merged(operation, [np.roll(x, step, 0) for x in states], states, kinds)
+        states = [np.concatenate([x[:step], y[step:]]) for x, y in zip(states, later)]
+        step *= 2
+    return [operation.to_tensor(np.moveaxis(x, 0, operation.axis), kind) for x, kind in zip(states, kinds)]
+
+
 _patch = interpreter._patch_lang_tensor
 
 
@@ -99,7 +121,8 @@ def patch_tensor(tensor: Any, scope: Any) -> None:
 for name in ("cast_impl", "create_fp_to_fp"):
     setattr(interpreter.InterpreterBuilder, name, cast)
 interpreter.InterpreterBuilder.create_dot = dot
-interpreter.ReduceOps.apply_impl = fold
+interpreter.ReduceOps.generic_reduce = fold
+interpreter.ScanOps.generic_scan = scan
 interpreter._patch_lang_tensor = patch_tensor
 interpreter.InterpretedFunction.__call__ = lambda self, *args, **kwargs: self.rewrite()(*args, **kwargs)
 interpreter._patch_lang(tl.sum.fn)  # once: functions of kernels would do it at every call

@@ -294,13 +294,16 @@ class Body:
     def operand(self, reduce: Reduce, fold: Fold, bits: int, *, broadcast: bool) -> list[str]:
         """The values to be folded, what is outside of the nest replaced by the identity."""
         numbers = [reduce.operand, *([reduce.index] if fold.combine.with_index else [])]
-        return [self._folded(number, identity, bits, broadcast) for number, identity in zip(numbers, fold.identity)]
+        return [
+            self.folded(number, identity, bits, broadcast=broadcast) for number, identity in zip(numbers, fold.identity)
+        ]
 
-    def _folded(self, number: int, identity: str, bits: int, broadcast: bool) -> str:
+    def folded(self, number: int, identity: str, bits: int, *, broadcast: bool, masked: bool = True) -> str:
+        """A value as it is folded along ``bits``: a whole block if ``broadcast``, the identity where ``masked``."""
         known = self.values[number]
         kind = register_type(known.value.dtype)
         text = f"tl.full((), {known.value.text}, {kind})" if known.value.literal else known.value.text
-        masks = self.frame.mask(bits)
+        masks = self.frame.mask(bits) if masked else []
         if broadcast and known.bits & bits != bits:
             text = f"tl.broadcast_to({text}, {self.frame.shape})"
         if not masks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from knetc.codegen.loopnest import Reduce
+from knetc.codegen.loopnest import Reduce, Scan
 from knetc.codegen.triton.emitter import TritonEmitter, Value, literal_text, register_type
 from knetc.codegen.triton.source import Prelude
 from knetc.runtime.base import dtypes
@@ -18,6 +18,39 @@ _STEPS = {
     "max": ("maximum", "tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)"),
     "min": ("minimum", "tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)"),
 }
+
+
+class Running:
+    """How a scan is written: its states are folded by the function of the record, in a tree."""
+
+    def __init__(self, scan: Scan, prelude: Prelude) -> None:
+        assert scan.op.combine is not None
+        self.combine = scan.op.combine
+        parts = range(len(scan.operands))
+        left, right = ([f"{side}{k}" for k in parts] for side in "ab")
+        emitter = TritonEmitter()
+        states = (tuple(Value(name, scan.dtype) for name in names) for names in (left, right))
+        merged = self.combine.merge(emitter, *states)
+        result = ", ".join(value.text for value in merged)
+        self.function = prelude.add(
+            f"{scan.op.name}_{dtypes.short_name(scan.dtype)}", ", ".join([*left, *right]),
+            [*emitter.lines, f"return {result}"],
+        )  # fmt: skip
+        self.dtype = scan.dtype
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The state of nothing, as literals."""
+        return tuple(literal_text(v, self.dtype) for v in self.combine.identity(self.dtype))
+
+    def along(self, values: Sequence[str], results: Sequence[str]) -> list[str]:
+        """Statements that scan blocks along the columns."""
+        given = values[0] if len(values) == 1 else f"({', '.join(values)})"
+        return [f"{', '.join(results)} = tl.associative_scan({given}, 1, {self.function})"]
+
+    def after(self, state: Sequence[str], values: Sequence[str]) -> list[str]:
+        """Statements that put what came before a block in front of its scan."""
+        return [f"{', '.join(values)} = {self.function}({', '.join([*state, *values])})"]
 
 
 class Fold:

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, replace
 
 from knetc.codegen.cpu.axes import Loops, merged, rebuild
 from knetc.codegen.kernel import Kernel
-from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
+from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Scan, Stage, Statement, Store
 from knetc.codegen.triton import model
 from knetc.codegen.triton.apart import taken_apart
 from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame
 from knetc.codegen.triton.emitter import register_type
-from knetc.codegen.triton.fold import Fold
+from knetc.codegen.triton.fold import Fold, Running
 from knetc.codegen.triton.scatter import Elected, Vote, in_wide_memory, scattered, votes
 from knetc.codegen.triton.writer import Job, Launches, Totals, Writer, dense
+from knetc.runtime.base import dtypes
 from knetc.runtime.program import Slot
 
 
@@ -63,7 +64,8 @@ def lower_into(launches: Launches, nest: LoopNest, slots: tuple[Slot, ...]) -> N
 def _whole_rows(loops: Loops) -> bool:
     """Whether something is done for each row as a whole."""
     rows = (s for stage in loops.nest.stages if stage.level == "row" for s in stage.body)
-    return bool(loops.reductions("inner")) or any(isinstance(s, (Store, Reduce)) for s in rows)
+    scans = any(isinstance(s, Scan) for s in loops.statements)
+    return scans or bool(loops.reductions("inner")) or any(isinstance(s, (Store, Reduce)) for s in rows)
 
 
 def _alive(loops: Loops) -> int:
@@ -284,6 +286,9 @@ def _walk(writer: Writer, totals: Totals, stage: Stage) -> Part:
     body, start, finish = writer.body, [], []
     folds: list[tuple[Reduce, Fold, list[str]]] = []
     for statement in stage.body:
+        if isinstance(statement, Scan):
+            start += _follow(writer, statement)
+            continue
         if not (isinstance(statement, Reduce) and statement.over == "inner"):
             writer.statement(statement, totals, by_row=False)
             continue
@@ -300,12 +305,27 @@ def _walk(writer: Writer, totals: Totals, stage: Stage) -> Part:
     return Part(lines, True, start, finish)
 
 
+def _follow(writer: Writer, scan: Scan) -> list[str]:
+    """A scan of a block that goes on from the block before; gives what sets the state before the first one."""
+    running = Running(scan, writer.prelude)
+    state = [f"before{scan.result}_{k}" for k in range(len(scan.operands))]
+    names = writer.scan(scan, state)
+    rows, columns = writer.frame.rows, writer.frame.columns
+    last = f"tl.arange(0, {columns})[None, :] == {columns - 1}"
+    for name, value in zip(state, names):
+        writer.body.lines.append(f"{name} = tl.sum(tl.where({last}, {value}, 0), 1, keep_dims=True)")
+        if dtypes.is_integer(scan.dtype) and scan.dtype.itemsize < 4:
+            writer.body.lines[-1] += f".to({register_type(scan.dtype)})"
+    kind = register_type(scan.dtype)
+    return [f"{name} = tl.full([{rows}, 1], {value}, {kind})" for name, value in zip(state, running.identity)]
+
+
 def _splittable(nest: LoopNest) -> bool:
     """Whether a nest goes over its rows once, to fold them: then a row may be shared by several programs."""
     element = [s for stage in nest.stages if stage.level == "element" for s in stage.body]
     passes = [stage for stage in nest.stages if stage.level == "element"]
     totals = any(isinstance(s, Reduce) and s.over != "inner" for stage in nest.stages for s in stage.body)
-    return len(passes) == 1 and not totals and not any(isinstance(s, Store) for s in element)
+    return len(passes) == 1 and not totals and not any(isinstance(s, (Store, Scan)) for s in element)
 
 
 def _pieces(writer: Writer, number: int, pieces: int) -> tuple[list[str], LoopNest, tuple[Slot, ...]]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from knetc.codegen.cpu.axes import Loops
 from knetc.codegen.kernel import Kernel
-from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Statement, Store
+from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Scan, Stage, Statement, Store
 from knetc.codegen.triton import model
 from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame, Known
 from knetc.codegen.triton.emitter import Value, pointer_type, register_type
-from knetc.codegen.triton.fold import Fold
+from knetc.codegen.triton.fold import Fold, Running
 from knetc.codegen.triton.source import Header, Prelude, render, symbol_of
 from knetc.runtime.base import dtypes
 from knetc.runtime.program import GRID_ALIGNMENT, GridLaunch, Slot
@@ -103,7 +103,9 @@ class Writer:
 
     def statement(self, statement: Statement, totals: Totals, *, by_row: bool) -> None:
         """Write a statement of a nest whose rows are in registers."""
-        if not isinstance(statement, Reduce):
+        if isinstance(statement, Scan):
+            self.scan(statement, ())
+        elif not isinstance(statement, Reduce):
             self.body.write(statement)
         elif statement.over != "inner":
             totals.add(statement, by_row)
@@ -119,6 +121,25 @@ class Writer:
                     values[k] = f"folded{statement.results[0]}" + ("_at" if k else "")
                     self.body.lines.append(f"{values[k]} = {value}")
             self.body.lines += fold.along(values, 1, self.results(statement, fold))
+
+    def scan(self, scan: Scan, before: Sequence[str]) -> list[str]:
+        """Scan a block whose columns are a whole row, or follow on those whose state is ``before``.
+
+        Gives the names of the scanned states.
+        """
+        if not self.job.nest.inner:
+            self.body.values[scan.result] = self.body.values[scan.operands[-1]]
+            return []
+        running = Running(scan, self.prelude)
+        names = [f"{scan.op.name}{scan.result}{'_' * bool(k)}{k or ''}" for k in reversed(range(len(scan.operands)))]
+        values = [
+            self.body.folded(number, "", ROWS | COLUMNS, broadcast=True, masked=False) for number in scan.operands
+        ]
+        self.body.lines += running.along(values, names)
+        if before:
+            self.body.lines += running.after(before, names)
+        self.body.values[scan.result] = Known(Value(names[-1], scan.dtype), ROWS | COLUMNS)
+        return names
 
     def alone(self, reduce: Reduce) -> None:
         """A fold of one element."""

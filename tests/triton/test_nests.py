@@ -18,7 +18,7 @@ from knetc.ir.build import trace_function
 from knetc.ir.interpret import interpret
 from knetc.ir.node import Graph
 from knetc.ir.types import TensorType
-from knetc.ops import activations, reduction
+from knetc.ops import activations, reduction, scan
 from knetc.ops.arithmetic import add
 from knetc.ops.indexed import gather
 from knetc.ops.movement import concat_node, permute_dims
@@ -68,6 +68,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "few long rows": (lambda x: reduction.sum(activations.relu(x), axis=1) * 2, [(3, 2000)]),
     "middle": (lambda x: reduction.sum(x, axis=1), [(6, 40, 15)]),
     "outer and inner": (lambda x: reduction.sum(x, axis=(0, 2)), [(6, 21, 15)]),
+    "scans": (lambda x: (scan.cumsum(x, 1), scan.cummax(x * 2, 1)), [(9, 70)]),
+    "scans of columns": (lambda x: scan.cumprod(x, 0), [(70, 9)]),
+    "scan from the end": (lambda x: scan.cumsum(x, 1, reverse=True) + reduction.sum(x), [(5, 41)]),
+    "recurrence": (lambda a, b: scan.linear_recurrence(a, b, 1), [(4, 67), (4, 67)]),
     "loss": (lambda x: reduction.sum(activations.logsoftmax(x, axis=-1) * x), [(33, 10)]),
 }
 
