@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from knetc.ir.build import input_node, plain_copy, without_marks
+from knetc.ir.build import input_node, plain_copy
 from knetc.ir.canonical import digest, is_lifted, lift_offsets
-from knetc.ir.control import may_raise, with_bodies
+from knetc.ir.control import may_raise
+from knetc.ir.lift import Number, lifted, with_graphs
 from knetc.ir.node import Graph, Node, constant_key, topological
-from knetc.ir.op import MARKS, OPS
+from knetc.ir.op import MARKS, OPS, Kind
 from knetc.ir.record import Recorder
 from knetc.ir.types import TensorType
 from knetc.memory import Storage
@@ -37,6 +38,8 @@ class Cut:
         exponents = {s.serial for node in walked if node.op.name == "power" for s in node.sources[1:]}
         self.inputs: dict[int, int] = {}
         """For each value that becomes an input, or repeats one, its serial and the input's number."""
+        self.lifted: dict[int, tuple[list[Graph], list[tuple[int, TensorType]]]] = {}
+        """For each loop or branch, by serial, its graphs, and the inputs that are the numbers in these."""
         numbers: dict[Hashable, int] = {}
         calls: dict[Hashable, int] = {}
         place: dict[int, int] = {}
@@ -48,16 +51,18 @@ class Cut:
                 self.arguments.append(node.payload)
                 form.append((node.type, isinstance(node.payload, Storage)))
             elif node.serial not in exponents and is_lifted(node):
-                value = node["value"]
-                number = numbers.setdefault((constant_key(value), node.dtype), len(self.arguments))
-                if number == len(self.arguments):
-                    self.arguments.append(value)
+                number = self.number(Number(node["value"], node.dtype), numbers)
                 self.inputs[node.serial] = number
                 form.append((number, node.type))
             elif node.op.name in MARKS:
                 place[node.serial] = place[node.sources[0].serial]
             else:
-                given = dict(with_bodies(node, lambda body: digest(without_marks(body))))
+                given = dict(node.attributes)
+                if node.op.kind is Kind.CONTROL:
+                    graphs, inside = lifted(node)
+                    places = [(self.number(number, numbers), TensorType(number.dtype, ())) for number in inside]
+                    self.lifted[node.serial] = graphs, places
+                    given = {**with_graphs(node, map(digest, graphs)), "numbers": tuple(places)}
                 if node.op.name == "host":  # calls are numbered; which ones are the same counts, not the numbers
                     given["number"] = calls.setdefault(given["number"], len(calls))
                 values = [constant_key(value) for value in given.values()]
@@ -66,27 +71,43 @@ class Cut:
         self.updates = {k: self.inputs[leaf.serial] for k, leaf in updates.items() if leaf.serial in self.inputs}
         self.form: Hashable = (tuple(form), ends, tuple(self.updates.items()))
 
+    def number(self, number: Number, numbers: dict[Hashable, int]) -> int:
+        """The input that a number becomes: each has one, and ``numbers`` says which."""
+        place = numbers.setdefault(number.key, len(self.arguments))
+        if place == len(self.arguments):
+            self.arguments.append(number.value)
+        return place
+
     def graph(self) -> Graph:
         """The graph whose inputs are ``arguments``."""
         builder = Recorder()
         inputs: list[Node] = []
         new: dict[int, Node] = {}
+
+        def input(number: int, type: TensorType) -> Node:
+            if number == len(inputs):
+                scalar = not isinstance(self.arguments[number], Storage)
+                inputs.append(input_node(builder, number, type, scalar=scalar))
+            return inputs[number]
+
         for node in self.walked:
             number = self.inputs.get(node.serial)
             if number is not None:
                 leaf = is_leaf(node)
-                if number == len(inputs):
-                    type = node.type if leaf else TensorType(node.dtype, ())
-                    scalar = not isinstance(self.arguments[number], Storage)
-                    inputs.append(input_node(builder, number, type, scalar=scalar))
-                value = inputs[number]
+                value = input(number, node.type if leaf else TensorType(node.dtype, ()))
                 if not leaf and node.shape:
                     builder.lines = node.lines
                     value = builder.make(OPS["broadcast"], (value,), {"shape": node.shape})
                 new[node.serial] = value
             else:
                 sources = tuple([new[source.serial] for source in node.sources])
-                new[node.serial] = plain_copy(builder, node, sources)
+                if node.serial in self.lifted:
+                    graphs, places = self.lifted[node.serial]
+                    sources = (*sources, *(input(*place) for place in places))
+                    builder.lines = node.lines
+                    new[node.serial] = builder.make(node.op, sources, with_graphs(node, graphs))
+                else:
+                    new[node.serial] = plain_copy(builder, node, sources)
         effects = tuple(dict.fromkeys(node for node in new.values() if may_raise(node)))
         return Graph(tuple(inputs), tuple([new[node.serial] for node in self.outputs]), effects, self.updates)
 

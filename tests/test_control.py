@@ -375,6 +375,34 @@ def test_the_same_loop_compiles_once() -> None:
     assert len(pipeline._executables) == before
 
 
+@pytest.mark.parametrize("gradient", [False, True])
+def test_another_number_in_a_body_is_no_other_program(gradient: bool) -> None:
+    def run(rate: float) -> Any:
+        def step(c: Any, x: Any) -> Any:
+            inner = kn.fori_loop(0, 2, lambda i, v: kn.sin(v * rate) + rate, c)
+            return kn.cond(x > 0, lambda: inner * rate, lambda: inner), c**3.7
+
+        last, ys = kn.scan(step, kn.ones(3), kn.array(np.array([0.5, -1.0])))
+        return kn.sum(last + kn.sum(ys, 0))
+
+    def found(rate: float) -> float:
+        return float(kn.grad(lambda x: run(rate) * x)(kn.array(0.9)) if gradient else run(rate))
+
+    found(0.3)
+    before = len(pipeline._executables)
+    numbers = [found(rate) for rate in (0.7, 1.3)]
+    assert len(pipeline._executables) == before
+    v, powers = np.ones(3), np.zeros(3)
+    for x in (0.5, -1.0):
+        w = v
+        for _ in range(2):
+            w = np.sin(w * 1.3) + 1.3
+        powers += v**3.7
+        v = w * 1.3 if x > 0 else w
+    np.testing.assert_allclose(numbers[-1], (v + powers).sum(), rtol=1e-5)
+    assert numbers[0] != numbers[1]
+
+
 def test_graphs_with_loops_read_back() -> None:
     @kn.compile
     def run(x: Any, n: Any, start: Any) -> Any:

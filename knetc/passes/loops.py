@@ -31,62 +31,94 @@ def has_control(graph: Graph) -> bool:
 
 
 def merged(graph: Graph) -> Graph:
-    """The graph with scans that have the same sources and carries made one, which has the results of all."""
+    """The graph with scans over the same values that have the same carries made one, which has the results of all."""
     groups: dict[tuple[object, ...], list[Node]] = {}
     for node in graph.nodes:
         if node.op is SCAN:
+            fixed, constants = node.sources[: _fixed(node)], node.sources[_fixed(node) :]
+            made = (source.serial for source in (*fixed, *constants) if source.op.kind is not Kind.LEAF)
             settings = (node["length"], node["reverse"], node["carries"], node["arrays"])
-            groups.setdefault((*(source.serial for source in node.sources), *settings), []).append(node)
-    same: dict[Node, list[Node]] = {}
+            groups.setdefault((*(s.serial for s in fixed), *settings, "constants", *made), []).append(node)
+    same: dict[Node, _Union] = {}
     for scans in groups.values():
-        alike: dict[str, list[Node]] = {}
+        alike: dict[str, list[tuple[Node, Graph]]] = {}
+        every = list(dict.fromkeys(s for node in scans for s in node.sources[_fixed(node) :]))
         for node in scans if len(scans) > 1 else ():
-            body: Graph = node["body"]
-            alike.setdefault(digest(Graph(body.inputs, body.outputs[: node["carries"]])), []).append(node)
-        same.update((node, group) for group in alike.values() for node in group if len(group) > 1)
+            body = _with_constants(node, every)
+            carried = Graph(body.inputs, body.outputs[: node["carries"]])
+            alike.setdefault(digest(carried), []).append((node, body))
+        for group in alike.values():
+            if len(group) > 1:
+                union = _Union([body for _, body in group], every, int(group[0][0]["carries"]))
+                same.update((node, union) for node, _ in group)
+                union.places.update({node: places for (node, _), places in zip(group, union.found)})
     if not same:
         return graph
     with recording(Recorder()) as builder:
         new: dict[Node, Node] = {}
-        places: dict[Node, dict[int, int]] = {}
-        made: dict[Node, Node] = {}
-        for node in graph.nodes:
+        made_once: dict[int, Node] = {}
+        for node in topological((*graph.inputs, *(s for u in same.values() for s in u.constants), *graph.nodes)):
             sources = tuple([new[source] for source in node.sources])
             builder.lines = node.lines
             if node in same:
-                first = same[node][0]
-                if first not in made:
-                    union, found = _union([scan["body"] for scan in same[node]], int(node["carries"]))
-                    places.update(zip(same[node], found))
-                    made[first] = record(SCAN, sources, {**node.attributes, "body": union})
-                new[node] = made[first]
-            elif node.op.kind is Kind.ITEM and node.sources[0] in places:
-                index = places[node.sources[0]][node["index"]]
+                union = same[node]
+                if id(union) not in made_once:
+                    given = (*sources[: _fixed(node)], *(new[s] for s in union.constants))
+                    made_once[id(union)] = record(SCAN, given, {**node.attributes, "body": union.body})
+                new[node] = made_once[id(union)]
+            elif node.op.kind is Kind.ITEM and node.sources[0] in same:
+                index = same[node.sources[0]].places[node.sources[0]][node["index"]]
                 new[node] = record(node.op, sources, {"index": index})
             else:
                 new[node] = copy_node(builder, node, sources)
     return with_values(graph, new)
 
 
-def _union(graphs: Sequence[Graph], carries: int) -> tuple[Graph, list[dict[int, int]]]:
-    """One body for several with the same inputs and carries; and where the results of each are."""
+def _fixed(node: Node) -> int:
+    """How many of a scan's sources are no constants."""
+    return int(node["carries"]) + int(node["arrays"])
+
+
+def _with_constants(node: Node, constants: Sequence[Node]) -> Graph:
+    """A scan's body as one that is given all of ``constants``."""
+    body: Graph = node["body"]
+    first = 1 + _fixed(node)
     with recording(Recorder()) as builder:
-        leaves = [input_node(builder, k, leaf.type, scalar=leaf["scalar"]) for k, leaf in enumerate(graphs[0].inputs)]
-        outputs: list[Node] = []
-        effects: dict[Node, None] = {}
-        places: list[dict[int, int]] = []
-        for graph in graphs:
-            new = _copied(builder, graph, dict(zip(graph.inputs, leaves)))
-            results = [new[node] for node in graph.outputs]
-            outputs = outputs or results[:carries]
-            effects.update(dict.fromkeys(new[node] for node in graph.effects))
-            found = dict(enumerate(range(carries)))
-            for k, node in enumerate(results[carries:], carries):
-                if node not in outputs[carries:]:
-                    outputs.append(node)
-                found[k] = outputs.index(node, carries)
-            places.append(found)
-    return Graph(tuple(leaves), tuple(outputs), tuple(effects)), places
+        types = [*(leaf.type for leaf in body.inputs[:first]), *(source.type for source in constants)]
+        leaves = [input_node(builder, k, type, scalar=k == 0) for k, type in enumerate(types)]
+        known = dict(zip(body.inputs[:first], leaves))
+        places = dict(zip(constants, leaves[first:]))
+        known.update((leaf, places[s]) for leaf, s in zip(body.inputs[first:], node.sources[_fixed(node) :]))
+        new = _copied(builder, body, known)
+    effects = tuple([new[effect] for effect in body.effects])
+    return Graph(tuple(leaves), tuple([new[output] for output in body.outputs]), effects)
+
+
+class _Union:
+    """One body for several with the same inputs and carries; ``found`` says where the results of each are."""
+
+    def __init__(self, graphs: Sequence[Graph], constants: Sequence[Node], carries: int) -> None:
+        self.constants = constants
+        self.places: dict[Node, dict[int, int]] = {}
+        """For each scan the places of its results."""
+        self.found: list[dict[int, int]] = []
+        with recording(Recorder()) as builder:
+            inputs = graphs[0].inputs
+            leaves = [input_node(builder, k, leaf.type, scalar=leaf["scalar"]) for k, leaf in enumerate(inputs)]
+            outputs: list[Node] = []
+            effects: dict[Node, None] = {}
+            for graph in graphs:
+                new = _copied(builder, graph, dict(zip(graph.inputs, leaves)))
+                results = [new[node] for node in graph.outputs]
+                outputs = outputs or results[:carries]
+                effects.update(dict.fromkeys(new[node] for node in graph.effects))
+                found = dict(enumerate(range(carries)))
+                for k, node in enumerate(results[carries:], carries):
+                    if node not in outputs[carries:]:
+                        outputs.append(node)
+                    found[k] = outputs.index(node, carries)
+                self.found.append(found)
+        self.body = Graph(tuple(leaves), tuple(outputs), tuple(effects))
 
 
 def _copied(builder: Recorder, graph: Graph, known: Mapping[Node, Node]) -> dict[Node, Node]:
