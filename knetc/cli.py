@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from knetc.compiler import report
+from knetc.devices import cublaslt, found_devices
 from knetc.dump import UsageError, dump
 from knetc.runtime import cache
 from knetc.runtime.base.config import config
@@ -123,7 +124,9 @@ def _doctor(options: argparse.Namespace) -> int:
         "llvmlite": _version("llvmlite", "needed to compile; programs in the cache run without it"),
         "networkx": _version("networkx", "needed to compile; programs in the cache run without it"),
         "cache": f"{cache.path()}, {len(cache.entries())} entries" + ("" if config.cache else " (switched off)"),
-        "device cuda": "there is no code generator for it",
+        **found_devices(),
+        "triton": _version("triton", "needed to compile for GPUs: pip install 'knetc[cuda13]'"),
+        "cuBLASLt": cublaslt(),
     }
     for name, text in lines.items():
         print(f"{name:12} {text}")

@@ -21,6 +21,9 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError
 from knetc.runtime.devices import CPU, canonical
 
+PRECISIONS = ("highest", "high", "default")
+"""How exactly a GPU multiplies matrices of float32."""
+
 
 def as_shape(shape: tuple[Any, ...]) -> Shape:
     """A shape given as several numbers or as one tuple."""
@@ -255,12 +258,15 @@ def asarray(value: Any, dtype: Any = None, *, device: str | None = None) -> Arra
     return array(value, dtype, device=device)
 
 
-def set_default(*, dtype: Any = None, device: str | None = None) -> None:
+def set_default(*, dtype: Any = None, device: str | None = None, precision: str | None = None) -> None:
     """Choose the floating dtype of Python floats, ``zeros``, ``rand`` and ``param``, and the device that arrays are
     made on ("cpu", "cuda", "cuda:1" …).
 
+    ``precision`` says how a GPU multiplies matrices of float32: "highest" (the default) in float32; "high" with almost
+    its accuracy on the matrix units, where generated kernels do it; "default" as TF32, with ten bits behind the point.
+
     Raises DtypeError for a dtype that is not floating-point, DeviceError, with the reason, for a device that is not
-    there, UnsupportedError for what is no device's name.
+    there, UnsupportedError for what is no device's name, ValueError for another precision.
 
     >>> kn.set_default(dtype="float64")
     """
@@ -274,6 +280,10 @@ def set_default(*, dtype: Any = None, device: str | None = None) -> None:
         changes["device"] = canonical(device)
         if changes["device"] != CPU:
             devices.device(changes["device"])
+    if precision is not None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"the precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        changes["precision"] = precision
     set_process(**changes)
 
 

@@ -127,7 +127,12 @@ def found_devices() -> dict[str, str]:
         names = [f"cuda:{number}" for number in range(devices.count())]
         return {name: devices.device(name).description for name in names} or {"cuda": "the driver finds no GPU"}
     except DeviceError as error:
-        return {"cuda": str(error)}
+        return {"cuda": str(error).partition("\n")[0]}
 
 
-__all__ = ["cpucopy", "found_devices", "gc", "gpu", "gpucopy", "memory_stats", "synchronize"]
+def cublaslt() -> str:
+    """Which file NVIDIA's library of matrix products would be loaded from, or what its absence means."""
+    return devices.library_file() or "not found: generated kernels multiply matrices on GPUs"
+
+
+__all__ = ["cpucopy", "cublaslt", "found_devices", "gc", "gpu", "gpucopy", "memory_stats", "synchronize"]

@@ -10,7 +10,7 @@ import re
 from typing import Any, Protocol
 
 import numpy as np
-from knetc.runtime.base.errors import UnsupportedError
+from knetc.runtime.base.errors import CudaError, UnsupportedError
 from knetc.runtime.buffers import Buffer, MemoryStats
 
 CPU = "cpu"
@@ -82,6 +82,15 @@ def device(name: str) -> Device:
 def count() -> int:
     """How many GPUs there are; raises DeviceError, with what is missing, where there is no driver."""
     return importlib.import_module("knetc.runtime.cuda.device").driver().count()  # type: ignore[no-any-return]
+
+
+def library_file() -> str:
+    """The file that the library of matrix products is loaded from; empty where it cannot be loaded."""
+    libraries = importlib.import_module("knetc.runtime.cuda.libraries")
+    try:
+        return str(libraries.load(libraries.CUBLASLT)._name)
+    except CudaError:
+        return ""
 
 
 def opened() -> list[Device]:

@@ -60,8 +60,7 @@ class Worker:
         os.unlink(self.path)
 
     def close(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        self.process.kill()  # it holds nothing; and other children may keep the pipe to it open
         self.process.wait(10)
 
     def ask(self, *message: Any) -> None:

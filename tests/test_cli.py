@@ -182,7 +182,7 @@ def test_the_cache_is_listed_verified_and_cleared(capsys: pytest.CaptureFixture[
 
 def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "doctor")
-    for word in ("numpy", "llvmlite", "threads", "processor", "cache"):
+    for word in ("numpy", "llvmlite", "threads", "processor", "cache", "cuda", "triton", "cuBLASLt"):
         assert word in text
 
 

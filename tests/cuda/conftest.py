@@ -11,6 +11,7 @@ import fake_gpu
 import pytest
 
 import knetc as kn
+from knetc.devices import found_devices
 
 
 @pytest.fixture
@@ -23,11 +24,25 @@ def gpu() -> Iterator[fake_gpu.Fake]:
 
 
 @pytest.fixture
-def device() -> Iterator[Any]:
-    """A simulated GPU, ``cuda:0``, and ``cuda:1`` beside it; the default device is the CPU afterwards."""
+def simulated() -> Iterator[Any]:
+    """Two simulated GPUs, ``cuda:0`` and ``cuda:1``, whose launches are counted."""
     pytest.importorskip("triton")
     driver = importlib.import_module("simulated_driver")
     with driver.simulated(devices=2) as made:
         yield made
         kn.set_default(device="cpu")
         python_gc.collect()
+
+
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A GPU as ``cuda:0``: a simulated one, and the machine's own if it has one."""
+    if request.param == "simulated":
+        yield request.getfixturevalue("simulated")
+        return
+    pytest.importorskip("triton")
+    if "cuda" in found_devices():
+        pytest.skip(found_devices()["cuda"])
+    yield None
+    kn.set_default(device="cpu")
+    python_gc.collect()

@@ -67,15 +67,15 @@ def test_results_are_where_their_operands_are(device: Any) -> None:
     assert kn.exp(np.ones(2)).device == "cpu"
 
 
-def test_slices_of_memory_are_views(device: Any) -> None:
+def test_slices_of_memory_are_views(simulated: Any) -> None:
     x = kn.array(np.arange(12.0).reshape(4, 3), device="cuda")
-    launches = device.launches
+    launches = simulated.launches
     same(x[1:3], [[3, 4, 5], [6, 7, 8]])
-    assert x[3, 2].item() == 11.0 and device.launches == launches
+    assert x[3, 2].item() == 11.0 and simulated.launches == launches
     same(x[1:] * 2, np.arange(12.0).reshape(4, 3)[1:] * 2)
 
 
-def test_devices_do_not_mix(device: Any) -> None:
+def test_devices_do_not_mix(simulated: Any) -> None:
     x, y = kn.ones(3, device="cuda"), kn.ones(3)
     with pytest.raises(DeviceError, match=r"(?s)add.*cuda:0.*cpu.*kn\.to_device\(x, 'cuda:0'\).*test_language"):
         x + y
@@ -95,7 +95,7 @@ def test_devices_do_not_mix(device: Any) -> None:
     same(x, [10, 0, 10])
 
 
-def test_moving(device: Any) -> None:
+def test_moving(simulated: Any) -> None:
     x = kn.array([[1.0, 2.0]]) * 3
     there = kn.to_device(x, "cuda")
     assert there.device == GPU and kn.to_device(there, "cuda:0") is there
@@ -107,7 +107,7 @@ def test_moving(device: Any) -> None:
     assert kn.asarray(x, device="cuda").device == kn.array(x, device="cuda").device == GPU
 
 
-def test_names_of_devices(device: Any) -> None:
+def test_names_of_devices(simulated: Any) -> None:
     for wrong in ("gpu", "cuda:-1", "cuda:x", 0):
         with pytest.raises(UnsupportedError, match=r"devices are 'cpu', 'cuda'"):
             kn.zeros(3, device=wrong)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def test_copies_of_models(device: Any) -> None:
 # --- programs
 
 
-def test_compiled_functions_follow_their_arguments(device: Any) -> None:
+def test_compiled_functions_follow_their_arguments(simulated: Any) -> None:
     w = kn.param(np.arange(3.0))
 
     @kn.compile
@@ -194,7 +194,7 @@ def test_results_are_never_overwritten(device: Any) -> None:
         same(first, np.full(3, 80.0))
 
 
-def test_graphs_replay_steps(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_replay_steps(simulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "GRAPH_FROM", 1)
     w = kn.param(np.ones((5, 70)), device="cuda")
 
@@ -211,7 +211,7 @@ def test_graphs_replay_steps(device: Any, monkeypatch: pytest.MonkeyPatch) -> No
         same(step(x), norm.sum(), 1e-5)
         expected = expected - 0.1 * (expected - x) / (1 + norm)
     same(w, expected, 1e-5)
-    assert device.graph_launches == 3
+    assert simulated.graph_launches == 3
 
 
 def test_random_numbers_are_the_cpu_s(device: Any) -> None:
@@ -315,7 +315,7 @@ def test_host_calls(device: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "uint8", "bool"])
-def test_dlpack_shares_memory(device: Any, dtype: str) -> None:
+def test_dlpack_shares_memory(simulated: Any, dtype: str) -> None:
     x = kn.array(np.arange(6).reshape(2, 3), dtype, device="cuda:1")
     assert x.__dlpack_device__() == (2, 1)
     y = kn.from_dlpack(x)
@@ -398,3 +398,29 @@ def test_loops_and_branches(device: Any) -> None:
             expected = expected * 2
         expected = expected + 3 + (1 if expected.sum() > 20 else -1)
         same(run(kn.ones(4, device="cuda"), kn.array(n, device="cuda")), expected)
+
+
+# --- a model
+
+
+def test_a_training_step(device: Any) -> None:
+    random = np.random.default_rng(0)
+    data = [(random.normal(size=(7, 20)).astype(np.float32), random.integers(0, 5, 7)) for _ in range(4)]
+
+    def trained(where: str) -> tuple[list[Any], list[Any]]:
+        kn.seed(2)
+        w1, b1, w2, b2 = (
+            p for s in ((6, 20), (5, 6)) for p in (kn.param(*s, device=where), kn.param0(s[0], device=where))
+        )
+
+        def loss(x: Any, y: Any) -> Any:
+            hidden = kn.dropout(kn.relu(x @ w1.T + b1), 0.2)
+            return kn.nll(hidden @ w2.T + b2, y)
+
+        losses = [float(value) for value in kn.adam(loss, data * 2, lr=0.01)]
+        return losses, [np.asarray(p) for p in (w1, b1, w2, b2)]
+
+    here, there = trained("cpu"), trained("cuda")
+    same(here[0], there[0], 1e-5)
+    for one, other in zip(here[1], there[1]):
+        same(one, other, 1e-5)

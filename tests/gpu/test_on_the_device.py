@@ -1,0 +1,144 @@
+"""What only a GPU can tell: results of the machine's own code, libraries, streams, memory, other libraries' arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from knetc.runtime import devices
+from knetc.runtime.base.config import config
+from knetc.runtime.base.errors import OutOfMemoryError
+from optable import cases, check
+
+import knetc as kn
+from knetc.compiler import pipeline
+from knetc.ir.node import Graph
+from knetc.ir.op import OPS, Op
+
+_OPS = [op for op in OPS.values() if op.reference is not None and op.name not in ("group", "item")]
+
+
+def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A graph's outputs, computed by the GPU from copies of the inputs."""
+    device = devices.device("cuda:0")
+    program = pipeline.build(graph, device)
+    pairs = list(zip(graph.inputs, arrays))
+    inputs = [device.upload(np.array(x, order="C", copy=True)) for node, x in pairs if not node["scalar"]]
+    scalars = [np.asarray(x).item() for node, x in pairs if node["scalar"]]
+    specs = program.program.outputs
+    outputs = [inputs[s.update_of] if s.update_of >= 0 else device.allocate(s.size_bytes) for s in specs]
+    program.run([x.at for x in inputs], [y.at for y in outputs], scalars)
+    results = [np.empty(node.shape, node.dtype) for node in graph.outputs]
+    for buffer, result in zip(outputs, results):
+        device.read(buffer, 0, result)
+    return results
+
+
+@pytest.mark.parametrize("op", _OPS, ids=lambda op: op.name)
+def test_operations_agree_with_the_reference(op: Op) -> None:
+    check(list(cases(op)), run)
+
+
+# --- products
+
+
+def product_error(dtype: str, library: bool, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The largest error of a layer's results, relative to their size."""
+    monkeypatch.setattr(config, "cublas", library)
+    random = np.random.default_rng(0)
+    a, b, bias = (random.normal(size=s).astype(np.float32) for s in ((300, 500), (200, 500), (200,)))
+    x, w, c = (kn.array(v).astype(dtype) for v in (a, b, bias))
+    found = kn.compile(lambda x, w, c: kn.relu(x @ w.T + c))(x, w, c)
+    exact = np.maximum(*np.broadcast_arrays(np.float64(x) @ np.float64(w).T + np.float64(c), 0.0))
+    return float(np.abs(np.float64(found) - exact).max() / np.abs(exact).max())
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "most"), [("float32", 2e-6), ("float64", 1e-14), ("float16", 2e-3), ("bfloat16", 1e-2)]
+)
+def test_products(dtype: str, most: float, library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert product_error(dtype, library, monkeypatch) < most
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_tf32_only_when_asked_for(library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kn.set_default(precision="default")
+    assert 2e-5 < product_error("float32", library, monkeypatch) < 2e-3
+    kn.set_default(precision="highest")
+    assert product_error("float32", library, monkeypatch) < 2e-6
+
+
+# --- memory, streams, graphs
+
+
+def test_out_of_memory() -> None:
+    x = kn.arange(10)
+    with pytest.raises(OutOfMemoryError, match="no memory on cuda:0"):
+        kn.zeros(1 << 38).numpy()
+    assert x.tolist() == list(range(10))
+
+
+def test_graphs_and_single_launches_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(graphs: bool) -> np.ndarray:
+        monkeypatch.setattr(config, "cuda_graphs", graphs)
+        kn.seed(1)
+        w, v = kn.param(64, 64), kn.param(64, 64)
+
+        def loss(x: Any) -> Any:
+            return kn.mean((kn.tanh(kn.layernorm(x @ w.T, kn.ones(64), kn.zeros(64))) @ v.T - x) ** 2)
+
+        data = [(np.random.default_rng(k).normal(size=(50, 64)).astype(np.float32),) for k in range(6)]
+        list(kn.adam(loss, data))
+        return np.concatenate([np.ravel(w), np.ravel(v)])
+
+    assert np.array_equal(trained(True), trained(False))
+
+
+def test_threads() -> None:
+    @kn.compile
+    def f(x: Any) -> Any:
+        return kn.sum(kn.exp(x)) * 2
+
+    wrong: list[object] = []
+
+    def work(k: int) -> None:
+        for n in range(50):
+            x = np.full(1000, (k + n) % 5, np.float32)
+            if not np.isclose(float(f(x)), 2000 * np.exp(x[0]), 1e-4):
+                wrong.append((k, n))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# --- other libraries, without copies
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "bool"])
+def test_torch(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = torch.arange(6, device="cuda").reshape(2, 3).to(getattr(torch, dtype))
+    ours = kn.from_dlpack(theirs)
+    assert ours.device == "cuda:0" and ours.buffer is not None and ours.buffer.at == theirs.data_ptr()
+    assert (ours.astype("float32") * 2).tolist() == (theirs.float() * 2).tolist()
+    back = torch.from_dlpack(ours)
+    assert back.data_ptr() == theirs.data_ptr() and back.dtype == theirs.dtype
+    fresh = torch.from_dlpack(kn.arange(100000) * 3)
+    assert int((fresh + 1).sum()) == 3 * 100000 * 99999 // 2 + 100000
+
+
+def test_cupy() -> None:
+    cupy = pytest.importorskip("cupy")
+    theirs = cupy.arange(12, dtype=cupy.float32).reshape(3, 4)
+    ours = kn.from_dlpack(theirs)
+    assert ours.buffer is not None and ours.buffer.at == theirs.data.ptr
+    assert float(kn.sum(ours)) == 66
+    assert float(cupy.from_dlpack(kn.exp(ours)).sum()) == pytest.approx(np.exp(np.arange(12.0)).sum(), 1e-5)
