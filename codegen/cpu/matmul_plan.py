@@ -27,7 +27,7 @@ NEAREST_BYTES, NEAR_BYTES = 1 << 15, 5 << 18
 """What stays in the first-level cache from one tile to the next, and in the second from one block to the next."""
 
 ROW_CYCLES = 120
-"""For going to another row of an array in memory: what comes next there is not fetched ahead."""
+"""For going to another row of a large array: what comes next there is not fetched ahead."""
 
 PART_DEPTH, PARTS = 2048, 64
 """Least of K that one part of a long product takes, and most parts."""
@@ -186,6 +186,7 @@ def cut(
     pieces = max(1, -(-k // PIECE))
     depth, height = max(k, 1), -(-m // tile.rows)
     width = tile.vectors * tile.lanes
+    row_cycles = ROW_CYCLES if batches * m * columns.extent * size > NEAR_BYTES else ROW_CYCLES / 6
     threads = [min(number, max(1, batches * m * columns.extent * k // TASK)) for number in THREADS]
 
     def cost(rows: int, panels: int) -> float:
@@ -193,15 +194,15 @@ def cut(
         count = batches * -(-height // rows) * -(-columns.count // panels)
         arithmetic = depth * rows * panels * tile.rows * tile.vectors / 2 + 60 * rows * panels * pieces
         panel, a_bytes = depth * size * width, depth * size * rows * tile.rows
-        # a panel that does not stay in the first-level cache comes from the second for every tile
-        b_rate = 1 / 24 if panels * panel > NEAR_BYTES else 1 / 64 if panel <= NEAREST_BYTES else 0
+        # a panel that does not stay in the first-level cache comes from the second for every tile anyway
+        b_rate = 1 / 8 if panels * panel > NEAR_BYTES else 1 / 64 if panel <= NEAREST_BYTES else 1 / 128
         a_rate = 1 / 8 if depth * size * m > NEAR_BYTES // 4 else 1 / 64
         memory = a_bytes * a_rate + panels * panel * b_rate
         ideal = batches * height * columns.count * depth * tile.rows * tile.vectors / 2
         # whole rows of C lie one behind the other
         across, along = (rows < height, panels * width) if turned else (panels < columns.count, rows * tile.rows)
         jumps = streams * along if across else 0
-        block = arithmetic + memory + jumps * ROW_CYCLES + 300
+        block = arithmetic + memory + jumps * row_cycles + 300
         return sum(-(-count // used) * block / (ideal / used + 3000) for used in threads)
 
     candidates = [
