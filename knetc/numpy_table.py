@@ -211,10 +211,10 @@ def _interchange(function: Function) -> Function:
 
 
 def _kinds(function: Function) -> Function:
-    """``sort`` and ``argsort``, which always keep the order of equal elements: any kind will do."""
+    """``sort`` and ``argsort``, whose kinds only say whether equal elements keep their order."""
 
     def ordered(a: Any, axis: int | None = -1, kind: Any = None, stable: Any = None) -> Any:
-        return function(a, axis)
+        return function(a, axis, stable=bool(stable) or kind in ("stable", "mergesort"))
 
     return ordered
 

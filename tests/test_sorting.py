@@ -63,6 +63,18 @@ def test_many_rows_are_shared_out(function: Callable[..., Any], monkeypatch: pyt
     np.testing.assert_array_equal(function(kn.array(x)), expected)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1"])
+def test_one_long_row_is_shared_out(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorting, "thread_count", lambda: 3)
+    monkeypatch.setattr(sorting, "_LONG_ROW", 100)
+    x = values(dtype, (1000,))
+    np.testing.assert_array_equal(kn.sort(kn.array(x)), np.sort(x))
+    np.testing.assert_array_equal(kn.argsort(kn.array(x)), np.argsort(x, kind="stable"))
+    loose = kn.argsort(kn.array(x), stable=False).numpy()
+    np.testing.assert_array_equal(x[loose], np.sort(x))
+    assert len(set(loose)) == 1000
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u1"])
 @pytest.mark.parametrize(("columns", "k"), [(9, 0), (9, 4), (9, 9), (3000, 5), (3000, 1000)])
 def test_topk(dtype: str, columns: int, k: int) -> None:

@@ -64,9 +64,11 @@ def _sorted(x: Node) -> Node:
     return cast_node(result, x.dtype)
 
 
-def _order(x: Node) -> Node:
-    """The permutation that sorts stably along the last axis."""
-    [result] = host_call("sorting.argsort", [_sortable(x)], [x.type.with_dtype(dtypes.i64)])
+def _order(x: Node, *, stable: bool = True) -> Node:
+    """The permutation that sorts along the last axis, equal elements in order if ``stable``."""
+    [result] = host_call(
+        "sorting.argsort" if stable else "sorting.argsort_loose", [_sortable(x)], [x.type.with_dtype(dtypes.i64)]
+    )
     return result
 
 
@@ -113,7 +115,8 @@ def sort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable:
 def argsort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Any:
     """The indices (int64) that sort ``x`` along an axis, of all elements in C order with ``axis`` None; NaN is last.
 
-    Equal elements keep their order, also if ``descending``: ``stable`` is always so.
+    Equal elements keep their order, also if ``descending``; unless ``stable`` is False, which is faster for elements of
+    64 bits.
 
     >>> argsort(kn.array([3.0, 1.0, 2.0]))  # [1, 2, 0]
     """
@@ -122,7 +125,7 @@ def argsort(x: Operand, axis: int | None = -1, *, descending: bool = False, stab
         node, axis = reshape_node(node, (node.type.size,)), 0
     axis = normalize_axis("argsort", axis, node.ndim)
     source = _last(node, axis)
-    return _back(_falling_order(source) if descending else _order(source), axis)
+    return _back(_falling_order(source) if descending else _order(source, stable=stable), axis)
 
 
 class TopkResult(NamedTuple):

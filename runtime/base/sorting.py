@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ Array = np.ndarray[Any, Any]
 
 _SHARED = 1 << 19
 """Elements from which more threads are worth starting."""
+
+_LONG_ROW = 1 << 21
+"""Elements of 64 bits from which one row is sorted by several threads; partitioning narrower ones takes too long."""
 
 _LONG = 1024
 """Rows of so many elements are looked through one by one for their largest elements; shorter ones are sorted."""
@@ -37,25 +41,45 @@ def _in_parts(function: Callable[[Array, Array], None]) -> Callable[[Array, Arra
         if count == 1:
             function(rows, result)
             return
-        places = [len(rows) * k // count for k in range(count + 1)]
-        with ThreadPoolExecutor(count) as threads:
-            for _ in threads.map(lambda low, high: function(rows[low:high], result[low:high]), places, places[1:]):
-                pass  # where errors come out
+        _each(lambda low, high: function(rows[low:high], result[low:high]), len(rows), count)
 
     return whole
 
 
+def _each(function: Callable[[int, int], None], n: int, count: int) -> None:
+    """Call a function for ``count`` parts of ``range(n)`` at the same time."""
+    places = [n * k // count for k in range(count + 1)]
+    with ThreadPoolExecutor(count) as threads:
+        for _ in threads.map(function, places, places[1:]):
+            pass  # where errors come out
+
+
+def _sort_in_place(x: Array) -> None:
+    """Sort rows. One long row is partitioned first, and its parts are sorted at the same time."""
+    n, count = x.shape[-1], thread_count()
+    if x.dtype.itemsize <= 2:
+        x.sort(axis=-1, kind="stable")  # of short integers that is a radix sort
+    elif x.size > n or n < _LONG_ROW or count == 1 or x.dtype.itemsize < 8:
+        x.sort(axis=-1)
+    else:
+        row = x.reshape(n)
+        row.partition([n * k // count for k in range(1, count)])
+        _each(lambda low, high: row[low:high].sort(), n, count)
+
+
 def _sort(x: Array, out: Array) -> None:
     np.copyto(out, x)
-    out.sort(axis=-1, kind="stable" if x.dtype.itemsize <= 2 else None)  # of short integers that is a radix sort
+    _sort_in_place(out)
 
 
-def _argsort(x: Array, out: Array) -> None:
-    """The permutation that sorts stably."""
+def _argsort(x: Array, out: Array, *, stable: bool = True) -> None:
+    """The permutation that sorts, equal elements in order if ``stable``."""
     if x.dtype.itemsize <= 4 and x.shape[-1] < 1 << 32:
         _sort_places(_ranks(x), out)
         return
     np.copyto(out, np.argsort(x, axis=-1))  # vectorised, but in no order among equals
+    if not stable:
+        return
     ordered = np.take_along_axis(x, out, -1)
     after, before = ordered[..., 1:], ordered[..., :-1]
     same = (after == before) | ((after != after) & (before != before))
@@ -84,7 +108,7 @@ def _sort_places(ranks: Array, out: Array, places: Array | None = None) -> None:
     np.copyto(keys, ranks)
     keys <<= np.uint64(32)
     keys |= low
-    keys.sort(axis=-1)
+    _sort_in_place(keys)
     keys &= np.uint64((1 << 32) - 1)
 
 
@@ -112,5 +136,10 @@ def _candidates(row: Array, count: int) -> Array:
     return np.flatnonzero(row >= bound)
 
 
-for _name, _function in (("sort", _sort), ("argsort", _argsort), ("largest", _largest)):
+for _name, _function in (
+    ("sort", _sort),
+    ("argsort", _argsort),
+    ("argsort_loose", partial(_argsort, stable=False)),
+    ("largest", _largest),
+):
     register(f"sorting.{_name}", _in_parts(_function), everywhere=True, copies=False, stacks=True, fills=True)
