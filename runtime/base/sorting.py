@@ -122,8 +122,7 @@ def _largest(x: Array, out: Array) -> None:
         return
     for row, places in zip(x.reshape(-1, n), out.reshape(-1, count)):
         chosen = _candidates(row, count)
-        order = np.empty((len(chosen),), np.int64)
-        _argsort(row[chosen][::-1], order)
+        order = np.argsort(row[chosen][::-1], kind="stable")
         places[:] = chosen[len(chosen) - 1 - order[::-1][:count]]
 
 
