@@ -183,8 +183,6 @@ from knetc.ops.linalg import (
     inv,
     kron,
     logdet,
-    matrix_norm,
-    norm,
     pinv,
     qr,
     slogdet,
@@ -192,7 +190,6 @@ from knetc.ops.linalg import (
     svd,
     svdvals,
     trace,
-    vector_norm,
 )
 from knetc.ops.linear import (
     dot,
@@ -255,6 +252,7 @@ from knetc.ops.movement import (
     transpose,
     vec,
 )
+from knetc.ops.norms import matrix_norm, norm, vector_norm
 from knetc.ops.padding import (
     pad,
 )

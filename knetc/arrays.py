@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,17 @@ from knetc import lazy, tapes
 from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.ir.types import Shape, TensorType
-from knetc.lazy import Box, Context, Storage
+from knetc.lazy import Context, Storage
 from knetc.ops import (
     apply,
     arithmetic,
+    bits,
     division,
     elementary,
     indexed,
     indexing,
     joining,
+    linalg,
     linear,
     logic,
     movement,
@@ -30,6 +32,7 @@ from knetc.ops import (
     transcendental,
 )
 from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
+from knetc.readable import Readable, shown
 from knetc.runtime import dlpack
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, TraceError
@@ -101,7 +104,10 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     """
     if isinstance(value, ArrayLike):
         return value.numpy()
-    found = np.asarray(value)
+    try:
+        found = np.asarray(value)
+    except ValueError:
+        raise ShapeError("nested lists of different lengths are no array: make them equally long, with pad") from None
     if not found.dtype.isnative:
         found = found.astype(found.dtype.newbyteorder("="))
     if found.dtype == dtypes.f64 and not hasattr(value, "dtype"):
@@ -152,7 +158,7 @@ def _binary(function: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
     return forward, reflected
 
 
-class ArrayLike(Box):
+class ArrayLike(Readable):
     """What Array and Param can both do."""
 
     __slots__ = ()
@@ -171,11 +177,6 @@ class ArrayLike(Box):
         else:
             current.write(self, node)
         self.type = node.type
-
-    def _storage(self, what: str) -> Storage:
-        """The memory of this value, computed if need be; ``what`` says who wants it."""
-        current = lazy.context()
-        return (self.owner or current).concrete(self, what)
 
     # --- other libraries ---
 
@@ -200,58 +201,7 @@ class ArrayLike(Box):
     def __buffer__(self, flags: int) -> memoryview:
         return self.numpy().data
 
-    # --- type ---
-
-    @property
-    def shape(self) -> Shape:
-        return self.type.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.type.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.type.shape)
-
-    @property
-    def size(self) -> int:
-        return self.type.size
-
-    @property
-    def nbytes(self) -> int:
-        return self.type.size_bytes
-
-    @property
-    def itemsize(self) -> int:
-        return self.type.dtype.itemsize
-
-    @property
-    def device(self) -> str:
-        """The device that the value is on, or will be computed on: "cpu", "cuda:0" …"""
-        return lazy.device_of(self)
-
-    def __len__(self) -> int:
-        if not self.type.shape:
-            raise TypeError("len() of an array without dimensions")
-        return self.type.shape[0]
-
-    # --- numbers ---
-
-    def numpy(self) -> np.ndarray[Any, Any]:
-        """The numbers as a NumPy array: read-only, sharing the memory, which stays as it is from then on.
-
-        Of an array on a GPU it is a copy.
-        """
-        return lazy.numpy_view(self._storage("a NumPy array of it"), self.type)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        view = self.numpy()
-        if dtype is not None and dtypes.as_dtype(dtype) != view.dtype:
-            if copy is False:
-                raise ValueError(f"an array of {view.dtype} cannot be seen as {dtypes.as_dtype(dtype)} without a copy")
-            return view.astype(dtype)
-        return view.copy() if copy else view
+    # --- NumPy's functions ---
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
         return protocol.ufunc(ufunc, method, inputs, keywords)
@@ -270,56 +220,6 @@ class ArrayLike(Box):
         if stream is not None:
             raise ValueError("to_device takes no stream: copies are complete when it returns")
         return to_device(self, device)
-
-    def item(self) -> bool | int | float:
-        """The number in an array of one element, as a Python bool, int or float."""
-        number: bool | int | float = self._number("item()")
-        return number
-
-    def _number(self, what: str) -> Any:
-        if self.type.size != 1:
-            raise TypeError(f"{what} takes an array of one element, not one of shape {self.type.shape}")
-        return lazy.numpy_view(self._storage(what), self.type).item()
-
-    def tolist(self) -> Any:
-        """The numbers as nested lists."""
-        return self.numpy().tolist()
-
-    def __bool__(self) -> bool:
-        if self.type.size != 1:
-            raise ValueError(
-                f"whether an array of shape {self.type.shape} is true is not defined: use kn.where to choose for "
-                "each element, kn.any or kn.all for a single answer"
-            )
-        return bool(self._number("a branch or bool()"))
-
-    def __float__(self) -> float:
-        return float(self._number("float()"))
-
-    def __complex__(self) -> complex:
-        return complex(self._number("complex()"))
-
-    def __int__(self) -> int:
-        return int(self._number("int()"))
-
-    def __index__(self) -> int:
-        if not dtypes.is_integer(self.type.dtype):
-            raise TypeError(f"only integer arrays can be an index, not {self.type}")
-        return int(self._number("an index"))
-
-    def __format__(self, spec: str) -> str:
-        return format(self._number("formatting"), spec) if spec and self.type.size == 1 else format(str(self), spec)
-
-    def __iter__(self) -> Iterator[Any]:
-        if not self.type.shape:
-            raise TypeError("iteration over an array without dimensions")
-        return (self[k] for k in range(self.type.shape[0]))
-
-    def __contains__(self, value: Any) -> bool:
-        return bool(np.any(self.numpy() == np.asarray(value)))
-
-    def __reversed__(self) -> Iterator[Any]:
-        return (self[k] for k in range(len(self) - 1, -1, -1))
 
     # --- operators ---
 
@@ -398,6 +298,27 @@ class ArrayLike(Box):
     take = indexed.take
     repeat = rearrange.repeat
     diagonal = rearrange.diagonal
+
+    trace = linalg.numpy_trace
+    conj = conjugate = arithmetic.positive
+
+    @property
+    def real(self) -> Any:
+        """The array: there are no complex numbers."""
+        return self
+
+    def fill(self, value: Any) -> None:
+        """Assign a value to all elements."""
+        self[...] = value
+
+    def view(self, dtype: Any) -> Any:
+        """The bits of the elements as another dtype of the same width."""
+        return bits.bitcast(self, dtype)
+
+    def nonzero(self) -> tuple[Any, ...]:
+        """The indices of the elements that are not 0, an array for each axis; see ``kn.nonzero``."""
+        found: tuple[Any, ...] = protocol.function(np.nonzero, (self,), {})
+        return found
 
     def sort(self, axis: int = -1, *, descending: bool = False) -> None:
         """Sort in place along an axis."""
@@ -493,13 +414,6 @@ def fitted(value: Any, type: TensorType) -> Node:
         raise ShapeError(f"a value of shape {value.shape} does not fit into an array of shape {type.shape}") from None
 
 
-def shown(box: ArrayLike, prefix: str = "") -> str:
-    """An array's numbers for people, or its type while it has none."""
-    if box.owner is not None:
-        return f"<traced {box.type}>"
-    return np.array2string(box.numpy(), separator=", ", prefix=prefix, threshold=100)
-
-
 class Array(ArrayLike):
     """An array: a dtype, a shape, and numbers that are computed when they are needed.
 
@@ -512,7 +426,8 @@ class Array(ArrayLike):
         raise TypeError("arrays are made by kn.array(value)")
 
     def __repr__(self) -> str:
-        return f"Array({shown(self, 'Array(')}, dtype={self.dtype})"
+        shape = "" if self.type.size or self.type.shape == (0,) else f", shape={self.type.shape}"
+        return f"Array({shown(self, 'Array(')}{shape}, dtype={self.dtype})"
 
     def __str__(self) -> str:
         return shown(self)

@@ -16,17 +16,16 @@ from knetc.ops.linalg import (
     inv,
     kron,
     logdet,
-    matrix_norm,
     pinv,
     slogdet,
     solve,
     svdvals,
-    vector_norm,
 )
-from knetc.ops.linalg import numpy_norm as norm
 from knetc.ops.linear import matmul, outer, vecdot
 from knetc.ops.matrices import cond, eig, eigvals, lstsq, matrix_power, matrix_rank, multi_dot, tensorinv, tensorsolve
 from knetc.ops.movement import matrix_transpose
+from knetc.ops.norms import matrix_norm, vector_norm
+from knetc.ops.norms import numpy_norm as norm
 
 
 def qr(a: Operand, mode: str = "reduced") -> Any:

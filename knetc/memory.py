@@ -68,12 +68,23 @@ def numpy_view(storage: Storage, type: TensorType, *, writeable: bool = False) -
     return view
 
 
+_CURES = {
+    "O": "Python objects, None and integers beyond 64 bits are no numbers that kernels know",
+    "U": "text is no number: give its tokens or characters as integers",
+    "S": "text is no number: give its bytes as integers, with numpy.frombuffer",
+    "M": "dates are no numbers: give them as integers, with view('int64')",
+    "m": "times are no numbers: give them as integers, with view('int64')",
+    "c": "there are no complex numbers: give the real and the imaginary part",
+    "V": "give each field as an array of its own",
+}
+"""By kind of dtype, what to do about one that there is no code for."""
+
+
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise DtypeError for an element type that there is no code for."""
     if not dtypes.is_supported(dtype):
-        raise DtypeError(
-            f"arrays of dtype {dtype} are not supported; convert them (astype) to one of {dtypes.supported_names()}"
-        )
+        cure = _CURES.get(dtype.kind, f"convert them (astype) to one of {dtypes.supported_names()}")
+        raise DtypeError(f"arrays of dtype {dtype} are not supported; {cure}")
 
 
 def copy_in(array: np.ndarray[Any, Any]) -> tuple[TensorType, Storage]:

@@ -25,6 +25,7 @@ from knetc.ops import (
     logic,
     matrices,
     movement,
+    norms,
     padding,
     rearrange,
     reduction,
@@ -142,10 +143,6 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
             "numpy.where(condition) gives a shape that depends on the data; use kn.where(condition, a, b)"
         )
     return logic.where(condition, x, y)
-
-
-def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    return linalg.trace(movement.moveaxis(a, (axis1, axis2), (-2, -1)), offset)
 
 
 def _outer(x1: Any, x2: Any) -> Any:
@@ -292,16 +289,17 @@ FUNCTIONS: dict[Any, Function] = {
         shape=_shape,
         size=_size,
         std=_moment(reduction.std),
-        trace=_trace,
+        trace=linalg.numpy_trace,
         var=_moment(reduction.var),
         where=_where,
         zeros_like=_shaped(creation.zeros),
     ),
     **_same(
         linalg,
-        "cholesky det eigh eigvalsh inv matrix_norm pinv slogdet solve svdvals vector_norm",
+        "cholesky det eigh eigvalsh inv pinv slogdet solve svdvals",
         np.linalg,
     ),
+    **_same(norms, "matrix_norm vector_norm", np.linalg),
     **_same(
         matrices,
         "cond eig eigvals lstsq matrix_power matrix_rank multi_dot tensorinv tensorsolve",
@@ -313,7 +311,7 @@ FUNCTIONS: dict[Any, Function] = {
         diagonal=matrix_names.diagonal,
         matmul=linear.matmul,
         matrix_transpose=movement.matrix_transpose,
-        norm=linalg.numpy_norm,
+        norm=norms.numpy_norm,
         outer=_outer,
         qr=matrix_names.qr,
         svd=matrix_names.svd,

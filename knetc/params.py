@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from knetc import lazy, tapes
-from knetc.arrays import Array, ArrayLike, array, node_of, of_node, shown
+from knetc.arrays import Array, ArrayLike, array, node_of, of_node
 from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.lazy import Box, Context
+from knetc.readable import shown
 from knetc.runtime.base import dtypes
 from knetc.structure import find
 

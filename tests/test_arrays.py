@@ -16,7 +16,7 @@ from knetc.runtime.base.errors import DifferentiationError, DtypeError, ShapeErr
 from knetc.runtime.buffers import Buffer
 
 from knetc import lazy
-from knetc.arrays import Array, array, from_dlpack, node_of
+from knetc.arrays import Array, array, node_of
 from knetc.compiler.function import compile
 from knetc.cut import Cut
 from knetc.ir.node import Graph
@@ -163,7 +163,7 @@ def test_dtypes_follow_numpy_with_weak_scalars() -> None:
     assert (array([1.0]) + np.float64(1)).dtype == np.float64
     assert (array([1]) + 1.5).dtype == np.float32
     assert array([1, 2], dtype="float64").dtype == np.float64
-    with pytest.raises(DtypeError, match=r"astype.*float32"):
+    with pytest.raises(DtypeError, match="no complex numbers"):
         array(np.zeros(2, np.complex64))
 
 
@@ -178,17 +178,6 @@ def test_operators_and_their_reflections() -> None:
         np.testing.assert_allclose(numbers(got), expected)
     with pytest.raises(TypeError):
         x + "a"  # type: ignore[operator]
-
-
-def test_python_numbers_from_arrays() -> None:
-    assert float(array(1.5)) == 1.5 and int(array([3])) == 3 and bool(array(0)) is False and [10, 20][array(1)] == 20
-    assert len(array([1, 2])) == 2 and f"{array(1.5):.2f}" == "1.50"
-    with pytest.raises(ValueError, match="any"):
-        bool(array([1, 2]))
-    with pytest.raises(TypeError):
-        len(array(1))
-    with pytest.raises(TypeError):
-        [1, 2][array(1.0)]  # type: ignore[call-overload]
 
 
 def test_numpy_sees_the_memory_read_only() -> None:
@@ -208,14 +197,6 @@ def test_assignment_changes_one_handle_only() -> None:
     assert (x.tolist(), y.tolist(), z.tolist()) == ([5, 6], [1, 2], [[1], [2]])
     with pytest.raises(ShapeError, match=r"\(3,\)"):
         x[...] = [1, 2, 3]
-
-
-def test_identity_hash_repr_pickle_copy() -> None:
-    x = array([[1.0, 2.0]])
-    assert {x: 1}[x] == 1
-    assert repr(x) == "Array([[1., 2.]], dtype=float32)"
-    for twin in (pickle.loads(pickle.dumps(x)), copy.copy(x), copy.deepcopy(x)):
-        assert isinstance(twin, Array) and twin is not x and twin.tolist() == [[1, 2]]
 
 
 def test_empty_arrays() -> None:
@@ -438,78 +419,7 @@ def test_a_traced_value_has_no_numbers_and_outlives_nothing() -> None:
         y.numpy()
 
 
-# --- NumPy's functions
-
-
-def test_numpy_functions_and_operators_give_arrays() -> None:
-    n, m = np.array([[0.5, 1.5], [2.5, 3.5]], np.float32), np.array([1.0, 2.0], np.float32)
-    a, w = array(n), Param(n)
-    cases: list[Any] = [
-        lambda x: np.tanh(x), lambda x: np.add(x, m), lambda x: m @ x, lambda x: m * x, lambda x: np.sum(x, axis=0),
-        lambda x: np.mean(x), lambda x: np.max(x, axis=1, keepdims=True), lambda x: np.var(x, ddof=1),
-        lambda x: np.where(x > 1, x, m), lambda x: np.concatenate([x, m[None]]), lambda x: np.stack([x, n], axis=1),
-        lambda x: np.reshape(x, (4,)), lambda x: np.transpose(x), lambda x: np.maximum.reduce(x, axis=None),
-        lambda x: np.add.reduce(x), lambda x: np.arctan2(x, 2), lambda x: np.clip(x, 1, 2),
-        lambda x: np.expand_dims(x, 0), lambda x: np.einsum("ij,j->i", x, m),
-        lambda x: np.pad(x, 1), lambda x: np.zeros_like(x), lambda x: np.power(x, 2), lambda x: np.float32(2) * x,
-        lambda x: np.broadcast_to(x, (3, 2, 2)), lambda x: np.squeeze(x[None]), lambda x: np.argmax(x, axis=-1),
-        lambda x: np.sum(a=x), lambda x: np.swapaxes(x, 0, 1), lambda x: np.vstack([x, x]), lambda x: np.logical_not(x),
-    ]  # fmt: skip
-    for f in cases:
-        for x in (a, w):
-            result, expected = f(x), f(n)
-            assert isinstance(result, Array)
-            np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-6)
-            assert result.dtype == expected.dtype
-    assert grad(diff(lambda: np.sum(np.square(w))), w).tolist() == (2 * n).tolist()
-    assert np.array_equal(a, n) and np.allclose(a, w) and np.shape(a) == (2, 2)
-
-
-def test_numpy_functions_that_there_are_not() -> None:
-    x = array([1.0, 2.0])
-    for call, message in (
-        (lambda: np.unwrap(x), r"numpy\.unwrap"),
-        (lambda: np.i0(x), r"numpy\.i0"),
-        (lambda: np.add(x, 1, out=np.zeros(2, np.float32)), r"out="),
-        (lambda: np.add(x, 1, where=np.array([True, False])), r"where="),
-        (lambda: np.subtract.accumulate(x), r"accumulate"),
-        (lambda: np.add.at(x, 0, 1), r"at"),
-        (lambda: np.sum(x, initial=3), r"initial="),
-        (lambda: np.where(x), r"kn\.where"),
-    ):
-        with pytest.raises(TypeError, match=message):
-            call()
-    data = np.zeros(2, np.float32)
-    with pytest.raises(TypeError, match="out="):
-        data += x
-
-
 # --- indexing
-
-
-def test_indexing_is_numpys() -> None:
-    n = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    x = array(n)
-    mask = n[:, 0, 0] > 5
-    keys: list[Any] = [
-        0, -1, slice(1), (slice(None), 1), (..., 2), (0, 1, 2), (slice(None, None, -1), None, slice(1, 3)),
-        ([0, 1], [2, 0]), np.array([1, 0, 1]), (slice(None), [0, 2]), (mask,), n > 7, (1, slice(0, 2), slice(1, 4, 2)),
-        slice(5, 9),
-    ]  # fmt: skip
-    for key in keys:
-        assert np.asarray(x[key]).tolist() == n[key].tolist(), key
-        if not np.size(n[key]):
-            continue
-        copied, changed = x.copy(), n.copy()
-        copied[key] = -1
-        changed[key] = -1
-        assert copied.tolist() == changed.tolist(), key
-        assert x.tolist() == n.tolist()
-    assert [v.tolist() for v in x[0]] == n[0].tolist() and 23 in x and 99 not in x
-    with pytest.raises(IndexError):
-        x[2]
-    with pytest.raises(IndexError):
-        x[np.array([2])].numpy()
 
 
 def test_dense_slices_of_memory_compute_nothing(runs: Runs) -> None:
@@ -539,21 +449,6 @@ def test_promotion_to_float64_is_told_once(caplog: pytest.LogCaptureFixture, mon
     assert (x * np.ones(1)).dtype == np.float64
     x + np.ones(1)
     assert len(caplog.records) == 1 and "test_arrays.py:" in caplog.records[0].getMessage()
-
-
-def test_memory_is_shared_by_dlpack_and_the_buffer_protocol() -> None:
-    x = array([1.0, 2.0])
-    seen = np.from_dlpack(x)
-    assert np.shares_memory(seen, np.asarray(x))
-    x[0] = 5
-    assert seen.tolist() == [1, 2]
-    data = np.arange(6, dtype=np.float32).reshape(2, 3)
-    y = from_dlpack(data)
-    assert np.shares_memory(data, np.asarray(y)) and (y + 1).tolist() == (data + 1).tolist()
-    y[0, 0] = 9
-    assert data[0, 0] == 0
-    assert from_dlpack(data.T).tolist() == data.T.tolist() and from_dlpack(np.array(3)).shape == ()
-    assert x.__buffer__(0).tolist() == [5, 2]
 
 
 def test_mistakes_name_the_users_line() -> None:

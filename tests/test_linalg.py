@@ -19,7 +19,7 @@ from knetc.ir.build import trace_function
 from knetc.ir.interpret import interpret
 from knetc.ir.node import Node
 from knetc.ir.types import TensorType
-from knetc.ops import linalg, matrices, reduction
+from knetc.ops import linalg, matrices, norms, reduction
 from knetc.ops.linear import swapped
 from knetc.passes.differentiate import gradients
 
@@ -69,15 +69,15 @@ CASES: dict[str, tuple[Callable[..., Any], list[np.ndarray]]] = {
     "USVh": (lambda x: signless(*linalg.svd(x)), [_GENERAL]),
     "pinv of a tall one": (linalg.pinv, [_TALL]),
     "pinv of a wide one": (linalg.pinv, [_WIDE]),
-    "norm": (linalg.norm, [_TALL]),
-    "norm 3": (lambda x: linalg.norm(x, 3), [_TALL]),
-    "norm 1": (lambda x: linalg.norm(x, 1), [_TALL]),
-    "norm inf": (lambda x: linalg.norm(x, math.inf), [_TALL]),
-    "matrix norm 2": (lambda x: linalg.matrix_norm(x, ord=2), [_GENERAL]),
-    "matrix norm -2": (lambda x: linalg.matrix_norm(x, ord=-2), [_TALL]),
-    "nuclear norm": (lambda x: linalg.matrix_norm(x, ord="nuc"), [_WIDE]),
-    "matrix norm 1": (lambda x: linalg.matrix_norm(x, ord=1), [_GENERAL]),
-    "matrix norm -inf": (lambda x: linalg.matrix_norm(x, ord=-math.inf), [_GENERAL]),
+    "norm": (norms.norm, [_TALL]),
+    "norm 3": (lambda x: norms.norm(x, 3), [_TALL]),
+    "norm 1": (lambda x: norms.norm(x, 1), [_TALL]),
+    "norm inf": (lambda x: norms.norm(x, math.inf), [_TALL]),
+    "matrix norm 2": (lambda x: norms.matrix_norm(x, ord=2), [_GENERAL]),
+    "matrix norm -2": (lambda x: norms.matrix_norm(x, ord=-2), [_TALL]),
+    "nuclear norm": (lambda x: norms.matrix_norm(x, ord="nuc"), [_WIDE]),
+    "matrix norm 1": (lambda x: norms.matrix_norm(x, ord=1), [_GENERAL]),
+    "matrix norm -inf": (lambda x: norms.matrix_norm(x, ord=-math.inf), [_GENERAL]),
     "kron": (linalg.kron, [_TALL, _Q]),
     "trace": (lambda x: linalg.trace(x, 1), [_GENERAL]),
     "matrix_power": (lambda x: matrices.matrix_power(x, -3), [_GENERAL]),

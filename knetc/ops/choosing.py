@@ -24,8 +24,8 @@ from knetc.ops.apply import (
 from knetc.ops.arithmetic import maximum, minimum
 from knetc.ops.identities import check_range
 from knetc.ops.indexed import gather
-from knetc.ops.linalg import norm
 from knetc.ops.logic import equal, less_equal, logical_not, where
+from knetc.ops.norms import norm
 from knetc.ops.reduction import all, any
 from knetc.ops.sorting import searchsorted, sort
 from knetc.runtime.base import dtypes

@@ -107,6 +107,8 @@ def _is_basic(item: Any) -> bool:
 
 def _index_array(item: Any) -> Node:
     """An item that is no slice, int or None, as a node of integers."""
+    if isinstance(item, (str, bytes, float, complex, dict, set)):
+        raise LabelError(f"an index is an int, a slice, None, ..., or an array of ints or bools, not {item!r}")
     if isinstance(item, (list, range)):
         item = np.asarray(item, np.int64 if not len(item) else None)
     node = to_node(item)

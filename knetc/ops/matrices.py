@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from knetc.ir.node import Node
-from knetc.ops import linalg, reduction
+from knetc.ops import linalg, norms, reduction
 from knetc.ops.apply import (
     Operand,
     cast_node,
@@ -149,7 +149,7 @@ def cond(a: Operand, p: Any = None) -> Any:
         large, small = cut_node(values, values.ndim - 1, 0, 1), cut_node(values, values.ndim - 1, count - 1, count)
         return reshape_node(small / large if p == -2 else large / small, x.shape[:-2])
     x = square("cond", x)
-    return linalg.matrix_norm(x, ord=p) * linalg.matrix_norm(inv(x), ord=p)
+    return norms.matrix_norm(x, ord=p) * norms.matrix_norm(inv(x), ord=p)
 
 
 def lstsq(a: Operand, b: Operand) -> LstsqResult:
