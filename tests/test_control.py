@@ -220,6 +220,19 @@ def test_checks_inside_raise(mode: Mode) -> None:
         np.testing.assert_array_equal(w.numpy(), before)
 
 
+def test_checks_of_a_loop_that_nothing_uses_are_made() -> None:
+    table = kn.array([1.0, 2.0, 3.0])
+
+    @kn.compile
+    def run(indexes: Any) -> Any:
+        kn.scan(lambda c, i: (c + table[i], None), 0.0, indexes)
+        return indexes * 2
+
+    assert run(np.array([0, 2])).tolist() == [0, 4]
+    with pytest.raises(LabelError, match="7"):
+        run(np.array([0, 7]))
+
+
 def test_params_are_updated_by_what_a_loop_finds() -> None:
     w = kn.Param(np.ones(3))
     other = kn.array(np.array([1.0, 2.0, 3.0]))

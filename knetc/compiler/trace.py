@@ -15,6 +15,7 @@ import numpy as np
 from knetc.compiler.captures import Place, Walk
 from knetc.ir.ambient import ambient
 from knetc.ir.build import graph_of
+from knetc.ir.control import may_raise
 from knetc.ir.node import Graph, Line, Node
 from knetc.ir.op import Kind, Op
 from knetc.ir.record import user_line
@@ -115,7 +116,10 @@ class Trace(Context):
 
     def make(self, op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable]) -> Node:
         if op.kind is not Kind.EFFECT:
-            return super().make(op, sources, attributes)
+            made = super().make(op, sources, attributes)
+            if op.kind is Kind.CONTROL and may_raise(made):
+                self.effects.append(made)
+            return made
         # checks are numbered, not merged
         node = Node(op, sources, attributes, op.infer(*[s.type for s in sources], **attributes), self.note())
         self.effects.append(node)

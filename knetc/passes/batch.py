@@ -79,7 +79,7 @@ class Batch:
         if node.op.name in _FIRST:
             return self.first(node, sources)
         if node.op.kind is Kind.ITEM and node.sources[0] in self.parts:
-            return self.parts[node.sources[0]][node["index"]]
+            return self.parts[node.sources[0]][int(node["index"])]
         if node.op.kind is Kind.CONTROL and any(source.batched for source in sources):
             results = batch_control.batched(node, sources, self.size, self.graph)
             self.parts[node] = [Value(*pair) for pair in results]
