@@ -37,7 +37,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
     >>> kn.vmap(kn.grad(lambda x: kn.sum(x**3)), in_axes=1)(kn.ones((2, 4)))  # shape (4, 2)
     """
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def batched(*args: Any, **kwargs: Any) -> Any:
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):

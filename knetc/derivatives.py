@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -170,6 +171,7 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     """
     wanted = _wanted("jacobian", function, argnums)
 
+    @functools.wraps(function, updated=())
     def matrix(*args: Any, **kwargs: Any) -> Any:
         places = [_place("jacobian", n, args) for n in wanted]
         call = _Call(lambda *given: function(*given, **kwargs), args, places)
@@ -262,6 +264,7 @@ def hessian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     """
     wanted = _wanted("hessian", function, argnums)
 
+    @functools.wraps(function, updated=())
     def slope(*args: Any, **kwargs: Any) -> Any:
         places = [_place("hessian", n, args) for n in wanted]
         call = _Call(lambda *given: function(*given, **kwargs), args, places)

@@ -30,7 +30,7 @@ def checkpoint(function: F) -> F:
     >>> kn.grad(lambda w: kn.sum(block(w, kn.ones((2, 3)))))(kn.ones((3, 3)))  # shape (3, 3)
     """
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         start = next_serial()
         result = function(*args, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from knetc import lazy
 from knetc.ir import ambient
@@ -29,7 +29,8 @@ class Variables:
         """The variable that a Param is here; over the one that it is in the surrounding differentiation, if any."""
         node = self.nodes.get(id(box))
         if node is None:
-            with recording(self.context):
+            inside = nullcontext() if lazy.context() is self.context else recording(self.context)
+            with inside:
                 node = self.add(box, self.context.read(box) if self.outer is None else self.outer.of_param(box))
         return node
 

@@ -592,6 +592,13 @@ def one_node(function: Callable[..., Any]) -> Callable[..., Node]:
     return checked
 
 
+def apart(random: np.random.Generator, low: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers from ``low`` on, in any order, no two of which are close: differences of functions are exact there."""
+    size = math.prod(shape)
+    places = random.permutation(size) + random.uniform(0.2, 0.8, size)
+    return (low + 0.6 * places / size).reshape(shape)
+
+
 def public_functions() -> list[tuple[str, tuple[np.ndarray, ...]]]:
     """The functions of arrays, with arguments that they take: one or two vectors or matrices of float64."""
     random = np.random.default_rng(3)
@@ -603,7 +610,7 @@ def public_functions() -> list[tuple[str, tuple[np.ndarray, ...]]]:
             continue
         for shape in shapes:
             for low in (0.2, 1.2):
-                arguments = tuple(random.uniform(low, low + 0.6, s) + (np.eye(3) if len(s) > 1 else 0) for s in shape)
+                arguments = tuple(apart(random, low, s) + (np.eye(3) if len(s) > 1 else 0) for s in shape)
                 try:
                     graph = trace_function(one_node(function), *(TensorType(a.dtype, a.shape) for a in arguments))
                     [value] = interpret(graph, arguments)

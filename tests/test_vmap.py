@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -257,3 +259,35 @@ def test_errors_teach() -> None:
         np.asarray(kept[0])
     with pytest.raises(kn.TraceError):
         kept[0] + 1
+
+
+def test_nothing_of_a_call_is_kept() -> None:
+    eyes = kn.array(np.stack([np.eye(3)] * 2))
+    gc.collect()
+    gc.disable()
+    try:
+        for function in (kn.vmap(kn.inv), kn.vmap(lambda a: kn.qr(a).R), kn.jacobian(lambda a: kn.inv(a)[0])):
+            made = function(eyes)
+            kept = ref(node_of(made))
+            float(kn.sum(made))
+            del made
+            assert kept() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("transform", [kn.vmap, kn.jacobian, kn.checkpoint], ids=lambda t: t.__name__)
+def test_compiled_functions_inside_and_outside(transform: Callable[..., Any]) -> None:
+    w = kn.Param(M)
+
+    def f(x: Any) -> Any:
+        return kn.tanh(w @ x)
+
+    x = kn.array(A if transform is kn.vmap else A[0])
+    whole, part, both = kn.compile(transform(f)), transform(kn.compile(f)), kn.compile(transform(kn.compile(f)))
+    assert whole.__name__ == part.__name__ == "f"
+    for scale in (1.0, 2.0):
+        w[...] = w * scale  # read at each call
+        expected = np.asarray(transform(f)(x))
+        for function in (whole, part, both):
+            np.testing.assert_allclose(np.asarray(function(x)), expected, rtol=1e-12)

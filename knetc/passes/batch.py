@@ -112,7 +112,7 @@ class Batch:
         """A value with a gradient of its own: the rule makes what it makes for one element, and that is batched."""
         batched = any(source.batched for source in sources)
         value, *others = sources
-        before = dict(self.known)  # without this value: a rule that held its own node would keep memory
+        before, size, made = dict(self.known), self.size, self.made  # not self: a rule must not hold its own node
 
         def rule(new: Node, dy: Node) -> Sequence[Any]:
             def contribution(place: int) -> Node | None:
@@ -125,10 +125,10 @@ class Batch:
                     return None
                 known = {**before, node: Value(new, batched), one: Value(dy, batched)}
                 if isinstance(inner, Inner):
-                    known |= draws(inner.draws, self.size)
-                [found] = Batch(inner, self.size, known, made=self.made).values([part])
+                    known |= draws(inner.draws, size)
+                [found] = Batch(inner, size, known, made=made).values([part])
                 if others[place].batched:
-                    return self.spread(part, found)
+                    return spread(part, found, size)
                 return record_sum(found.node, (0,)) if found.batched else found.node
 
             return [lambda place=place: contribution(place) for place in range(len(others))]
