@@ -17,6 +17,7 @@ from knetc.codegen.cpu.combine import combination
 from knetc.codegen.cpu.frame import Frame
 from knetc.codegen.cpu.native import Target, attributes_text
 from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
+from knetc.codegen.cpu.scan import Chunks, chunk_size
 from knetc.codegen.cpu.scope import Cell, Scope, Total, state_dtypes
 from knetc.codegen.cpu.stream import PIECE, Streams
 from knetc.codegen.cpu.stream import finish as finish_streams
@@ -111,6 +112,8 @@ class _Lowering:
             self._chunks(function, cost, serial)
         elif serial:
             self._in_order(function, cost)
+        elif not plan.lanes and (size := chunk_size(loops)):
+            self._scan_in_chunks(function, Chunks(loops, size))
         else:
             function.begin().points("%lo", "%hi")
             self._launch(function, plan.points, _grain(plan, plan.points, cost))
@@ -168,6 +171,16 @@ class _Lowering:
             same = [r for r in reductions if r.over == over]
             if same:
                 self.nest(*combination(loops, same, chunks, partials, function.sources))
+
+    def _scan_in_chunks(self, function: _Function, chunks: Chunks) -> None:
+        """Few long rows that are scanned: the fold of each chunk, then each chunk from the folds before it."""
+        folding = _Function(function.loops, function.plan, function.sources, self.target)
+        places = [self.reserve(chunks.count * s.dtype.itemsize) for s in chunks.scans]
+        for each, write in ((folding, chunks.fold), (function, chunks.scan)):
+            walk, numbers = each.begin(), [each.add(place) for place in places]
+            assert isinstance(walk, Rows)
+            write(walk, [each.frame.slot(number, "ptr") for number in numbers])
+            self._launch(each, chunks.count, 1)
 
     def _in_order(self, function: _Function, cost: float) -> None:
         """Additions to places that data name, in the order of the points: on one thread, or split by columns."""

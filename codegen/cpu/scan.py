@@ -1,4 +1,4 @@
-"""Scans along rows, piece by piece, in vectors.
+"""Scans along rows, piece by piece, in vectors; and of few long rows by all threads.
 
 LLVM does not widen a loop that carries a running sum. So a piece of a row goes through small arrays, which never leave
 the first-level cache: what is scanned is computed into one (a loop that is widened), the scan is done there, and what
@@ -8,15 +8,19 @@ The scan of a piece is done in windows: after steps of distance 1, 2, 4 … each
 elements that end at it, and then one step of distance WINDOW adds what lies before. All loops but the last have
 independent iterations, and the last one goes on a whole window at a time. So the order in which a row is folded depends
 on its length alone.
+
+Few long rows are cut into chunks. First each chunk is folded by itself, then each is scanned from the fold of those
+before it. What is read is read twice, but by all threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from knetc.codegen.cpu.axes import is_free, results, used_values
+from knetc.codegen.cpu.axes import Loops, is_free, results, used_values
 from knetc.codegen.cpu.scope import Cell, Scope, State, combine_of, identity, state_dtypes
 from knetc.codegen.cpu.stream import PIECE
 from knetc.codegen.loopnest import Reduce, Scan, Stage, Statement, Store
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
 
 SHORT = 64
 """Rows of fewer elements are scanned one element after the other."""
+
+FEW_ROWS, LONG = 8, 1 << 18
+"""Fewer rows than these, of at least so many elements, are cut into chunks."""
+
+MAX_CHUNKS = 64
 
 WINDOW_BYTES = 64
 """Bytes of a window, of elements of 32 bits or more; narrower ones have windows of as many elements as these."""
@@ -65,6 +74,112 @@ def behind(body: Sequence[Statement], values: set[int]) -> list[Statement]:
             needed |= used_values(s)
             found.append(s)
     return found[::-1]
+
+
+def chunk_size(loops: Loops) -> int:
+    """How many elements of its rows a nest that scans hands to a thread at once; 0 for whole rows.
+
+    Chunks are for few long rows of which only the folds of earlier chunks must be known: one element stage at the end,
+    scans in windows that do not need each other, no other folds.
+    """
+    stages = [stage for stage in loops.nest.stages if stage.body]
+    scans = scans_of(loops.statements)
+    if not scans or loops.rows >= FEW_ROWS or loops.columns < LONG:
+        return 0
+    if [stage.level for stage in stages].count("element") != 1 or stages[-1].level != "element":
+        return 0
+    if loops.reductions("inner", "outer", "all") or any(window(s) == 1 for s in scans):
+        return 0
+    if any(isinstance(s, Store) and (s.accumulate or stage is not stages[-1]) for stage in stages for s in stage.body):
+        return 0
+    if any(scans_of(behind(stages[-1].body, set(scan.operands))) for scan in scans):
+        return 0
+    return -(-max(LONG // 8, -(-loops.columns // MAX_CHUNKS)) // PIECE) * PIECE
+
+
+@dataclass
+class Chunk:
+    """A part of a row: its number among all, the row, its number in the row, and its bounds."""
+
+    number: str
+    row: str
+    place: str
+    low: str
+    high: str
+
+
+class Chunks:
+    """The chunks of few long rows, in two functions: the one folds them, the other scans them."""
+
+    def __init__(self, loops: Loops, size: int) -> None:
+        self.loops, self.size = loops, size
+        self.each = -(-loops.columns // size)
+        """Chunks of a row."""
+        self.scans = scans_of(loops.statements)
+
+    @property
+    def count(self) -> int:
+        return self.loops.rows * self.each
+
+    @contextmanager
+    def _all(self, walk: Rows) -> Iterator[Chunk]:
+        """A loop over the function's chunks, with what row stages compute at hand."""
+        scope, frame = walk.scope, walk.scope.frame
+        with frame.loop("%lo", "%hi") as number:
+            row = frame.div(number, str(self.each))
+            place = frame.sub(number, frame.mul(row, str(self.each)))
+            low = frame.mul(place, str(self.size))
+            high = frame.min(frame.add(low, str(self.size)), str(self.loops.columns))
+            shared = dict(scope.values)
+            walk.decode(row, walk.plan.order)
+            for stage in self.loops.nest.stages:
+                if stage.level == "row":
+                    scope.emit(stage.body, _no_fold)
+            yield Chunk(number, row, place, low, high)
+            scope.values = shared
+            scope.axes.clear()
+
+    def fold(self, walk: Rows, partials: Sequence[str]) -> None:
+        """Code that folds each chunk; the results go to arrays, one for each scan."""
+        scope, frame = walk.scope, walk.scope.frame
+        e, [axis] = frame.emitter, self.loops.inner
+        body = self.loops.nest.stages[-1].body
+        with self._all(walk) as chunk:
+            cells = [Cell.variable(scope, s) for s in self.scans]
+            for cell in cells:
+                cell.clear()
+            with frame.advance(chunk.low, chunk.high) as (first, by):
+                count = frame.min(frame.sub(chunk.high, first), str(PIECE))
+                by(count)
+                pieces = [Cell.variable(scope, s) for s in self.scans]
+                for piece in pieces:
+                    piece.clear()
+                shared = dict(scope.values)
+                with frame.loop("0", count, parallel=True) as k:
+                    scope.axes[axis] = frame.add(first, k)
+                    for s, piece in zip(self.scans, pieces):
+                        scope.emit(behind(body, set(s.operands)), _no_fold)
+                        kind = combine_of(s).reassociable
+                        piece.write((e.accumulate(kind, piece.read()[0], scope.element(s)[0]),))
+                scope.values = shared
+                for cell, piece in zip(cells, pieces):
+                    cell.merge(piece.read())
+            for cell, partial in zip(cells, partials):
+                e.store(cell.read()[0], partial, chunk.number)
+
+    def scan(self, walk: Rows, partials: Sequence[str]) -> None:
+        """Code that scans each chunk, from the fold of those before it in its row."""
+        scope, frame = walk.scope, walk.scope.frame
+        [axis], stage = self.loops.inner, self.loops.nest.stages[-1]
+        with self._all(walk) as chunk:
+            start_scans(scope, stage.body)
+            first = frame.mul(chunk.row, str(self.each))
+            with frame.loop("0", chunk.place) as k:
+                for s, partial in zip(self.scans, partials):
+                    cell, _ = scope.scans[id(s)]
+                    cell.merge((frame.emitter.load(partial, frame.add(first, k), s.dtype),))
+            streamed = walk.streams.of(stage.body, axis) if walk.streams else []
+            Pieces(walk, stage, axis).run(chunk.low, chunk.high, streamed, _no_fold)
 
 
 class Pieces:

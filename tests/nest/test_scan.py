@@ -59,6 +59,34 @@ def test_every_fold(build: Any, name: str, dtype: str, columns: int) -> None:
     np.testing.assert_allclose(out, ufunc.accumulate(data, axis=1, dtype=dtype), rtol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("order", ["rows", "backward"])
+def test_long_rows_in_chunks(build: Any, rows: int, order: str) -> None:
+    """Two scans at once, of something that depends on the row, in any number of pieces to the last bit."""
+    c = 300_001
+    axes, base = ({0: c, 1: -1}, c - 1) if order == "backward" else ({0: c, 1: 1}, 0)
+    b = build((rows,), (c,))
+    x, f = b.argument("input", rows * c, "f8"), b.argument("input", rows, "f8")
+    y, z = b.argument("output", rows * c, "f8"), b.argument("output", rows * c, "f8")
+    with b.stage("row"):
+        factor = b.load(f, {0: 1})
+    with b.stage("element"):
+        v = b.do("multiply", b.load(x, axes, base), factor)
+        b.store(y, b.do("add", b.scan("sum", v), v), axes, base)
+        b.store(z, b.scan("max", v), axes, base)
+    data, factors = rng.standard_normal((rows, c)), rng.uniform(1, 2, rows)
+    found = []
+    for pieces in (1, 5):
+        sums, tops = np.full((rows, c), 9.0), np.full((rows, c), 9.0)
+        b.run(data, factors, sums, tops, pieces=pieces)
+        found.append(sums)
+    forward = (data[:, ::-1] if order == "backward" else data) * factors[:, None]
+    turned = [a[:, ::-1] if order == "backward" else a for a in (sums, tops)]
+    np.testing.assert_allclose(turned[0], np.cumsum(forward, 1) + forward, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(turned[1], np.maximum.accumulate(forward, 1))
+    np.testing.assert_array_equal(*found)
+
+
 def test_scans_of_scans(build: Any) -> None:
     """Two scans in one stage, and again in a later stage that needs the first one's total."""
     n, c = 3, 700
