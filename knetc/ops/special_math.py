@@ -1,8 +1,8 @@
 """The gamma family, scaled and inverse error functions, and angles in half turns, as straight-line scalar code.
 
 Written as ``vector_math`` is, and as exact in float32, which is computed in float64. Errors in float64 are below 8 ulp
-(most below 4) as ``benchmarks/accuracy.py`` measures them, with one exception: next to their zeros at negative
-arguments ``lgamma`` and ``digamma`` are differences of larger numbers, so that there the error is absolute.
+(most below 4) as ``benchmarks/accuracy.py`` measures them. Next to their zeros at negative arguments ``lgamma``,
+``digamma`` and ``polygamma`` are differences of larger numbers; there they are computed with twice as many digits.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
+from knetc.ops import double_word as dw
 from knetc.ops import vector_angles as va
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
-from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, select
+from knetc.ops.double_word import Wide, two_sum, wide
+from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, rarely, select
 from knetc.runtime.base import dtypes
 
 LN10 = math.log(10)
+_Value = TypeVar("_Value", Number, Wide)
 
 
 # --- exponentials and angles -----------------------------------------------------------------------------------------
@@ -58,11 +61,22 @@ def _cospi(x: Number) -> Number:
     return cosine + 0.0
 
 
+@in_double
+def _logaddexp_near_zero(x: Number, y: Number) -> Number:
+    larger, smaller = select(x > y, x, y), select(x > y, y, x)
+    distance = two_sum(smaller, -larger)
+    first = vm._log1p(vm._exp(distance.high))
+    # one Newton step for log(1 + exp(distance)), and then the sum
+    return (two_sum(larger, first) + ((dw.exp(distance) + 1.0) * dw.exp(-wide(first)) - 1.0)).rounded()
+
+
 def _logaddexp(x: Number, y: Number) -> Number:
     larger = select(x > y, x, y)
     # equal ones may be infinite, and then have no difference
     distance = select(x.equals(y), 0.0, abs(x - y))
-    return select(x.unordered(y), math.nan, larger + vm._log1p(vm._exp(-distance)))
+    usual = larger + vm._log1p(vm._exp(-distance))
+    usual = rarely(abs(usual) < larger * -0.5, usual, _logaddexp_near_zero, x, y)
+    return select(x.unordered(y), math.nan, usual)
 
 
 # --- error functions -------------------------------------------------------------------------------------------------
@@ -174,6 +188,25 @@ def _gamma(x: Number) -> Number:
     return select(x.unordered(x) | (reflected & sine.equals(0.0)), math.nan, result)
 
 
+#: steps up to where the asymptotic series are exact to 100 bits, and terms of these
+WIDE_STEPS, WIDE_TERMS = 24, 16
+
+
+def _lgamma_near_zero(a: Number) -> Number:
+    """lgamma(-a), a > 2, where it is the difference of two logarithms that are nearly equal."""
+    sine, _ = dw.sin_cos_pi(a)
+    product = wide(a)
+    for k in range(1, WIDE_STEPS):
+        product = product * two_sum(a, a.constant(float(k)))
+    quotient = product * dw.PI / (sine * a)
+    quotient = Wide(abs(quotient.high), select(quotient.high < 0.0, -quotient.low, quotient.low))
+    y = two_sum(a, a.constant(float(WIDE_STEPS)))
+    inverse = 1.0 / y
+    terms = [Fraction(b, 2 * j * (2 * j - 1)) for j, b in _even_bernoulli(WIDE_TERMS)]
+    stirling = (y - 0.5) * dw.log(y) - y + dw.HALF_LOG_2PI + inverse * dw.series(inverse * inverse, terms)
+    return (dw.log(quotient) - stirling).rounded()
+
+
 @in_double
 def _lgamma(x: Number) -> Number:
     a = abs(x)
@@ -189,6 +222,7 @@ def _lgamma(x: Number) -> Number:
     value = select(is_near, near, far)
     sine, _ = _sin_cos_pi(a)
     mirrored = vm._log(math.pi / (a * abs(sine))) - value
+    mirrored = rarely(reflected & (abs(mirrored) < abs(value)), mirrored, _lgamma_near_zero, a)
     pole = sine.equals(0.0) | a.equals(math.inf)
     return select(reflected, select(pole, math.inf, mirrored), value)
 
@@ -215,6 +249,19 @@ def _digamma_near(y: Number) -> Number:
     return (t - head - rest).fma(polynomial(t - 1.5, fitted.DIGAMMA), up / down)
 
 
+def _digamma_near_zero(a: Number) -> Number:
+    """digamma(-a), a > 1/2, where it is the difference of two numbers that are nearly equal."""
+    sine, cosine = dw.sin_cos_pi(a)
+    total = cosine * dw.PI / sine
+    for k in range(1, WIDE_STEPS):
+        total = total - 1.0 / two_sum(a, a.constant(float(k)))
+    y = two_sum(a, a.constant(float(WIDE_STEPS)))
+    inverse = 1.0 / y
+    square = inverse * inverse
+    terms = [Fraction(b, 2 * j) for j, b in _even_bernoulli(WIDE_TERMS)]
+    return (total + (dw.log(y) - inverse.scaled(0.5) - square * dw.series(square, terms))).rounded()
+
+
 @in_double
 def _digamma(x: Number) -> Number:
     a = abs(x)
@@ -227,7 +274,13 @@ def _digamma(x: Number) -> Number:
     value = select(y < 8.0, near, far)
     sine, cosine = _sin_cos_pi(a)
     mirrored = value + inverse + math.pi * (cosine / sine)
+    mirrored = rarely(reflected & (abs(mirrored) < abs(value)), mirrored, _digamma_near_zero, a)
     return select(reflected, select(sine.equals(0.0), math.nan, mirrored), value)
+
+
+def _even_bernoulli(count: int) -> list[tuple[int, Fraction]]:
+    """``(1, B2), (2, B4) …``"""
+    return [(j, _bernoulli(2 * count + 1)[2 * j]) for j in range(1, count + 1)]
 
 
 @cache
@@ -239,13 +292,14 @@ def _bernoulli(count: int) -> tuple[Fraction, ...]:
     return tuple(numbers)
 
 
-def tail_coefficients(order: int, count: int) -> list[float]:
+def tail_fractions(order: int, count: int) -> list[Fraction]:
     """Of 1/y², 1/y⁴ … in y**order times the sum of (y + k)**-(order + 1) over all k >= 0 (Euler and Maclaurin)."""
-    coefficients = []
-    for j in range(1, count + 1):
-        rising = math.prod(range(order + 1, order + 2 * j))
-        coefficients.append(float(_bernoulli(2 * j + 1)[2 * j] * rising / math.factorial(2 * j)))
-    return coefficients
+    return [b * math.prod(range(order + 1, order + 2 * j)) / math.factorial(2 * j) for j, b in _even_bernoulli(count)]
+
+
+def tail_coefficients(order: int, count: int) -> list[float]:
+    """The same as floats."""
+    return [float(c) for c in tail_fractions(order, count)]
 
 
 def cotangent_derivative(order: int) -> list[int]:
@@ -260,7 +314,7 @@ def cotangent_derivative(order: int) -> list[int]:
     return p
 
 
-def _to_the(x: Number, exponent: int) -> Number:
+def _to_the(x: _Value, exponent: int) -> _Value:
     result = x
     for _ in range(exponent - 1):
         result = result * x
@@ -293,9 +347,27 @@ def _polygamma(order: int) -> Callable[[Number], Number]:
         sine, cosine = _sin_cos_pi(x)
         turned = _horner(cosine / sine, [float(c) for c in cotangent_derivative(order)]) * math.pi ** (order + 1)
         mirrored = -value - turned if order % 2 else value - turned
+        if order % 2 == 0:  # the others have no zeros
+            mirrored = rarely(reflected & (abs(mirrored) < abs(value)), mirrored, near_zero, x)
         pole = select(sine.equals(0.0), math.inf if order % 2 else math.nan, mirrored)
         return select(reflected, pole, value)
 
+    def near_zero(x: Number) -> Number:
+        sine, cosine = dw.sin_cos_pi(x)
+        y = two_sum(x.constant(1.0), -x)
+        far = y + float(WIDE_STEPS)
+        inverse = 1.0 / far
+        square = inverse * inverse
+        tail = square * dw.series(square, tail_fractions(order, WIDE_TERMS))
+        tail = tail + (inverse.scaled(0.5) + Fraction(1, order))
+        total = tail * _to_the(inverse, order)
+        for k in reversed(range(WIDE_STEPS)):
+            total = total + _to_the(1.0 / (y + float(k)), order + 1)
+        turned = dw.series(cosine / sine, [Fraction(c) for c in cotangent_derivative(order)])
+        turned = turned * _to_the(y._operand(dw.PI), order + 1)
+        return (total * float(-math.factorial(order)) - turned).rounded()
+
+    near_zero.__name__ = f"polygamma{order}_near_zero"
     return in_double(polygamma)
 
 

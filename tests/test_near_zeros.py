@@ -1,0 +1,55 @@
+"""Where results are nearly 0 although what they are made of is not, they keep their digits.
+
+All of them, unless the result is below some 1e-14, as those of one or two numbers next to a zero are: these are right
+to 28 digits of what they are made of.
+"""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from knetc.runtime.base import dtypes
+from scalar_kernels import LEVELS
+from vector_math_cases import REFERENCES, errors, kernel
+
+
+def zeros(function, starts) -> list[float]:
+    """The float64 next to zeros, and some beside them."""
+    found = []
+    for start in starts:
+        root = float(mpmath.findroot(function, start))
+        found += [root, np.nextafter(root, 0), root * (1 + 1e-12), root * (1 - 1e-9), root * (1 + 1e-5)]
+    return found
+
+
+CASES = {
+    "lgamma": zeros(
+        lambda x: mpmath.log(abs(mpmath.gamma(x))), [-2.457, -2.7477, -3.1436, -3.95529, -4.0394, -4.99154]
+    ),
+    "digamma": zeros(mpmath.digamma, [-0.504, -1.573, -2.611, -3.635, -10.7, -100.8]),
+    "tetragamma": zeros(lambda x: mpmath.psi(2, x), [-0.4, -1.45, -2.46]),
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", CASES)
+def test_gamma_family_next_to_its_zeros(name, level):
+    x = np.array(CASES[name])
+    actual, exact = kernel(name, dtypes.f64, level)(x), REFERENCES[name](x.astype(np.longdouble))
+    wrong = (errors(actual, exact) > 8) & (abs(actual - exact) > 1e-28)
+    assert not wrong.any(), (x[wrong], actual[wrong], exact[wrong])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64], ids=str)
+def test_logarithms_of_sums_that_are_nearly_one(dtype, level):
+    rng = np.random.default_rng(3)
+    p = rng.uniform(1e-4, 1 - 1e-4, 500)
+    x, y = np.log(p).astype(dtype), np.log1p(-p).astype(dtype)
+    actual = kernel("logaddexp", dtype, level)(x, y)
+    with mpmath.workdps(60):
+        sums = [mpmath.exp(mpmath.mpf(float(a))) + mpmath.exp(mpmath.mpf(float(b))) for a, b in zip(x, y)]
+        exact = np.array([float(mpmath.log(total)) for total in sums])
+    found = errors(actual, exact.astype(np.longdouble))
+    assert (found[abs(actual - exact) > 1e-29] <= (2 if dtype == dtypes.f32 else 4)).all()
