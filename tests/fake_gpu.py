@@ -19,7 +19,7 @@ from knetc.runtime.cuda.driver import CudaDriver
 SOURCE = Path(__file__).parent / "cuda" / "fakecuda.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
-LAUNCHES, ALLOCS, FREES, GRAPHS, UPDATES, GRAPH_LAUNCHES, SYNCS, NODES, LOADS = range(9)
+LAUNCHES, ALLOCS, FREES, GRAPHS, UPDATES, GRAPH_LAUNCHES, SYNCS, NODES, LOADS, DESTROYED = range(10)
 """What the library counts."""
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import operator
 import struct
+import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NoReturn
@@ -86,6 +88,7 @@ class Executable:
         with device.entered():
             self._work = self._arranged(objects, 0, len(program.steps), list(program.regions))
         self.entry = self._run
+        weakref.finalize(self, _release, device, self._work).atexit = False
 
     # --- making it ready
 
@@ -329,6 +332,19 @@ class Executable:
         kind = getattr(errors, check.error, None)
         message = check.message.replace("{value}", str(value)) + "".join(f"\n  at {line}" for line in check.lines)
         raise kind(message) if isinstance(kind, type) and issubclass(kind, KnetcError) else KnetcError(message)
+
+
+def _release(device: GpuDevice, work: Sequence[Work]) -> None:
+    """Give back the graphs of a program that goes; those that are still running end first."""
+    left = list(work)
+    with suppress(KnetcError), device.entered() as driver:
+        while left:
+            part = left.pop()
+            if isinstance(part, Repeat):
+                left += [*part.test, *part.body]
+            elif isinstance(part, Section) and part.ready:
+                driver.free_ready(part.ready)
+                part.ready = 0
 
 
 def runs_on(target: str, device: str) -> bool:

@@ -15,7 +15,7 @@ enum { OK = 0, INVALID = 1, MEMORY = 2, NODEVICE = 100, HANDLE = 400, NOTFOUND =
 static long counts[16], limit_bytes = 1l << 34, live_bytes, live_blocks;
 static char failing[64];
 static int failing_code, failing_after, devices = 1;
-enum { LAUNCHES, ALLOCS, FREES, GRAPHS, UPDATES, GRAPH_LAUNCHES, SYNCS, NODES, LOADS };
+enum { LAUNCHES, ALLOCS, FREES, GRAPHS, UPDATES, GRAPH_LAUNCHES, SYNCS, NODES, LOADS, DESTROYED };
 API long fake_count(int which) { return counts[which]; }
 API long fake_live(void) { return live_blocks; }
 API void fake_limit(long bytes) { limit_bytes = bytes; }
@@ -274,7 +274,7 @@ API R cuGraphExecChildGraphNodeSetParams(void *e, void *node, void *inner) {
     *w->graph = *(Graph *)inner, counts[UPDATES]++;
     return OK;
 }
-API R cuGraphExecDestroy(void *e) { return OK; }
+API R cuGraphExecDestroy(void *e) { counts[DESTROYED]++; return OK; }
 API R cuGraphLaunch(void *e, void *s) {
     MAYFAIL;
     counts[GRAPH_LAUNCHES]++;

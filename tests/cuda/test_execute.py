@@ -3,13 +3,14 @@ their updates, checks before updates, host calls."""
 
 from __future__ import annotations
 
+import gc as python_gc
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import GRAPH_LAUNCHES, GRAPHS, LAUNCHES, LOADS, SYNCS, UPDATES, Fake
+from fake_gpu import DESTROYED, GRAPH_LAUNCHES, GRAPHS, LAUNCHES, LOADS, SYNCS, UPDATES, Fake
 from knetc.runtime.base import host_functions
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CacheError, CudaError, LabelError
@@ -106,6 +107,18 @@ def test_graphs_follow_changed_addresses_and_numbers(gpu: Fake, monkeypatch: pyt
     executable.run([x.at], [y.at], [3.0])
     assert gpu.count(UPDATES) == 4 * graphs
     assert get(y)[0] == 81 * 4
+
+
+def test_graphs_go_with_their_program(gpu: Fake) -> None:
+    executable = load(chain(4))
+    x, y = put(1), new()
+    for _ in range(3):
+        executable.run([x.at], [y.at], [2.0])
+    assert (gpu.count(GRAPHS), gpu.count(DESTROYED)) == (1, 0)
+    del executable
+    python_gc.collect()
+    assert gpu.count(DESTROYED) == 1
+    assert get(y)[0] == 16.0
 
 
 def test_zero_is_not_minus_zero(gpu: Fake) -> None:

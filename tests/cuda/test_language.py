@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from knetc.runtime.base.errors import DeviceError, LabelError, TraceError, UnsupportedError
 from knetc.runtime.cuda import sections
+from on_device import on_device
+from optable import cases, check
 
 import knetc as kn
+from knetc.ir.op import OPS
 
 GPU = "cuda:0"
 
@@ -359,6 +362,15 @@ def test_what_dlpack_does_not_do(device: Any) -> None:
 
     with pytest.raises(DeviceError, match="device"):
         kn.from_dlpack(Elsewhere())
+
+
+# --- operations
+
+
+@pytest.mark.parametrize("name", ["exp", "where", "sum", "argmax", "gather", "matmul", "pad", "concat", "cumsum"])
+def test_operations_by_the_runtime(simulated: Any, name: str) -> None:
+    """All of them are tried kernel by kernel elsewhere; here as programs in shared memory, as users run them."""
+    check([c for c in cases(OPS[name]) if c.types[0].dtype.itemsize <= 4][:6], on_device)
 
 
 # --- loops and branches

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from knetc.runtime import devices
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import OutOfMemoryError
+from on_device import on_device
 from optable import cases, check
 
 import knetc as kn
-from knetc.compiler import pipeline
-from knetc.ir.node import Graph
 from knetc.ir.op import OPS, Op
 
 _OPS = [op for op in OPS.values() if op.reference is not None and op.name not in ("group", "item")]
 
 
-def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """A graph's outputs, computed by the GPU from copies of the inputs."""
-    device = devices.device("cuda:0")
-    program = pipeline.build(graph, device)
-    pairs = list(zip(graph.inputs, arrays))
-    inputs = [device.upload(np.array(x, order="C", copy=True)) for node, x in pairs if not node["scalar"]]
-    scalars = [np.asarray(x).item() for node, x in pairs if node["scalar"]]
-    specs = program.program.outputs
-    outputs = [inputs[s.update_of] if s.update_of >= 0 else device.allocate(s.size_bytes) for s in specs]
-    program.run([x.at for x in inputs], [y.at for y in outputs], scalars)
-    results = [np.empty(node.shape, node.dtype) for node in graph.outputs]
-    for buffer, result in zip(outputs, results):
-        device.read(buffer, 0, result)
-    return results
-
-
 @pytest.mark.parametrize("op", _OPS, ids=lambda op: op.name)
 def test_operations_agree_with_the_reference(op: Op) -> None:
-    check(list(cases(op)), run)
+    check(list(cases(op)), on_device)
 
 
 # --- products
