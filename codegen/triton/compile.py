@@ -18,7 +18,7 @@ from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import header_of, symbol_of
 from knetc.runtime.base.errors import CompileError
 from knetc.runtime.program import GRID_ALIGNMENT, Cubin
-from triton import knobs  # type: ignore[import-untyped]
+from triton import knobs
 from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]
 from triton.compiler import ASTSource  # type: ignore[import-untyped]
 

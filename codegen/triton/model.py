@@ -39,8 +39,11 @@ BLOCK = 1024
 IN_REGISTERS = 16384
 """Longest row that is kept in registers, if few values of it are needed at once."""
 
-VALUES = 1 << 17
-"""Numbers of 32 bits that a program may hold: elements of a block times values that are alive at once."""
+VALUES = 3 << 14
+"""Numbers of 32 bits that a program may hold, elements of a block times values alive at once: what 16 warps can."""
+
+HELD = 96
+"""Numbers of 32 bits that a thread may hold: the rest of its registers is for what is computed from them."""
 
 CHUNK = 4096
 """Elements of a block when a row is walked in pieces."""
@@ -58,13 +61,14 @@ def power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def warps(elements: int) -> int:
-    """Warps for a block: 8 to 32 elements a thread.
+def warps(elements: int, values: int = 2) -> int:
+    """Warps for a block of which each element needs so many values at once: 8 to 32 elements a thread, or fewer.
 
-    >>> warps(256), warps(1024), warps(16384)
-    (2, 4, 16)
+    >>> warps(256), warps(1024), warps(16384), warps(4096, 6)
+    (2, 4, 16, 8)
     """
-    return min(max(power(elements) // 256, 2), 4) if elements <= 2048 else min(power(elements) // 1024 or 4, 16)
+    few = min(max(power(elements) // 256, 2), 4) if elements <= 2048 else min(power(elements) // 1024 or 4, 16)
+    return min(max(few, power(elements * values // (32 * HELD))), 16)
 
 
 def flat_block(points: int) -> int:

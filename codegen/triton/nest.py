@@ -214,6 +214,7 @@ def _rows(job: Job, tile: model.Tile) -> None:
     finish = totals.finish()
     writer.emit(
         "rows", programs, f"{loops.rows} rows of {loops.columns}, {tile.rows} at a time in registers.",
+        warps=model.warps(tile.elements, _alive(loops)),
         rows=loops.rows, columns=loops.columns, steps=steps, start=totals.start,
         row_axes=writer.body.axis_lines(ROWS), column_axes=writer.body.axis_lines(COLUMNS), body=body, finish=finish,
     )  # fmt: skip
@@ -273,6 +274,7 @@ def _long_rows(job: Job) -> None:
     how = f"each in {pieces} pieces" if pieces > 1 else f"{tile.rows} at a time"
     writer.emit(
         "long_rows", programs * pieces, f"{loops.rows} rows of {loops.columns}, {how}, in blocks of {tile.columns}.",
+        warps=model.warps(tile.elements, _alive(loops)),
         rows=loops.rows, columns=loops.columns, steps=steps, pieces=pieces, start=totals.start,
         row_axes=writer.body.axis_lines(ROWS), column_axes=writer.body.axis_lines(COLUMNS), parts=parts, finish=finish,
     )  # fmt: skip

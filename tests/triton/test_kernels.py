@@ -21,8 +21,9 @@ from knetc.runtime.cuda.driver import parameter_offsets
 from knetc.ir.build import trace_function
 from knetc.ir.types import TensorType
 from knetc.ops import reduction, scan
-from knetc.ops.activations import relu
+from knetc.ops.activations import layernorm, relu, softmax
 from knetc.ops.linear import matmul
+from knetc.passes.differentiate import gradients
 from knetc.passes.simplify import simplify
 
 
@@ -64,6 +65,22 @@ def test_machine_code(name: str, arch: str) -> None:
     assert info.threads == 32 * cubin.num_warps
     assert cubin.spilled_bytes == 0 and 0 < cubin.registers <= 255
     assert cubin.shared_bytes <= {"sm_80": 163, "sm_90": 227, "sm_100": 227}[arch] << 10
+
+
+def normalised(x: Any, w: Any, dy: Any) -> Any:
+    y = layernorm(x, w)
+    return gradients(reduction.sum(y * dy), [x, w])
+
+
+@pytest.mark.parametrize("length", [4096, 16384])
+def test_rows_of_any_length_stay_in_registers(length: int) -> None:
+    rows = (F32, ((1 << 22) // length, length))
+    for source in (
+        *sources(lambda x: softmax(x, axis=-1), rows),
+        *sources(normalised, rows, (F32, (length,)), rows),
+    ):
+        cubin, _ = compile_source("k", source, GpuTarget("cuda", "sm_90"))
+        assert cubin.spilled_bytes == 0, source
 
 
 @pytest.mark.parametrize("dtype, width", [(F32, 128), (BF16, 128), (np.float64, 128)])
