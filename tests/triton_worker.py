@@ -109,6 +109,19 @@ def scan(operation: Any, values: Any) -> Any:
 _patch = interpreter._patch_lang_tensor
 
 
+def with_mask(name: str, place: int) -> None:
+    """Let an operation on memory take masks that a number took part in, which newer versions give as integers."""
+    original = getattr(interpreter.InterpreterBuilder, name)
+
+    def operation(builder: Any, *arguments: Any) -> Any:
+        given = list(arguments)
+        if given[place] is not None:
+            given[place] = interpreter.TensorHandle(np.asarray(given[place].data, bool), tl.int1)
+        return original(builder, *given)
+
+    setattr(interpreter.InterpreterBuilder, name, operation)
+
+
 def number(tensor: Any) -> int:
     return int(np.asarray(tensor.handle.data).item())
 
@@ -121,6 +134,8 @@ def patch_tensor(tensor: Any, scope: Any) -> None:
 for name in ("cast_impl", "create_fp_to_fp"):
     setattr(interpreter.InterpreterBuilder, name, cast)
 interpreter.InterpreterBuilder.create_dot = dot
+for name, place in (("create_masked_load", 1), ("create_masked_store", 2), ("create_atomic_rmw", 3)):
+    with_mask(name, place)
 interpreter.ReduceOps.generic_reduce = fold
 interpreter.ScanOps.generic_scan = scan
 interpreter._patch_lang_tensor = patch_tensor
