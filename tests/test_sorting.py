@@ -128,6 +128,10 @@ def test_quantiles_are_floating_and_say_what_they_cannot() -> None:
     assert kn.median(kn.array([1.0, 3.0], "float16")).dtype == np.float16
     with pytest.raises(kn.UnsupportedError, match="'bogus'; there are linear"):
         kn.quantile(kn.array([1.0]), 0.5, method="bogus")
+    with pytest.raises(ValueError, match="from 0 to 100, not 101"):
+        kn.percentile(kn.array([1.0]), 101)
+    traced = kn.compile(lambda x, q: kn.quantile(x, q))(kn.arange(5.0), kn.array([0.25, 0.5]))
+    assert traced.tolist() == [1, 2]
     with pytest.raises(kn.ShapeError, match="no elements"):
         kn.median(kn.zeros((0, 3)), 0)
 

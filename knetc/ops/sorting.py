@@ -209,6 +209,18 @@ def _gathered_axes(name: str, x: Node, axis: Axis) -> tuple[Node, tuple[int, ...
     return reshape_node(permute_node(x, (*rest, *axes)), (*(x.shape[k] for k in rest), count)), axes
 
 
+def _shares(name: str, q: Operand, percent: float) -> Node:
+    """The shares that are asked for, as float64 from 0 to 1; those that are known are checked."""
+    if is_known := type(q) in (int, float) or isinstance(q, (list, tuple, np.ndarray)):
+        q = np.asarray(q, np.float64)
+    if is_known and not ((q >= 0) & (q <= percent)).all():
+        raise ValueError(f"{name}: shares are from 0 to {percent}, not {q}")
+    if is_known and not q.ndim:
+        return constant(float(q) / percent, dtypes.f64)
+    [node] = to_nodes(q)
+    return cast_node(node, dtypes.f64) / percent
+
+
 def _quantile(
     name: str,
     x: Operand,
@@ -230,11 +242,7 @@ def _quantile(
     n = rows.shape[-1]
     if not n:
         raise ShapeError(f"{name} of no elements: shape {node.shape} is empty along axes {axes}")
-    shares = [q] if is_scalar(q) or hasattr(q, "dtype") else [np.asarray(q, np.float64)]
-    [share] = to_nodes(*shares)
-    if share.dtype == dtypes.boolean or is_scalar(q):
-        share = constant(q, dtypes.f64) if type(q) in (int, float) else share
-    share = cast_node(share, dtypes.f64) / percent
+    share = _shares(name, q, percent)
     ordered = sort(rows, -1)
     front = permute_node(ordered, (rows.ndim - 1, *range(rows.ndim - 1)))
     others = front.shape[1:]
