@@ -38,6 +38,9 @@ PACK_CYCLES = 1
 TASK = 250_000
 """Fewest multiplications for which it pays to give a thread work of its own (some microseconds)."""
 
+WAIT = 0.25
+"""For how much of a block the threads that are done first wait for the last."""
+
 THREADS = (1, 2, 8, 48)
 """Numbers of threads for which the cut should be good; it is the same for all."""
 
@@ -203,7 +206,8 @@ def cut(
         across, along = (rows < height, panels * width) if turned else (panels < columns.count, rows * tile.rows)
         jumps = streams * along if across else 0
         block = arithmetic + memory + jumps * row_cycles + 300
-        return sum(-(-count // used) * block / (ideal / used + 3000) for used in threads)
+        rounds = ((used, -(-count // used) + (WAIT if used > 1 else 0)) for used in threads)
+        return sum(blocks * block / (ideal / used + 3000) for used, blocks in rounds)
 
     candidates = [
         (rows, panels)
