@@ -218,7 +218,8 @@ def cut(
     rows, panels = min(candidates, key=lambda c: (cost(*c), -c[0] * c[1]))
     piece = max(1, -(-k // pieces))
     row_blocks, column_blocks = -(-height // rows), -(-columns.count // panels)
-    return Cut(rows * tile.rows, panels, row_blocks, column_blocks, piece, m <= columns.extent)
+    # B has often just been packed, by other threads; so A must be much larger to be the one that is read once
+    return Cut(rows * tile.rows, panels, row_blocks, column_blocks, piece, m < 4 * columns.extent)
 
 
 def _padded(extent: int, multiple: int) -> int:
