@@ -11,7 +11,7 @@ import tempfile
 from functools import cache
 from typing import Any
 
-import triton  # type: ignore[import-untyped]
+import triton
 from knetc.codegen.triton.backend import parameter_format
 from knetc.codegen.triton.cubin import read_cubin
 from knetc.codegen.triton.model import GpuTarget
@@ -19,8 +19,8 @@ from knetc.codegen.triton.source import header_of, symbol_of
 from knetc.runtime.base.errors import CompileError
 from knetc.runtime.program import GRID_ALIGNMENT, Cubin
 from triton import knobs
-from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]
-from triton.compiler import ASTSource  # type: ignore[import-untyped]
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
 HIDDEN = 2
 """Addresses that Triton 3.5 to 3.9 passes after a kernel's own parameters: scratch memory, and memory for profiles."""

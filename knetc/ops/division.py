@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from knetc.ir.op import Domain
+from knetc.ir.op import Domain, Op
 from knetc.ops import define
 from knetc.ops import vector_math as vm
 from knetc.ops.apply import Operand, common_kind, elementwise
@@ -140,7 +140,7 @@ def _emit_integer_division(e: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return e.select(step, e.sub(quotient, one), quotient), e.select(step, e.add(rest, b), rest)
 
 
-def _integer_division(name: str, reference: Any, emit: Any) -> define.Op:
+def _integer_division(name: str, reference: Any, emit: Any) -> Op:
     return define.elementwise(name, reference=reference, emit=emit, accepts="i", arity=2, cost=16)
 
 
