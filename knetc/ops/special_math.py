@@ -62,6 +62,10 @@ def _cospi(x: Number) -> Number:
 
 
 @in_double
+def _logaddexp_in_double(x: Number, y: Number) -> Number:
+    return select(x > y, x, y) + vm._log1p(vm._exp(-abs(x - y)))
+
+
 def _logaddexp_near_zero(x: Number, y: Number) -> Number:
     larger, smaller = select(x > y, x, y), select(x > y, y, x)
     distance = two_sum(smaller, -larger)
@@ -75,7 +79,10 @@ def _logaddexp(x: Number, y: Number) -> Number:
     # equal ones may be infinite, and then have no difference
     distance = select(x.equals(y), 0.0, abs(x - y))
     usual = larger + vm._log1p(vm._exp(-distance))
-    usual = rarely(abs(usual) < larger * -0.5, usual, _logaddexp_near_zero, x, y)
+    if x.dtype == dtypes.f32:
+        usual = rarely(abs(usual) < larger * -0.5, usual, _logaddexp_in_double, x, y)
+    else:
+        usual = rarely(abs(usual) < larger * -0.25, usual, _logaddexp_near_zero, x, y)
     return select(x.unordered(y), math.nan, usual)
 
 
