@@ -66,6 +66,7 @@ def _logaddexp_in_double(x: Number, y: Number) -> Number:
     return select(x > y, x, y) + vm._log1p(vm._exp(-abs(x - y)))
 
 
+@in_double
 def _logaddexp_near_zero(x: Number, y: Number) -> Number:
     larger, smaller = select(x > y, x, y), select(x > y, y, x)
     distance = two_sum(smaller, -larger)
@@ -79,10 +80,11 @@ def _logaddexp(x: Number, y: Number) -> Number:
     # equal ones may be infinite, and then have no difference
     distance = select(x.equals(y), 0.0, abs(x - y))
     usual = larger + vm._log1p(vm._exp(-distance))
-    if x.dtype == dtypes.f32:
+    limit = 0.25
+    if x.dtype == dtypes.f32:  # float64 has digits enough for a while
         usual = rarely(abs(usual) < larger * -0.5, usual, _logaddexp_in_double, x, y)
-    else:
-        usual = rarely(abs(usual) < larger * -0.25, usual, _logaddexp_near_zero, x, y)
+        limit = 2.0**-12
+    usual = rarely(abs(usual) < larger * -limit, usual, _logaddexp_near_zero, x, y)
     return select(x.unordered(y), math.nan, usual)
 
 
