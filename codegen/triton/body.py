@@ -186,13 +186,15 @@ class Body:
         if argument.kind == "scalar":
             self._scalar(load.result, parameter, argument.dtype)
             return
-        text, bits = self.offset(load.offset)
+        text, placed = self.offset(load.offset)
         conditions, varies = self.conditions(load.where)
-        bits |= varies
+        bits = placed | varies
         if load.offset.indirect:  # an index out of range is an error that is found elsewhere: it must not be followed
             limit = f"({text} >= 0) & ({text} < {argument.size})"
             conditions.append(limit)
         masks = [*self.frame.mask(bits), *conditions]
+        if bits != placed:  # one place, read under a condition that varies: Triton wants as many places
+            text = _plus(text, f"({' & '.join(masks)}).to(tl.int32) * 0")
         key = (parameter, text, tuple(masks), load.otherwise)
         found = self._same.get(key)
         if found is None:

@@ -272,6 +272,12 @@ def test_a_failed_check_changes_nothing(device: Any) -> None:
     same(w, np.full((2, 3), 2))
 
 
+def test_assigning_to_a_part(device: Any) -> None:
+    x = kn.array([1.0, 2.0, 3.0], device="cuda")
+    x[1:2] = kn.array([7.0], device="cuda") * 2  # one place, read under a condition that varies
+    same(x + 1, [2, 15, 4])
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "Nesterov", "Adagrad", "Rmsprop", "Adadelta", "Adam"])
 def test_optimizers(device: Any, optimizer: str) -> None:
     def trained(where: str) -> Any:
