@@ -34,7 +34,7 @@ def cases(draw: st.DrawFn) -> Case:
     return number, [_random.uniform(-2, 2, shape) for shape in shapes]
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(st.lists(cases(), min_size=80, max_size=80))
 def test_values_and_gradients(batch: list[Case]) -> None:
     arrays = [[kn.array(a) for a in group] for _, group in batch]
