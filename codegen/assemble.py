@@ -383,9 +383,12 @@ class Assembler:
 
 
 def may_fail(node: Node) -> bool:
-    """Whether a program may end at this step: before it, nothing is updated in place."""
+    """Whether a program may end at this step: before it, nothing is updated in place.
+
+    The user may interrupt a loop that nothing bounds.
+    """
     inside = (n for graph in bodies(node) for n in graph.nodes)
-    return node.op.kind is Kind.EFFECT or node.op.name == "host" or any(map(may_fail, inside))
+    return node.op.kind is Kind.EFFECT or node.op.name in ("host", "while_loop") or any(map(may_fail, inside))
 
 
 def kernel_name(unit: Unit) -> str:

@@ -6,7 +6,8 @@ objects lie as bytes, by digest.
 The native entry of a CPU program is ``int32 run(context*, void** buffers, int64* scalars, char* arena)``. ``buffers``
 holds the addresses of the inputs, then of the outputs; ``scalars`` one eight-byte slot each (an int64, or a double's
 bits); ``arena`` is ``arena_bytes`` of memory aligned to 64. The result is 0, or 1 + the index of
-the failed check (or of the failed host call, counted after the checks).
+the failed check (or of the failed host call, counted after the checks); -1 when a signal's handler raised an exception
+while an unbounded loop ran.
 
 A GPU program has no entry: the runtime launches the kernels of its steps (``Step.grids``) itself, in order.
 

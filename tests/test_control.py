@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -458,3 +461,20 @@ def test_loops_under_vmap(mode: Mode) -> None:
 def test_random_numbers_in_loops_under_vmap() -> None:
     found = kn.vmap(lambda x: kn.scan(lambda c, _: (c, kn.rand()), x, length=3)[1])(kn.zeros(4))
     assert len(set(found.numpy().ravel().tolist())) == 12
+
+
+def test_a_loop_without_end_can_be_interrupted() -> None:
+    w = kn.Param(np.ones(3, np.float32))
+
+    @kn.compile
+    def endless(x: Any) -> Any:
+        result = kn.while_loop(lambda s: s.sum() >= 0, lambda s: s + 1, x)
+        w[...] = w * 2
+        return result
+
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        endless(np.ones(3, np.float32))
+    np.testing.assert_array_equal(np.asarray(w), np.ones(3))  # what the loop comes before has not been done
+    assert kn.while_loop(lambda s: s < 100, lambda s: s * 2, kn.array(1.0)).tolist() == 128

@@ -54,6 +54,7 @@ def emit_driver(program: Program) -> str:
         _DECLARATIONS,
         "@kn_program = external global i64\n" if program.hosts else "",
         _CLOCK if program.timed else "",
+        _INTERRUPTED if any(region.kind == "while" for region in program.regions) else "",
         *_run(program),
         _call(program),
         "attributes #0 = { nounwind }\nattributes #1 = { nounwind nonlazybind }\n",
@@ -96,6 +97,22 @@ define internal i64 @now() #0 {
 """
 """Nanoseconds of the monotonic clock. ``kn_times`` is the number of runs, then the nanoseconds of each step."""
 
+_PATIENCE_CYCLES = 1 << 28
+"""A loop that nothing bounds asks this often, some ten times a second, whether the user wants to end it."""
+
+_INTERRUPTED = """declare i64 @llvm.readcyclecounter()
+declare i32 @PyGILState_Ensure() #1
+declare void @PyGILState_Release(i32) #1
+declare i32 @PyErr_CheckSignals() #1
+define internal i32 @interrupted() #0 {
+  %state = call i32 @PyGILState_Ensure()
+  %raised = call i32 @PyErr_CheckSignals()
+  call void @PyGILState_Release(i32 %state)
+  ret i32 %raised
+}
+"""
+"""Whether a signal's handler has raised an exception (KeyboardInterrupt); the program's result is then -1."""
+
 
 def _run(program: Program) -> Iterator[str]:
     counts = [_slot_count(step, launch) for step in program.steps for launch in step.launches]
@@ -111,6 +128,9 @@ def _run(program: Program) -> Iterator[str]:
         yield "  store i64 0, ptr %record\n"
     loops = _Loops(program)
     yield from loops.counters()
+    if any(region.kind == "while" for region in program.regions):
+        yield "  %asked = alloca i64\n  %entered = call i64 @llvm.readcyclecounter()\n"
+        yield "  store i64 %entered, ptr %asked\n"
     if program.timed:
         yield "  %then = alloca i64\n"
         yield from _add("runs", 0, "1")
@@ -193,6 +213,20 @@ class _Loops:
         yield f"  %test{number} = load i8, ptr %vtest{number}\n"
         yield f"  %goes{number} = icmp ne i8 %test{number}, 0\n"
         yield f"  br i1 %goes{number}, label %goon{number}, label %after{number}\ngoon{number}:\n"
+        yield f"""  %cycles{number} = call i64 @llvm.readcyclecounter()
+  %asked{number} = load i64, ptr %asked
+  %since{number} = sub i64 %cycles{number}, %asked{number}
+  %long{number} = icmp ugt i64 %since{number}, {_PATIENCE_CYCLES}
+  br i1 %long{number}, label %ask{number}, label %calm{number}, !prof !1
+ask{number}:
+  store i64 %cycles{number}, ptr %asked
+  %interrupted{number} = call i32 @interrupted()
+  %stop{number} = icmp ne i32 %interrupted{number}, 0
+  br i1 %stop{number}, label %leave{number}, label %calm{number}
+leave{number}:
+  ret i32 -1
+calm{number}:
+"""
 
     def finish(self, number: int, region: Region) -> Iterator[str]:
         if region.kind == "case":
@@ -353,6 +387,9 @@ none:
   call void @Py_IncRef(ptr @_Py_NoneStruct)
   ret ptr @_Py_NoneStruct
 failed:
+  %interrupted = icmp eq i32 %code, -1
+  br i1 %interrupted, label %error, label %tell
+tell:
   %result = call ptr (ptr, ...) @Py_BuildValue(ptr @failure, i32 %code, i64 %value)
   ret ptr %result
 error:
