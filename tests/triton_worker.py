@@ -122,6 +122,16 @@ def with_mask(name: str, place: int) -> None:
     setattr(interpreter.InterpreterBuilder, name, operation)
 
 
+def comparing(name: str) -> None:
+    """Let a comparison of single numbers give a bool, as one of blocks does."""
+    original = getattr(interpreter.InterpreterBuilder, name)
+
+    def operation(builder: Any, left: Any, right: Any) -> Any:
+        return interpreter.TensorHandle(np.asarray(original(builder, left, right).data, bool), tl.int1)
+
+    setattr(interpreter.InterpreterBuilder, name, operation)
+
+
 def number(tensor: Any) -> int:
     return int(np.asarray(tensor.handle.data).item())
 
@@ -136,6 +146,9 @@ for name in ("cast_impl", "create_fp_to_fp"):
 interpreter.InterpreterBuilder.create_dot = dot
 for name, place in (("create_masked_load", 1), ("create_masked_store", 2), ("create_atomic_rmw", 3)):
     with_mask(name, place)
+for name in dir(interpreter.InterpreterBuilder):
+    if name.startswith(("create_fcmp", "create_icmp")):
+        comparing(name)
 interpreter.ReduceOps.generic_reduce = fold
 interpreter.ScanOps.generic_scan = scan
 interpreter._patch_lang_tensor = patch_tensor
