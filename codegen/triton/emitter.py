@@ -77,7 +77,9 @@ class TritonEmitter:
     ['v0 = x * 2.0']
     """
 
-    def __init__(self, prefix: str = "v", first: int = 0) -> None:
+    def __init__(self, prefix: str = "v", first: int = 0, *, branches: bool = True) -> None:
+        """``branches`` tells that what is rare may be a branch of its own: not where states are folded one by one."""
+        self.branches = branches
         self.lines: list[str] = []
         self.functions: dict[str, tuple[str, tuple[str, ...]]] = {}
         """What the statements call, in order: name to parameters and body."""
@@ -214,6 +216,8 @@ class TritonEmitter:
 
     def rarely(self, name: str, flag: Value, usual: Value, function: Callable[..., Value], *operands: Value) -> Value:
         """``usual``, but where ``flag`` is set ``function(emitter, *operands)``: a branch for the block as a whole."""
+        if not self.branches:
+            return self.select(flag, function(self, *operands), usual)
         inner = TritonEmitter()
         parameters = [Value(letter, operand.dtype) for letter, operand in zip("abcd", operands)]
         result = function(inner, *parameters)

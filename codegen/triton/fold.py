@@ -28,7 +28,7 @@ class Running:
         self.combine = scan.op.combine
         parts = range(len(scan.operands))
         left, right = ([f"{side}{k}" for k in parts] for side in "ab")
-        emitter = TritonEmitter()
+        emitter = TritonEmitter(branches=False)
         states = (tuple(Value(name, scan.dtype) for name in names) for names in (left, right))
         merged = self.combine.merge(emitter, *states)
         result = ", ".join(value.text for value in merged)
@@ -73,7 +73,7 @@ class Fold:
     def step(self, state: Sequence[str], values: Sequence[str], fresh: str) -> list[str]:
         """Statements that fold values into a state, place by place; ``fresh`` begins names for what lies between."""
         if len(state) > 1:
-            emitter = TritonEmitter(fresh)
+            emitter = TritonEmitter(fresh, branches=False)
             old = tuple(Value(name, dtype) for name, dtype in zip(state, self.dtypes))
             new = tuple(Value(name, dtype) for name, dtype in zip(values, self.dtypes))
             merged = self.combine.merge(emitter, old, new)
