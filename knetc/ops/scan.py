@@ -229,7 +229,7 @@ LOGCUMSUMEXP = _scan(
     gradient=_logcumsumexp_gradient,
     combine=Combine(
         identity=lambda dtype: (-math.inf,),
-        merge=lambda e, a, b: (special_math.logaddexp(e, a[0], b[0]),),
+        merge=lambda e, a, b: (special_math.logaddexp_simple(e, a[0], b[0]),),
     ),
     accepts="f",
     domains=(Domain(0.0, 3.0),),

@@ -1,0 +1,83 @@
+"""Write ``reference.md``: every public name, its signature and what it does in a sentence, from the code itself.
+
+Run it after adding a public name: ``python docs/make_reference.py``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import knetc as kn
+
+PAGE = Path(__file__).parent / "reference.md"
+
+SECTIONS = {
+    "Arrays and Params": ("arrays", "params", "creation", "assignments"),
+    "Arithmetic and logic": ("ops.arithmetic", "ops.division", "ops.logic", "ops.bits", "ops.choosing"),
+    "Elementary and special functions": ("ops.transcendental", "ops.elementary", "ops.special"),
+    "Reductions, scans and statistics": ("ops.reduction", "ops.scan", "ops.statistics", "ops.calculus"),
+    "Sorting, searching and indexing": ("ops.sorting", "ops.selection", "selection", "ops.indexed"),
+    "Shapes": ("ops.movement", "ops.joining", "ops.padding", "ops.rearrange"),
+    "Linear algebra": ("ops.linear", "ops.contraction", "ops.linalg", "ops.matrices", "ops.norms"),
+    "Neural networks": ("nn", "ops.activations", "ops.losses", "ops.random", "random"),
+    "Differentiation": (
+        "transforms", "derivatives", "batching", "rematerialize", "gradient_check", "primitives", "ops.identities",
+    ),
+    "Control flow": ("control",),
+    "Training": (
+        "train.minimize", "train.optimizers", "train.update", "train.data", "train.progress", "train.converge",
+    ),
+    "The compiler": ("compiler.function", "compiler.report", "debugging"),
+    "Devices": ("devices", "runtime.devices"),
+    "Errors": ("runtime.base.errors",),
+}  # fmt: skip
+
+
+def module_of(name: str) -> str:
+    """Where a public name is defined, without the package's own name."""
+    return str(getattr(getattr(kn, name), "__module__", "")).removeprefix("knetc.")
+
+
+def signature(value: Any) -> str:
+    """A signature without annotations."""
+    try:
+        found = inspect.signature(value)
+    except (TypeError, ValueError):
+        return ""
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
+    text = str(found.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+    return re.sub(r"<(?:function|class|object)[^>]*>", "...", text)
+
+
+def sentence(value: Any) -> str:
+    """The first sentence of a docstring."""
+    text = " ".join((inspect.getdoc(value) or "").partition("\n\n")[0].split())
+    found = re.match(r"(.*?\.)(?: [A-Z`]|$)", text)
+    return (found[1] if found else text).replace("``", "`")
+
+
+def page() -> str:
+    """The whole page."""
+    modules: dict[str, list[str]] = {}
+    for name in kn.__all__:
+        if callable(getattr(kn, name)):
+            modules.setdefault(module_of(name), []).append(name)
+    parts = ["# Reference\n\nEvery public name of `knetc`. `help(kn.name)` says all there is to say about it.\n"]
+    for title, members in SECTIONS.items():
+        names = sorted(name for module in members for name in modules.pop(module, []))
+        if names:
+            parts.append(f"\n## {title}\n\n")
+        for name in names:
+            value = getattr(kn, name)
+            shown = "" if inspect.isclass(value) and issubclass(value, Exception) else signature(value)
+            parts.append(f"- `{name}{shown}`: {sentence(value)}\n")
+    if modules:
+        raise SystemExit(f"put these modules under a heading of SECTIONS: {modules}")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
