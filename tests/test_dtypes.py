@@ -430,6 +430,6 @@ def test_nan_is_found_in_narrow_floats() -> None:
 
 
 def test_dtypes_that_are_not_supported_are_named() -> None:
-    with pytest.raises(DtypeError, match="bfloat16, bool, float16"):
+    with pytest.raises(DtypeError, match=r"complex64 are not supported.*real and the imaginary part"):
         kn.array(np.zeros(3, np.complex64))
     assert CAST.exact
