@@ -32,7 +32,7 @@ _Value = TypeVar("_Value", Number, Wide)
 def _exp10(x: Number) -> Number:
     x = x.at_most(310.0).at_least(-326.0)
     n, whole = vm._nearest_integer(x * math.log2(10))
-    head, rest = vm.LOG10_2
+    head, rest = vm.LOG10_2[dtypes.f64]
     r = whole.fma(-head, x) - whole * rest
     return vm._scale(vm._exp_reduced(r * LN10), n)
 

@@ -40,7 +40,10 @@ LN2 = {
     dtypes.f32: (0.693145751953125, 1.428606765330187e-06),
     dtypes.f64: (0.693147180369123816490, 1.90821492927058770002e-10),
 }
-LOG10_2 = (3.01029995663611771306e-01, 3.69423907715893078616e-13)
+LOG10_2 = {
+    dtypes.f32: (0.301025390625, 4.605038981195214e-06),
+    dtypes.f64: (3.01029995663611771306e-01, 3.69423907715893078616e-13),
+}
 
 # --- exponentials ----------------------------------------------------------------------------------------------------
 
@@ -169,44 +172,53 @@ def _split(x: Number) -> tuple[Number, Number]:
     return select(small, e - up, e).to(x.dtype), f
 
 
-def _log_near_one(f: Number, addend: Number | float) -> Number:
-    """log(1 + f) + addend for the ``f`` of ``_split`` and an addend that is smaller or much more accurate."""
-    square = f * f
+def _log_near_one(f: Number, addend: Number | None = None) -> Number:
+    """log(1 + f) + addend for the ``f`` of ``_split`` and an addend that is much smaller."""
     if f.dtype == dtypes.f32:
-        rest = (square * f).fma(polynomial(f, fitted.LOG_F32), addend)
-        return f + square.fma(-0.5, rest)
-    s = f / (f + 2.0)
-    z = s * s
-    half = square * 0.5
-    return s.fma(z.fma(polynomial(z, fitted.LOG_F64), half), addend) - half + f
+        factor, rest = f * f, f.fma(polynomial(f, fitted.LOG_F32), -0.5)
+    else:
+        factor = f / (f + 2.0)
+        square = factor * factor
+        rest = square.fma(polynomial(square, fitted.LOG_F64), -f)
+    return factor.fma(rest, f) if addend is None else factor.fma(rest, addend) + f
 
 
 def _log_special(x: Number, result: Number) -> Number:
     """The values of a logarithm at 0, infinity, NaN and to the left of 0; elsewhere ``result``."""
-    special = select(x < 0.0, math.nan, select(x.equals(0.0), -math.inf, x))
-    return select((x > 0.0) & (x < math.inf), result, special)
+    result = select(x < math.inf, result, x)
+    return select(x < 0.0, math.nan, select(x.equals(0.0), -math.inf, result))
+
+
+def _log_of_parts(e: Number, f: Number) -> Number:
+    """log(2**e (1 + f))."""
+    if f.dtype == dtypes.f32:  # the nearest float32 is as exact as it must be
+        return e.fma(math.log(2), _log_near_one(f))
+    head, rest = LN2[f.dtype]
+    return e.fma(head, _log_near_one(f, e * rest))
 
 
 def _log(x: Number) -> Number:
-    e, f = _split(x)
-    head, rest = LN2[x.dtype]
-    return _log_special(x, e.fma(head, _log_near_one(f, e * rest)))
+    return _log_special(x, _log_of_parts(*_split(x)))
 
 
 def _log1p(x: Number) -> Number:
     u = x + 1.0
-    # what rounding took from u, relative to u: the first term of the logarithm's series there
-    lost = select((u > 0.0) & (u < math.inf), (x - (u - 1.0)) / u, 0.0)
-    n, f = _split_normal(u)
-    e = n.to(x.dtype)
-    head, rest = LN2[x.dtype]
-    result = _log_special(u, e.fma(head, _log_near_one(f, e.fma(rest, lost))))
-    return select(abs(x) < 2.0 ** -(x.format.mantissa_bits + 2), x, result)
+    e, f = _split_normal(u)
+    # what rounding took from u goes back into f, which becomes x where e is 0; of great numbers it took nothing
+    lost = (x - (u - 1.0)) * power_of_two(-e)
+    f = f + select(u < 2.0 ** (x.format.mantissa_bits + 3), lost, 0.0)
+    return select(x.equals(0.0), x, _log_special(u, _log_of_parts(e.to(x.dtype), f)))
 
 
 def _log2(x: Number) -> Number:
     e, f = _split(x)
-    return _log_special(x, _log_near_one(f, 0.0).fma(LOG2_E, e))
+    return _log_special(x, _log_near_one(f).fma(LOG2_E, e))
+
+
+def _log10(x: Number) -> Number:
+    e, f = _split(x)
+    head, rest = LOG10_2[x.dtype]
+    return _log_special(x, e.fma(head, _log_near_one(f).fma(1 / math.log(10), e * rest)))
 
 
 def _short_log_parts(x: Number) -> tuple[Number, Number]:
@@ -220,15 +232,6 @@ def _short_log(x: Number) -> Number:
     """The logarithm of a positive normal float64, as exact as float32 needs it."""
     e, near = _short_log_parts(x)
     return e.fma(math.log(2), near)
-
-
-def _log10(x: Number) -> Number:
-    if x.dtype == dtypes.f32:  # so that powers of ten have whole logarithms
-        e, near = _short_log_parts(x.to(dtypes.f64))
-        return _log_special(x, e.fma(math.log10(2), near * (1 / math.log(10))).to(x.dtype))
-    e, f = _split(x)
-    near = _log_near_one(f, 0.0).fma(1 / math.log(10), e * LOG10_2[1])
-    return _log_special(x, e.fma(LOG10_2[0], near))
 
 
 # --- error function --------------------------------------------------------------------------------------------------
