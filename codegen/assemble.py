@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import networkx as nx  # type: ignore[import-untyped]
 import numpy as np
@@ -41,11 +41,11 @@ from knetc.ir.control import BRANCH, bodies
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
 from knetc.ops.indexed import SCATTERS
-from knetc.passes.domain import Split
+from knetc.passes.domain import Split, is_number
 from knetc.passes.fuse import Fusion, Unit, fuse
 from knetc.passes.groups import unit_reads
 from knetc.passes.memory_order import MemoryOrder, expression, scattered, with_memory
-from knetc.passes.views import dense_strides
+from knetc.passes.views import VIEWS, dense_strides
 
 
 class Backend(Protocol):
@@ -300,7 +300,7 @@ class Assembler:
         if special is not None and special.op.name == "host":
             return [self.lower_host(special, unit.stored[special])]
         if special is not None and special.op.name in SCATTERS:
-            return self.lower_scatter(special, unit.stored[special])
+            return self.lower_scatter(special, unit.stored[special], wishes.get(special))
         if special is not None and special not in unit.domain.axes:
             return [self.lower_product(special, unit)]
         stored = set(unit.stored)
@@ -356,10 +356,22 @@ class Assembler:
         arguments = tuple(self.memory(n) for n in values)
         return Part(f"host {node['function']}", Kernel({}, ()), arguments, host=call, lines=node.lines, reason=reason)
 
-    def lower_scatter(self, node: Node, reason: str) -> list[Part]:
-        """Zeros or the values from before, then what comes to the places that the indexes name."""
+    def lower_scatter(self, node: Node, reason: str, old: Node | None) -> list[Part]:
+        """Zeros or the values from before, then what comes to the places that the indexes name.
+
+        The result may take the memory of ``old``. Where that holds the values from before they need no copy.
+        """
         size = node.type.size
         adds = node.op.name == "scatter_add"
+        nest, sources = scatter_nest(node)
+        places = tuple(self.memory(a) for a in sources)
+        count = node.sources[0 if adds else 1].type.size
+        part = Part(node.op.name, self.backend.nest(nest), places, nest, None, None, node.lines, count, reason)
+        if old is not None and old not in places:
+            self.in_place[node] = old
+            part = replace(part, in_place={node: old})
+            if not adds and self.memory(node.sources[0]) is old:
+                return [part]
         arguments: tuple[Argument, ...] = (Argument("o0", node.dtype, "output", size),)
         everywhere = Offset(0, {0: 1})
         if adds:
@@ -373,13 +385,7 @@ class Assembler:
         before = LoopNest(
             "zeros" if adds else "copy", (Axis("i0", size),), (), arguments, (Stage("element", body),), node.lines
         )
-        nest, sources = scatter_nest(node)
-        places = tuple(self.memory(a) for a in sources)
-        count = node.sources[0 if adds else 1].type.size
-        return [
-            Part(before.name, self.backend.nest(before), owners, before, lines=node.lines, reason=reason),
-            Part(node.op.name, self.backend.nest(nest), places, nest, None, None, node.lines, count, reason),
-        ]
+        return [Part(before.name, self.backend.nest(before), owners, before, lines=node.lines, reason=reason), part]
 
 
 def may_fail(node: Node) -> bool:
@@ -424,11 +430,15 @@ def scatter_nest(node: Node) -> tuple[LoopNest, list[Node]]:
         inside, leaves = expression(operand)
         known: dict[Node, int] = {}
         for leaf in leaves:
-            arguments.setdefault(leaf, Argument(f"i{len(arguments)}", leaf.dtype, "input", leaf.type.size))
+            kind: Literal["scalar", "input"] = "scalar" if is_number(leaf) else "input"
+            arguments.setdefault(leaf, Argument(f"i{len(arguments)}", leaf.dtype, kind, leaf.type.size))
             known[leaf] = next(numbers)
             offset = Offset(0, dense(leaf.shape, loops))
             body.append(Load(known[leaf], list(arguments).index(leaf), offset))
         for part in inside:
+            if part.op.name in VIEWS:  # of a number
+                known[part] = known[part.sources[0]]
+                continue
             known[part] = next(numbers)
             if part.op.name == "constant":
                 body.append(Constant(known[part], part.dtype, part["value"]))

@@ -276,3 +276,42 @@ def test_many_places_take_no_longer_than_they_should() -> None:
     x[places] = kn.arange(count)
     n[places] = np.arange(count)
     np.testing.assert_array_equal(np.asarray(x), n)
+
+
+def test_places_are_written_into_the_memory_there_is() -> None:
+    """Unless what is written is made from elements that are overwritten meanwhile."""
+    n = np.arange(6.0)
+    places = np.array([5, 0, 3, 0, 1, 4])
+
+    def write(x: Any, where: Any, value: Any) -> None:
+        x[where] = value
+
+    x, where = kn.array(n), kn.array(places)
+    kn.compile(write)(x, where, 7)
+    np.testing.assert_array_equal(np.asarray(x), assigned(n, places, 7))
+
+    def turn(x: Any, where: Any) -> None:
+        x[where] = 2 * x
+
+    x = kn.array(n)
+    kn.compile(turn)(x, where)
+    np.testing.assert_array_equal(np.asarray(x), assigned(n, places, 2 * n))
+    x = kn.array(n)
+    kept = x.copy()
+    x[where] = 10.5 - x
+    np.testing.assert_array_equal(np.asarray(x), assigned(n, places, 10.5 - n))
+    x[where] = 2.5
+    np.testing.assert_array_equal(np.asarray(x)[places], 2.5)
+    np.testing.assert_array_equal(np.asarray(kept), n)
+
+
+def test_writing_places_takes_no_other_memory() -> None:
+    x, where = kn.zeros(1 << 20), kn.arange(1 << 20)
+
+    def write(x: Any, where: Any, number: Any) -> None:
+        x[where] = number
+
+    step = kn.compile(write)
+    step(x, where, 3.5)
+    assert "1 arrays are updated in place; intermediate values take 0 B" in kn.summary(step)
+    assert float(x[-1]) == 3.5

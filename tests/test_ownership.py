@@ -16,8 +16,8 @@ SIZE = 4
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["add", "scale", "copy", "reshape", "slice", "assign", "assign_part", "read", "drop", "view", "update",
-             "param", "value", "tape", "mix"]
+            ["add", "scale", "copy", "reshape", "slice", "assign", "assign_part", "places", "read", "drop", "view",
+             "update", "param", "value", "tape", "mix"]
         ),
         st.integers(0, 5), st.integers(0, 5), st.integers(1, 3),
     ),
@@ -57,6 +57,10 @@ def test_every_handle_keeps_its_own_numbers(steps: list[tuple[str, int, int, int
             case "assign_part":
                 x[number] = y[0] + number
                 n[number] = m[0] + number
+            case "places":  # what is written may be made from what it replaces
+                where = np.array([number, first % SIZE, number])
+                x[where] = x[where] + y[:3] * number
+                n[where] = n[where] + m[:3] * number
             case "read":
                 assert x.tolist() == n.tolist()
             case "view":

@@ -34,7 +34,9 @@ def with_memory(graph: Graph) -> Graph:
             sources = tuple([new[s] for s in node.sources])
             if node.op.kind in (Kind.EFFECT, Kind.CONTROL) or node.op.name in _READ_WHOLE:
                 builder.lines = node.lines
-                sources = tuple([_based_on_memory(builder, s) for s in sources])
+                inlined = len(scattered(node)[1]) if node.op.name in SCATTERS else 0  # numbers spread while it writes
+                read = len(sources) - inlined
+                sources = (*[_based_on_memory(builder, s) for s in sources[:read]], *sources[read:])
             new[node] = copy_node(builder, node, sources)
         outputs: list[Node] = []
         for old in graph.outputs:
@@ -71,10 +73,10 @@ def _based_on_memory(builder: Recorder, node: Node) -> Node:
         base = base.sources[0]
     if not is_number(base):
         return node
-    moved = record(OPS["copy"], (base,), {"number": -1})
+    copied = record(OPS["copy"], (base,), {"number": -1})
     for movement in reversed(chain):
-        moved = copy_node(builder, movement, (moved,))
-    return moved
+        copied = copy_node(builder, movement, (copied,))
+    return copied
 
 
 INLINE_VALUES, INLINE_LEAVES = 12, 3
@@ -87,10 +89,10 @@ def scattered(node: Node) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
 
 
 class Expression(NamedTuple):
-    """A value as cheap elementwise operations on ``leaves``, which lie in memory and have its shape."""
+    """A value as cheap elementwise operations on ``leaves``, which lie in memory and have its shape, or are numbers."""
 
     inside: tuple[Node, ...]
-    """The operations, constants and index ramps, each after its sources."""
+    """The operations, constants, index ramps and spread numbers, each after its sources."""
     leaves: tuple[Node, ...]
 
 
@@ -117,8 +119,15 @@ def expression(root: Node) -> Expression:
 def _is_cheap(node: Node) -> bool:
     """Whether a value costs less to compute at a place than to read there."""
     if node.op.kind is not Kind.ELEMENTWISE:
-        return is_inlined(node)
-    return bool(node.op.cost <= CHEAP) and node.op.name != "copy" and not any(is_number(s) for s in node.sources)
+        return is_inlined(node) or (node.op.name in VIEWS and _is_spread(node))
+    return bool(node.op.cost <= CHEAP) and node.op.name != "copy"
+
+
+def _is_spread(node: Node) -> bool:
+    """Whether all elements are one number that kernels are given by value."""
+    while node.op.name in VIEWS or node.op.name == "cast":
+        node = node.sources[0]
+    return is_number(node)
 
 
 class MemoryOrder:
