@@ -226,6 +226,16 @@ FITS = [
         (7,),
     ),
     Fit(
+        "LOG1P_QUOTIENT",
+        "((2 atanh s) / s - 2) / z in z = s², s <= 1/3",
+        lambda z: (atanh_quotient(z) - 2) / z,
+        mp.mpf(2) / 3,
+        one,
+        mp.mpf(0),
+        mp.mpf(1) / 9,
+        (6, 10),
+    ),
+    Fit(
         "POWER_LOG2_F32",
         "2 atanh(s) / s / ln 2 in z = s²",
         lambda z: atanh_quotient(z) / LN2,

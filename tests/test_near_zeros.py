@@ -53,3 +53,15 @@ def test_logarithms_of_sums_that_are_nearly_one(dtype, level):
         exact = np.array([float(mpmath.log(total)) for total in sums])
     found = errors(actual, exact.astype(np.longdouble))
     assert (found[abs(actual - exact) > 1e-29] <= (2 if dtype == dtypes.f32 else 4)).all()
+
+
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64], ids=str)
+def test_logarithms_of_sums_of_which_some_digits_are_lost(dtype):
+    rng = np.random.default_rng(4)
+    p, shift = rng.uniform(1e-3, 1 - 1e-3, 3000), rng.normal(0, 0.2, 3000)
+    x, y = (np.log(p) + shift).astype(dtype), (np.log1p(-p) + shift).astype(dtype)
+    actual = kernel("logaddexp", dtype, "native")(x, y)
+    a, b = np.maximum(x, y).astype(np.longdouble), np.minimum(x, y).astype(np.longdouble)
+    exact = np.log1p(np.expm1(a) + np.exp(b))
+    clear = abs(exact) > 1e-2  # the reference has eleven more bits than the result
+    assert (errors(actual, exact)[clear] <= (1 if dtype == dtypes.f32 else 4)).all()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from knetc.ops import vector_math as vm
-from knetc.ops.vector_expression import Number
+from knetc.ops.vector_expression import Number, polynomial, power_of_two
 
 PI = (3.141592653589793, 1.2246467991473532e-16)
 LN2 = (0.6931471805599453, 2.3190468138462996e-17)
@@ -62,7 +62,7 @@ class Wide:
     def __rtruediv__(self, other: float) -> Wide:
         return self._operand(other) / self
 
-    def scaled(self, factor: float) -> Wide:
+    def scaled(self, factor: Number | float) -> Wide:
         """Times a power of two."""
         return Wide(self.high * factor, self.low * factor)
 
@@ -108,6 +108,25 @@ def exp(x: Wide) -> Wide:
         less_one = less_one.scaled(2.0) + less_one * less_one
     result = less_one + 1.0
     return Wide(vm._scale(result.high, n), vm._scale(result.low, n))
+
+
+#: of exp(x) after x + x²/2, in x³
+_EXP_REST = [1 / math.factorial(k) for k in range(3, 13)]
+
+
+def short_exp(x: Number) -> tuple[Number, Wide]:
+    """``p`` and ``q`` with exp(x) = p + p q, p a power of two and q right to some 63 bits; for -700 < x < 700."""
+    n, whole = vm._nearest_integer(x * vm.LOG2_E)
+    head, rest = vm.LN2[x.dtype]
+    r = _normal(x - whole * head, -(whole * rest)).scaled(0.25)  # the product with the head is exact
+    upper = vm._upper_half(r.high)
+    square = r.high * r.high
+    smaller = (r.high - upper) * (r.high + upper) * 0.5 + r.low * (r.high + 1.0)
+    less_one = two_sum(r.high, upper * upper * 0.5)
+    less_one = _normal(less_one.high, less_one.low + (smaller + square * r.high * polynomial(r.high, _EXP_REST)))
+    for _ in range(2):
+        less_one = less_one.scaled(2.0) + less_one * less_one
+    return power_of_two(n), less_one
 
 
 def log(x: Wide) -> Wide:

@@ -18,7 +18,7 @@ from knetc.ops import vector_angles as va
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
 from knetc.ops.double_word import Wide, two_sum, wide
-from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, rarely, select
+from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, power_of_two, rarely, select
 from knetc.runtime.base import dtypes
 
 LN10 = math.log(10)
@@ -61,9 +61,11 @@ def _cospi(x: Number) -> Number:
     return cosine + 0.0
 
 
-@in_double
-def _logaddexp_in_double(x: Number, y: Number) -> Number:
-    return select(x > y, x, y) + vm._log1p(vm._exp(-abs(x - y)))
+def _logaddexp_close_to_zero(x: Number, y: Number) -> Number:
+    """For sums of exponentials within a half of 1, from their differences to 1: right to 63 bits of these."""
+    (p, p_rest), (q, q_rest) = dw.short_exp(select(x > y, x, y)), dw.short_exp(select(x > y, y, x).at_least(-700.0))
+    total = wide(p - 1.0) + p_rest.scaled(p) + (wide(q) + q_rest.scaled(q))
+    return vm._log1p(total.high) + total.low / (total.high + 1.0)
 
 
 @in_double
@@ -83,14 +85,44 @@ def _logaddexp_simple(x: Number, y: Number) -> Number:
     return select(x.unordered(y), math.nan, larger + vm._log1p(vm._exp(-distance)))
 
 
+def _logaddexp_f32(x: Number, y: Number) -> Number:
+    """In double, which has digits enough but next to zeros, with a short series."""
+    a, b = x.to(dtypes.f64), y.to(dtypes.f64)
+    larger = select(a > b, a, b)
+    # equal ones may be infinite, and then have no difference; the exponential of -150 is 0 in float32
+    distance = select(a.equals(b), 0.0, -abs(a - b)).at_least(-150.0)
+    n, r = vm._reduce(distance)
+    t = vm._exp_reduced(r) * power_of_two(n)
+    s = t / (t + 2.0)
+    z = s * s
+    usual = larger + s * z.fma(polynomial(z, fitted.LOG1P_QUOTIENT[dtypes.f32]), 2.0)
+    result = rarely(abs(usual) < larger * -(2.0**-8), usual.to(dtypes.f32), _logaddexp_near_zero, x, y)
+    return select(x.unordered(y), math.nan, result)
+
+
 def _logaddexp(x: Number, y: Number) -> Number:
+    if x.dtype == dtypes.f32:
+        return _logaddexp_f32(x, y)
     larger = select(x > y, x, y)
-    usual = _logaddexp_simple(x, y)
-    limit = 0.25
-    if x.dtype == dtypes.f32:  # float64 has digits enough for a while
-        usual = rarely(abs(usual) < larger * -0.5, usual, _logaddexp_in_double, x, y)
-        limit = 2.0**-12
-    return rarely(abs(usual) < larger * -limit, usual, _logaddexp_near_zero, x, y)
+    distance = two_sum(select(x > y, y, x), -larger)
+    n, r = vm._reduce(select(x.equals(y), 0.0, distance.high).at_least(-746.0))
+    # what rounding takes from the difference of infinite ones is not a number
+    r = r + select(abs(distance.low) < 1.0, distance.low, 0.0)
+    power = vm._scale(r.constant(1.0), n)
+    more = power * vm._exp_without_one(r)
+    t = power + more
+    lost = more - (t - power)
+    # log(1 + t) = t - s (t - …): the sum with t is made first, and keeps what it is rounded by
+    s = t / (t + 2.0)
+    z = s * s
+    rest = s * (t - z * polynomial(z, fitted.LOG1P_QUOTIENT[dtypes.f64]))
+    total = larger + t
+    inverse = 1.0 - s  # about: its square is less than an eighth from 1 / (1 + t)
+    usual = total + ((lost * inverse).fma(inverse, t - (total - larger)) - rest)
+    # dearer with the digits that are lost: the closest are hundreds of times slower, and a few in a thousand
+    usual = rarely(abs(usual) < larger * -0.45, usual, _logaddexp_close_to_zero, x, y)
+    usual = rarely(abs(usual) < larger * -(2.0**-8), usual, _logaddexp_near_zero, x, y)
+    return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger, usual))
 
 
 # --- error functions -------------------------------------------------------------------------------------------------
