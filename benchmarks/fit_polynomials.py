@@ -256,16 +256,6 @@ FITS = [
         (6,),
     ),
     Fit(
-        "TANH_F32",
-        "(tanh(x) / x - 1) / z in z = x², |x| <= 0.625",
-        odd(mp.tanh),
-        -mp.mpf(1) / 3,
-        linear,
-        mp.mpf(0),
-        mp.mpf("0.625") ** 2,
-        (4,),
-    ),
-    Fit(
         "SIN",
         "(sin(r) / r - 1) / z in z = r², |r| <= pi/4",
         odd(mp.sin),

@@ -125,15 +125,18 @@ def _expm1(x: Number) -> Number:
 
 def _tanh(x: Number) -> Number:
     a = abs(x).at_most(9.5 if x.dtype == dtypes.f32 else 20.0)
-    n, r = _reduce(a + a)
+    # half = (exp(2a) - 1) / 2 with 2a = n ln 2 + 2r
+    n, whole = _nearest_integer(a * (2 * LOG2_E))
+    if x.dtype == dtypes.f32:
+        r = whole.fma(-math.log(2) / 2, a)
+    else:
+        r = whole.fma(-LN2[x.dtype][1] / 2, whole.fma(-LN2[x.dtype][0] / 2, a))
     power = power_of_two(n)
-    if x.dtype == dtypes.f64:
-        em = power.fma(_expm1_reduced(r), power - 1.0)
-        return (em / (em + 2.0)).copysign(x)
-    outer = 1.0 - 2.0 / _exp_reduced(r).fma(power, 1.0)
-    square = a * a
-    inner = (a * square).fma(polynomial(square, fitted.TANH_F32), a)
-    return select(a < 0.625, inner, outer).copysign(x)
+    doubled = [c * 2 ** (k + 1) for k, c in enumerate(fitted.EXPM1[x.dtype])]
+    half = power.fma(polynomial(r, doubled).fma(r * r, r), power.fma(0.5, -0.5))
+    result = half / (half + 1.0)
+    # a small one once more as half - half * result, so that what rounding did to the quotient counts for little
+    return select(half < 0.5, result.fma(-half, half), result).copysign(x)
 
 
 def _sinh(x: Number) -> Number:
