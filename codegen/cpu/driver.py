@@ -2,8 +2,9 @@
 
 ``int32 run(context, buffers, scalars, arena)`` fills each launch's table of slots on its stack and calls the kernel:
 directly when there is one piece, else through the pool. After a step that checks, it looks at the failure record in
-the context and returns 1 + the check's index if something was found. A step that is a host call fills a table of
-addresses and calls Python through the context, which takes the interpreter's lock (again, if the program let it go).
+the context and returns 1 + the check's index if something was found. A step that is a host call writes
+its arguments' addresses to the table of ``kn_program`` and calls Python through the context, which takes the
+interpreter's lock (again, if the program let it go).
 
 ``call`` has the C signature of a CPython function (METH_FASTCALL). It reads addresses and scalars from Python numbers,
 takes the device's lock and runs the program; with the interpreter's lock released if the program is long enough.
@@ -116,7 +117,7 @@ define internal i32 @interrupted() #0 {
 
 def _run(program: Program) -> Iterator[str]:
     counts = [_slot_count(step, launch) for step in program.steps for launch in step.launches]
-    slots = max([*counts, *(len(step.arguments) for step in program.steps if step.host >= 0)], default=0)
+    slots = max(counts, default=0)
     yield f"\ndefine i32 @{program.entry}(ptr %context, ptr %buffers, ptr %scalars, ptr %arena) #0 {{\n"
     yield f"  %table = alloca [{max(slots, 1)} x i64], align 16\n"
     for k in range(slots):
@@ -262,12 +263,13 @@ def _launch(program: Program, step: Step, launch: Launch, mark: str) -> Iterator
 
 
 def _host_call(program: Program, step: Step, k: int) -> Iterator[str]:
-    for j in range(len(step.arguments)):
-        yield from _slot(program, step, Slot("argument", j), f"{k}.h.{j}", f"%slot{j}")
+    for j in range(len(step.arguments)):  # behind the program's number
+        yield f"  %host.slot.{k}.{j} = getelementptr i64, ptr @kn_program, i64 {1 + j}\n"
+        yield from _slot(program, step, Slot("argument", j), f"{k}.h.{j}", f"%host.slot.{k}.{j}")
     yield f"""  %host.at.{k} = getelementptr i8, ptr %context, i64 {context.HOST}
   %host.{k} = load ptr, ptr %host.at.{k}
   %program.{k} = load i64, ptr @kn_program
-  %code.{k} = call i32 %host.{k}(i64 %program.{k}, i64 {step.host}, ptr %table)
+  %code.{k} = call i32 %host.{k}(i64 %program.{k}, i64 {step.host})
   %fine.{k} = icmp eq i32 %code.{k}, 0
   br i1 %fine.{k}, label %step.{k + 1}, label %fail.{k}, !prof !0
 fail.{k}:

@@ -56,11 +56,11 @@ def _each(function: Callable[[int, int], None], n: int, count: int) -> None:
 
 def _sort_in_place(x: Array) -> None:
     """Sort rows. One long row is partitioned first, and its parts are sorted at the same time."""
-    n, count = x.shape[-1], thread_count()
-    if x.dtype.itemsize <= 2:
-        x.sort(axis=-1, kind="stable")  # of short integers that is a radix sort
-    elif x.size > n or n < _LONG_ROW or count == 1 or x.dtype.itemsize < 8:
-        x.sort(axis=-1)
+    n, size_bytes = x.shape[-1], x.itemsize
+    if size_bytes <= 2:
+        x.sort(kind="stable")  # of short integers that is a radix sort
+    elif n < _LONG_ROW or x.size > n or size_bytes < 8 or (count := thread_count()) == 1:
+        x.sort()
     else:
         row = x.reshape(n)
         row.partition([n * k // count for k in range(1, count)])
@@ -68,7 +68,7 @@ def _sort_in_place(x: Array) -> None:
 
 
 def _sort(x: Array, out: Array) -> None:
-    np.copyto(out, x)
+    out[...] = x  # quicker to call than np.copyto
     _sort_in_place(out)
 
 

@@ -304,9 +304,8 @@ class Executable:
             if spec.size_bytes:
                 driver.to_host(host.address, place, spec.size_bytes, stream)
         driver.synchronize(stream)
-        table = (ctypes.c_int64 * len(hosts))(*(host.address for host in hosts))
         try:
-            self._calls.run(part.index, table)
+            self._calls.run(part.index, [host.address for host in hosts])
         except BaseException as error:
             self._calls.raised[part.index] = error
             return 1 + len(self.program.checks) + part.index, 0
