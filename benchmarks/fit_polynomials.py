@@ -406,6 +406,16 @@ FITS = [
         (24,),
     ),
     Fit(
+        "ERFINV_MOST",
+        "erfinv(x) / x in w - 3.125, w = -log(1 - x²) <= 6.25",
+        lambda t: inverse_erf_quotient(t + mp.mpf("3.125")),
+        0,
+        lambda t: 1 / inverse_erf_quotient(t + mp.mpf("3.125")),
+        mp.mpf("-3.125"),
+        mp.mpf("3.127"),
+        (22,),
+    ),
+    Fit(
         "ERFINV_CENTRE_F32",
         "erfinv(x) / x in w - 2.5, w = -log(1 - x²) <= 5",
         lambda t: inverse_erf_quotient(t + mp.mpf("2.5")),

@@ -167,9 +167,16 @@ def _erfinv_f32(x: Number) -> Number:
 def _erfinv(x: Number) -> Number:
     if x.dtype == dtypes.f32:
         return _erfinv_f32(x)
-    a = abs(x)
-    tail = _inverse_erfc_tail(1.0 - a.at_least(0.5)).copysign(x)  # the difference is exact
-    return select(a > 0.5, tail, _inverse_erf_centre(x))
+    e, f = vm._split_normal((1.0 - x) * (1.0 + x))
+    exponent = e.to(x.dtype)
+    head, rest = vm.LN2[x.dtype]
+    log = exponent.fma(head, vm._log_near_one(f, exponent * rest))
+    most = x * polynomial(-3.125 - log, fitted.ERFINV_MOST)
+    return rarely(abs(x) > 0.999, most, _erfinv_near_one, x)
+
+
+def _erfinv_near_one(x: Number) -> Number:
+    return _inverse_erfc_tail(1.0 - abs(x)).copysign(x)  # the difference is exact
 
 
 @in_double
