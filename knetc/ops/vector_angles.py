@@ -28,10 +28,10 @@ from knetc.runtime.base import dtypes
 
 #: pi/2 as the sum of three pieces of 31 bits, whose products with up to 2**22 are exact, and the rest
 QUARTER_TURN = (1.5707963267341256, 6.07710050359346e-11, 2.9127320548227e-20, 1.2706558760139879e-29)
-#: the same for angles that were float32: two pieces of 23 bits and the rest
-QUARTER_TURN_SHORT = (1.570796251296997, 7.549789415861596e-08, 5.390302858158119e-15)
+#: the same for angles that were float32: a piece of 29 bits, whose products with up to 2**24 are exact, and the rest
+QUARTER_TURN_SHORT = (1.570796325802803, 9.920935796805404e-10)
 #: magnitudes from which on the pieces do not suffice
-ANGLE_LIMITS = {dtypes.f32: 2.0**30, dtypes.f64: 2.0**22}
+ANGLE_LIMITS = {dtypes.f32: 2.0**24, dtypes.f64: 2.0**22}
 
 #: the first 1280 binary digits of 2/pi
 TWO_OVER_PI = (
@@ -169,8 +169,13 @@ def _cos(x: Number) -> Number:
 
 def _tan(x: Number) -> Number:
     n, r = _turns_and_rest(x)
-    sine, cosine = (side.to(x.dtype) for side in _sin_cos(r, x.dtype))  # in double until the quotient
-    result = select(x.equals(0.0), x, _turned_tangent(n, sine, cosine))
+    if x.dtype == dtypes.f32:  # in double until the quotient; Padé's approximation is right to 1.4e-8
+        z = r * r
+        sine = (r * z.fma(z.fma(1 / 945, -1 / 9), 1.0)).to(x.dtype)
+        cosine = z.fma(z.fma(1 / 63, -4 / 9), 1.0).to(x.dtype)
+        result = _turned_tangent(n, sine, cosine)
+    else:
+        result = select(x.equals(0.0), x, _turned_tangent(n, *_sin_cos(r)))
     return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], result, _large_tangent, x)
 
 
