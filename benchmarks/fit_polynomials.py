@@ -327,10 +327,10 @@ FITS = [
     ),
     Fit(
         "ERF_LARGE_F32",
-        "-log(erfc x) in x - 1.5, 1 <= x <= 4, error of erf",
-        erfc_logarithm("1.5"),
+        "log2(erfc x) in x - 1.5, 1 <= x <= 4, error of erf",
+        lambda t: mp.log(erfc_around("1.5")(t), 2),
         0,
-        erfc_around("1.5"),
+        lambda t: erfc_around("1.5")(t) * LN2,
         mp.mpf("-0.5"),
         mp.mpf("2.5"),
         (6,),

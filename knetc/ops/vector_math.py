@@ -240,19 +240,21 @@ def _short_log(x: Number) -> Number:
 # --- error function --------------------------------------------------------------------------------------------------
 
 
+def _one_less_erf(a: Number) -> Number:
+    """1 - erf(a) for 1 <= a, as exact as erf needs it; anything finite below."""
+    if a.dtype == dtypes.f32:
+        n, whole = _nearest_integer(power := polynomial(a - 1.5, fitted.ERF_LARGE_F32))
+        return polynomial(power - whole, fitted.POWER_EXP2_F32) * power_of_two(n)
+    n, r = _reduce(-polynomial(a - 1.5, fitted.ERF_LARGE_F64))
+    return _exp_reduced(r) * power_of_two(n)
+
+
 def _erf(x: Number) -> Number:
-    if x.dtype == dtypes.f32:
-        top, large = 4.0, fitted.ERF_LARGE_F32
-    else:
-        top, large = 6.0, fitted.ERF_LARGE_F64
-    a = abs(x).at_most(top)
-    small = a < 1.0
+    a = abs(x).at_most(4.0 if x.dtype == dtypes.f32 else 6.0)
     square = x * x
     inner = x.fma(polynomial(square, fitted.ERF_SMALL[x.dtype]), x)
-    # where the result is the inner one, any small number does; it keeps the exponential within range
-    n, r = _reduce(-select(small, 1.0, polynomial(a - 1.5, large)))
-    outer = 1.0 - _exp_reduced(r) * power_of_two(n)
-    return select(small, inner, outer.copysign(x))
+    outer = 1.0 - _one_less_erf(a)
+    return select(a < 1.0, inner, outer.copysign(x))
 
 
 def _erfc_f32(x: Number) -> Number:
