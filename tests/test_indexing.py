@@ -1,104 +1,128 @@
 """Indexing as NumPy's: reading, assigning and gradients with every kind of key; what is not known while tracing.
 
-Keys are drawn at random, thousands of them: a compiled function takes a hundred at a time.
+An example is a batch of keys, which one compiled function takes: thousands of keys make few programs, and what fails
+shrinks to one key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import knetc as kn
 from knetc.ops.indexing import index_update
 
 random = np.random.default_rng(11)
 
-SHAPES = [(), (1,), (5,), (0,), (3, 4), (1, 3), (4, 0), (2, 3, 4), (3, 1, 2), (2, 1, 3, 2)]
+SHAPES = [(5,), (3, 4), (2, 3, 4), (2, 1, 3, 2), (3, 1, 2), (1, 3), (1,), (4, 0), (0,)]
+COMMON = [(2,), (3, 2), (), (1,), (0,)]
+BATCH = 50
+
+
+class Case(NamedTuple):
+    """An array, a key that NumPy takes for it, and a value that fits there: a number, or one that broadcasts to it."""
+
+    x: np.ndarray
+    key: Any
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"x{list(self.x.shape)}[{self.key!r}] = {self.value!r}"
 
 
 def numbers(shape: tuple[int, ...]) -> np.ndarray:
     return np.arange(1.0, 1 + np.prod(shape, dtype=int)).reshape(shape)
 
 
-def bound(extent: int) -> int | None:
-    return None if random.random() < 0.3 else int(random.integers(-extent - 2, extent + 3))
+def steps(extent: int) -> st.SearchStrategy[slice]:
+    """Slices with bounds inside and outside of an axis."""
+    bound = st.none() | st.integers(-extent - 2, extent + 2)
+    return st.builds(slice, bound, bound, st.sampled_from([None, 1, -1, 2, -2, 3, -3]))
 
 
-def item(extent: int, common: tuple[int, ...]) -> Any:
-    """An item for an axis; index arrays broadcast to ``common``."""
-    kind = random.choice(["slice", "slice", "int", "array", "list"])
-    if kind == "slice":
-        step = int(random.choice([-3, -2, -1, 1, 1, 2, 3]))
-        return slice(bound(extent), bound(extent), step if random.random() < 0.6 else None)
-    if not extent:
-        return slice(None)
-    if kind == "int":
-        return int(random.integers(-extent, extent))
-    if kind == "list":
-        return random.integers(-extent, extent, common[-1:] or 2).tolist()
-    shape = common[random.integers(0, len(common) + 1) :]
-    thin = tuple(1 if random.random() < 0.2 else n for n in shape)
-    dtype = random.choice(["int64", "int32", "int8"])
-    return random.integers(-extent, extent, thin).astype(dtype)
+@st.composite
+def thinned(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape that broadcasts to ``shape``."""
+    tail = shape[draw(st.integers(0, len(shape))) :]
+    return tuple(draw(st.sampled_from([n, n, n, 1])) for n in tail)
 
 
-def key(shape: tuple[int, ...]) -> Any:
-    """A key of any kind for an array of a shape."""
-    common = ((), (2,), (3, 2), (0,), (1,))[random.integers(0, 5)]
+@st.composite
+def places(draw: st.DrawFn, extent: int, common: tuple[int, ...]) -> Any:
+    """Integers in an array that broadcasts to ``common``, or in a list: repeated ones, negative ones, or none."""
+    if draw(st.booleans()):
+        shape = draw(thinned(common))
+    else:
+        shape = common[-1:] or (2,)
+    count = int(np.prod(shape, dtype=int))
+    found = draw(st.lists(st.integers(-extent, extent - 1), min_size=count, max_size=count))
+    dtype = draw(st.sampled_from(["list", "int64", "int32", "int8"]))
+    if dtype == "list" and len(shape) == 1:
+        return found
+    return np.array(found, "int64" if dtype == "list" else dtype).reshape(shape)
+
+
+@st.composite
+def keys(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
+    """Keys of integers, slices, None, an Ellipsis and index arrays, mixed, for an array of a shape."""
+    common = draw(st.sampled_from(COMMON))
     items: list[Any] = []
-    axis = 0
-    stop = random.integers(0, len(shape) + 1) if random.random() < 0.3 else len(shape)
-    while axis < stop:
-        if random.random() < 0.12:
+    for extent in shape[: draw(st.sampled_from([len(shape), *range(len(shape))]))]:
+        if draw(st.sampled_from([False] * 7 + [True])):
             items.append(None)
-        items.append(item(shape[axis], common))
-        axis += 1
-    if random.random() < 0.3:
-        first = random.integers(0, len(items) + 1)
-        last = random.integers(first, len(items) + 1)
-        items[first:last] = [Ellipsis]
-    return items[0] if len(items) == 1 and random.random() < 0.5 else tuple(items)
+        kind = draw(st.sampled_from(["slice", "int", "places"])) if extent else "slice"
+        of = {"slice": steps(extent), "int": st.integers(-extent, extent - 1), "places": places(extent, common)}
+        items.append(draw(of[kind]))
+    if draw(st.sampled_from([False, False, True])):
+        first = draw(st.integers(0, len(items)))
+        whole = sum(item is not None for item in items) == len(shape)  # else what follows meets other axes
+        items[first : draw(st.integers(first, len(items))) if whole else len(items)] = [Ellipsis]
+    return items[0] if len(items) == 1 and draw(st.booleans()) else tuple(items)
 
 
-def masked(shape: tuple[int, ...]) -> Any:
-    """A key with a mask in it, for an array of at least one axis."""
-    first = int(random.integers(0, len(shape)))
-    last = int(random.integers(first + 1, len(shape) + 1))
-    mask = random.random(shape[first:last]) < random.choice([0.0, 0.5, 1.0])
-    items: list[Any] = []
-    for n in shape[:first]:
-        items.append(slice(None, None, 2) if random.random() < 0.6 or not n else int(random.integers(-n, n)))
-    items.append(mask)
-    for n in shape[last:]:
-        if random.random() < 0.5:
-            break
-        items.append(slice(None, None, -1) if random.random() < 0.5 or not n else int(random.integers(-n, n)))
+@st.composite
+def masked(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
+    """Keys with a mask in it, for an array of at least one axis."""
+    first = draw(st.integers(0, len(shape) - 1))
+    last = draw(st.integers(first + 1, len(shape)))
+    size = int(np.prod(shape[first:last], dtype=int))
+    bools = draw(st.sampled_from([st.booleans(), st.booleans(), st.just(False), st.just(True)]))
+    mask = np.array(draw(st.lists(bools, min_size=size, max_size=size)), bool).reshape(shape[first:last])
+    items = [draw(steps(n) | st.integers(-n, n - 1) if n else steps(n)) for n in shape[:first]]
+    after = shape[last:][: draw(st.integers(0, len(shape) - last))]
+    items += [mask, *(draw(steps(n) | st.integers(-n, n - 1) if n else steps(n)) for n in after)]
     return items[0] if len(items) == 1 else tuple(items)
 
 
-def drawn(count: int, make: Any, shapes: Sequence[tuple[int, ...]] = SHAPES) -> Iterator[tuple[np.ndarray, Any]]:
-    """Arrays with keys that NumPy takes for them."""
-    while count:
-        x = numbers(shapes[random.integers(0, len(shapes))])
-        k = make(x.shape)
-        try:
-            x[k]
-        except IndexError:
-            continue
-        count -= 1
-        yield x, k
-
-
-def value_for(place: tuple[int, ...]) -> Any:
-    """A value that fits into a place: a number, or an array that broadcasts to it."""
-    if random.random() < 0.3:
+@st.composite
+def values(draw: st.DrawFn, place: tuple[int, ...]) -> Any:
+    """Values that fit into a place."""
+    if draw(st.sampled_from([False, False, True])):
         return -1.5
-    shape = place[random.integers(0, len(place) + 1) :]
-    shape = tuple(1 if random.random() < 0.2 else n for n in shape)
-    return -random.random(shape)
+    return -numbers(draw(thinned(place)))
+
+
+@st.composite
+def cases(draw: st.DrawFn, make: Callable[[tuple[int, ...]], st.SearchStrategy[Any]], shapes: Any = SHAPES) -> Case:
+    x = numbers(draw(st.sampled_from(shapes)))
+    key = draw(make(x.shape))
+    return Case(x, key, draw(values(x[key].shape)))
+
+
+def batches(*given: Any) -> st.SearchStrategy[list[Case]]:
+    """Many cases, which shrink to the one that fails."""
+    return st.integers(1, BATCH).flatmap(lambda n: st.lists(cases(*given), min_size=n, max_size=n))
+
+
+def some(count: int) -> settings:
+    """So many batches: an example is large, and slow to draw, because it is many."""
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    return settings(max_examples=count, deadline=None, suppress_health_check=checks)
 
 
 def assigned(x: np.ndarray, k: Any, value: Any) -> np.ndarray:
@@ -108,89 +132,77 @@ def assigned(x: np.ndarray, k: Any, value: Any) -> np.ndarray:
     return y
 
 
-def describe(x: np.ndarray, k: Any, value: Any = None) -> str:
-    return f"x{list(x.shape)}[{k!r}]" + ("" if value is None else f" = {np.shape(value)}")
+def assign(xs: Any, batch: list[Case]) -> Any:
+    for x, case in zip(xs, batch):
+        x[case.key] = case.value
+    return [x + 0 for x in xs]
 
 
-@pytest.mark.parametrize("round", range(8))
-def test_reading(round: int) -> None:
-    cases = list(drawn(100, key))
-    arrays = [kn.array(x) for x, _ in cases]
-    found = kn.compile(lambda xs: [x[k] for x, (_, k) in zip(xs, cases)])(arrays)
-    for (x, k), y in zip(cases, found):
-        assert y.shape == x[k].shape, describe(x, k)
-        np.testing.assert_array_equal(np.asarray(y), x[k], err_msg=describe(x, k))
+def check_assigning(found: Any, batch: list[Case]) -> None:
+    for case, y in zip(batch, found):
+        np.testing.assert_array_equal(np.asarray(y), assigned(*case), err_msg=str(case))
 
 
-@pytest.mark.parametrize("round", range(8))
-def test_assigning(round: int) -> None:
-    cases = [(x, k, value_for(x[k].shape)) for x, k in drawn(100, key)]
-
-    def assign(xs: Any) -> Any:
-        for x, (_, k, value) in zip(xs, cases):
-            x[k] = value
-        return [x + 0 for x in xs]
-
-    found = kn.compile(assign)([kn.array(x) for x, _, _ in cases])
-    for (x, k, value), y in zip(cases, found):
-        np.testing.assert_array_equal(np.asarray(y), assigned(x, k, value), err_msg=describe(x, k, value))
+@some(40)
+@given(batches(keys, [*SHAPES, ()]))
+def test_reading(batch: list[Case]) -> None:
+    found = kn.compile(lambda xs: [x[case.key] for x, case in zip(xs, batch)])([kn.array(case.x) for case in batch])
+    for case, y in zip(batch, found):
+        assert y.shape == case.x[case.key].shape, case
+        np.testing.assert_array_equal(np.asarray(y), case.x[case.key], err_msg=str(case))
 
 
-@pytest.mark.parametrize("round", range(4))
-def test_assigning_at_masks_compiled(round: int) -> None:
+@some(35)
+@given(batches(keys, [*SHAPES, ()]))
+def test_assigning(batch: list[Case]) -> None:
+    check_assigning(kn.compile(lambda xs: assign(xs, batch))([kn.array(case.x) for case in batch]), batch)
+
+
+@some(12)
+@given(batches(masked))
+def test_assigning_at_masks_compiled(batch: list[Case]) -> None:
     """A number at any mask; rows, where the mask comes first."""
-    cases = []
-    for x, k in drawn(100, masked, SHAPES[1:]):
-        fits = isinstance(k, np.ndarray) and random.random() < 0.6
-        cases.append((x, k, value_for(x[k].shape) if fits else -2.5))
-
-    def assign(xs: Any) -> Any:
-        for x, (_, k, value) in zip(xs, cases):
-            x[k] = value
-        return [x + 0 for x in xs]
-
-    found = kn.compile(assign)([kn.array(x) for x, _, _ in cases])
-    for (x, k, value), y in zip(cases, found):
-        np.testing.assert_array_equal(np.asarray(y), assigned(x, k, value), err_msg=describe(x, k, value))
+    batch = [case if isinstance(case.key, np.ndarray) else case._replace(value=-2.5) for case in batch]
+    check_assigning(kn.compile(lambda xs: assign(xs, batch))([kn.array(case.x) for case in batch]), batch)
 
 
-def test_masks_outside_of_traces() -> None:
+@some(5)
+@given(batches(masked))
+def test_masks_outside_of_traces(batch: list[Case]) -> None:
     read, written = [], []
-    cases = [(x, k, value_for(x[k].shape)) for x, k in drawn(100, masked, SHAPES[1:])]
-    for x, k, value in cases:
+    for x, key, value in batch:
         a = kn.array(x)
-        read.append(a[k])
-        a[k] = value
+        read.append(a[key])
+        a[key] = value
         written.append(a)
-    values = kn.compile(lambda ys: [y + 0 for y in ys])(read + written)
-    for (x, k, value), y, z in zip(cases, values, values[len(read) :]):
-        np.testing.assert_array_equal(np.asarray(y), x[k], err_msg=describe(x, k))
-        np.testing.assert_array_equal(np.asarray(z), assigned(x, k, value), err_msg=describe(x, k, value))
+    found = kn.compile(lambda ys: [y + 0 for y in ys])(read + written)
+    for case, y in zip(batch, found):
+        np.testing.assert_array_equal(np.asarray(y), case.x[case.key], err_msg=str(case))
+    check_assigning(found[len(read) :], batch)
 
 
-def test_gradients_of_reading_and_assigning() -> None:
+@some(14)
+@given(batches(keys))
+def test_gradients_of_reading_and_assigning(batch: list[Case]) -> None:
     """The gradient of reading adds up at each place; that of assigning goes to what is read last."""
-    cases = [(x, k, value_for(x[k].shape)) for x, k in drawn(120, key)]
-    weights = [np.cos(np.arange(x[k].size)).reshape(x[k].shape) for x, k, _ in cases]
-    after = [np.sin(np.arange(1.0, 1 + x.size)).reshape(x.shape) for x, _, _ in cases]
+    weights = [np.cos(np.arange(x[key].size)).reshape(x[key].shape) for x, key, _ in batch]
+    after = [np.sin(np.arange(1.0, 1 + x.size)).reshape(x.shape) for x, _, _ in batch]
 
     def loss(xs: Any) -> Any:
         total: Any = 0.0
-        for x, (_, k, value), w, v in zip(xs, cases, weights, after):
-            y = index_update(x, k, value)
-            total = total + kn.sum(x[k] * w) + kn.sum(y * v)
+        for x, (_, key, value), w, v in zip(xs, batch, weights, after):
+            y = index_update(x, key, value)
+            total = total + kn.sum(x[key] * w) + kn.sum(y * v)
         return total
 
-    found = kn.compile(kn.grad(loss))([kn.array(x) for x, _, _ in cases])
-    for (x, k, value), w, v, slope in zip(cases, weights, after, found):
-        expected = np.zeros_like(x)
-        np.add.at(expected, k, w)
-        untouched = np.ones_like(x)
-        untouched[k] = 0
-        given = np.asarray(slope) if slope is not None else np.zeros_like(x)
-        np.testing.assert_allclose(
-            given, expected + v * untouched, rtol=1e-12, atol=1e-12, err_msg=describe(x, k, value)
-        )
+    found = kn.compile(kn.grad(loss))([kn.array(x) for x, _, _ in batch])
+    for case, w, v, slope in zip(batch, weights, after, found):
+        expected = np.zeros_like(case.x)
+        np.add.at(expected, case.key, w)
+        untouched = np.ones_like(case.x)
+        untouched[case.key] = 0
+        given = np.asarray(slope) if slope is not None else np.zeros_like(case.x)
+        np.testing.assert_allclose(given, expected + v * untouched, rtol=1e-12, atol=1e-12, err_msg=str(case))
 
 
 def test_values_of_the_manual() -> None:

@@ -66,7 +66,9 @@ class _Call:
     def __init__(self, call: HostCall, function: HostFunction) -> None:
         self.call, self.function, self.count = call, function, len(call.shapes)
         kinds = [(shape, from_short_name(name)) for shape, name in zip(call.shapes, call.dtypes)]
-        self.kinds = [(shape, dtype, ctypes.c_char * (prod(shape) * dtype.itemsize)) for shape, dtype in kinds]
+        self.kinds: list[tuple[tuple[int, ...], np.dtype[Any], Any]] = [
+            (shape, dtype, ctypes.c_char * (prod(shape) * dtype.itemsize)) for shape, dtype in kinds
+        ]
         self.addresses = [0] * self.count
         self.arrays = [np.empty(shape, dtype) for shape, dtype in kinds]
         """Views of memory that may be gone: of use only at the addresses that a call names."""
