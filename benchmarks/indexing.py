@@ -59,6 +59,15 @@ def table(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
     )
 
 
+def single(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+    """Zeros, places among them, and values for these."""
+    return np.zeros(n, "f4"), rng.integers(0, n, n), rng.standard_normal(n).astype("f4")
+
+
+def write(x: Any, where: Any, values: Any) -> None:
+    x[where] = values
+
+
 def added(zeros: np.ndarray, where: np.ndarray, values: np.ndarray) -> np.ndarray:
     result = np.zeros_like(zeros)
     np.add.at(result, where, values)
@@ -94,6 +103,8 @@ WORKS: dict[str, Work] = {
     ),
     "x[i]": Work(lambda x, i, j: x[i], lambda x, i, j: x[i], places),
     "x[i] rows": Work(lambda x, i, y: x[i], lambda x, i, y: x[i], table),
+    "x[i] = y": Work(write, write, single),
+    "x[i] = y rows": Work(write, write, table),
     "add.at": Work(lambda x, i, j: added(x, i, x), lambda x, i, j: summed(x.size, i, x), places),
     "add.at 1000 places": Work(
         lambda x, i, j: added(x[:1000], j, x), lambda x, i, j: summed(1000, j, x), places
