@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from knetc.codegen.cpu.axes import Loops
+from knetc.codegen.axes import Loops
 from knetc.codegen.cpu.scope import state_dtypes
 from knetc.codegen.loopnest import (
     Argument,

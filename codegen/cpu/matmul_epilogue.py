@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from knetc.codegen.cpu.axes import Loops, independent
+from knetc.codegen.axes import Loops, independent
 from knetc.codegen.cpu.code import Code, Table
 from knetc.codegen.cpu.emitter import Scalar
 from knetc.codegen.cpu.matmul_spec import statement_offsets

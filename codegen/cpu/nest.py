@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from knetc.codegen.cpu.axes import Loops, exchanged, simplified
+from knetc.codegen.axes import Loops, exchanged, simplified
 from knetc.codegen.cpu.blocks import Blocks
 from knetc.codegen.cpu.combine import combination
 from knetc.codegen.cpu.frame import Frame

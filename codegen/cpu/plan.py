@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from knetc.codegen.cpu.axes import Loops, is_free, results, value_dtypes
+from knetc.codegen.axes import Loops, is_free, results, value_dtypes
 from knetc.codegen.loopnest import Compute, Load, Offset, Reduce, Scan, Stage, Store
 
 UNROLLED = 16

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from knetc.codegen.cpu.axes import Loops, is_free, results, used_values
+from knetc.codegen.axes import Loops, is_free, results, used_values
 from knetc.codegen.cpu.scope import Cell, Scope, State, combine_of, identity, state_dtypes
 from knetc.codegen.cpu.stream import PIECE
 from knetc.codegen.loopnest import Reduce, Scan, Stage, Statement, Store

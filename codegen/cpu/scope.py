@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-from knetc.codegen.cpu.axes import Loops
+from knetc.codegen.axes import Loops
 from knetc.codegen.cpu.emitter import Scalar
 from knetc.codegen.cpu.frame import Frame
 from knetc.codegen.loopnest import (

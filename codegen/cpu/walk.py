@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
-from knetc.codegen.cpu.axes import Loops, independent, is_free, results, used_values, value_dtypes
+from knetc.codegen.axes import Loops, independent, is_free, results, used_values, value_dtypes
 from knetc.codegen.cpu.plan import Plan
 from knetc.codegen.cpu.scan import SHORT, Pieces, scans_of, start_scans
 from knetc.codegen.cpu.scope import Cell, Scope, State, Total, combine_of, identity, state_dtypes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from knetc.codegen.cpu.axes import Loops, results, used_values, value_dtypes
+from knetc.codegen.axes import Loops, results, used_values, value_dtypes
 from knetc.codegen.loopnest import (
     Argument,
     Constant,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from knetc.codegen.cpu.axes import Loops
+from knetc.codegen.axes import Loops
 from knetc.codegen.loopnest import (
     Compute,
     Constant,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from knetc.codegen.cpu.axes import Loops
+from knetc.codegen.axes import Loops
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Stage, Store
 from knetc.codegen.products import Product

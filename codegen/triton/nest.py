@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from knetc.codegen.cpu.axes import Loops, merged, rebuild
+from knetc.codegen.axes import Loops, merged, rebuild
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Scan, Stage, Statement, Store
 from knetc.codegen.triton import model

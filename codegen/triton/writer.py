@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from knetc.codegen.cpu.axes import Loops
+from knetc.codegen.axes import Loops
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Scan, Stage, Statement, Store
 from knetc.codegen.triton import model
