@@ -179,7 +179,7 @@ class Factor:
 @dataclass(frozen=True)
 class LibraryCall:
     """A matrix product that a library can make in place of a step's ``grids``, if it is there and takes it:
-    ``C[batch, m, n] = relu(A[batch, m, k] @ B[batch, k, n] + bias)``, C dense."""
+    ``C[batch, m, n] = relu(scale * (A[batch, m, k] @ B[batch, k, n]) + share * D + bias)``, C and D dense."""
 
     library: Literal["cublaslt"]
     m: int
@@ -197,6 +197,10 @@ class LibraryCall:
     relu: bool = False
     precision: str = "highest"
     """``highest``, ``high`` or ``default``: only the last one lets products of float32 be made of TF32."""
+    scale: float = 1.0
+    more: int = -1
+    """Argument of the step that is D, of the result's dtype and shape, maybe the result itself; -1 for none."""
+    share: float = 0.0
 
 
 @dataclass(frozen=True)

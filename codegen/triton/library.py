@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from knetc.codegen.loopnest import Compute, Constant, Load, LoopNest, Offset, Store
@@ -20,7 +20,8 @@ _RESULTS = {"f32": ("f32", "f16", "bf16"), "f64": ("f64",)}
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What is done with the sums before they are stored, as far as the library knows it."""
+    """What is done with the sums before they are stored, as far as the library knows it:
+    ``relu(scale * sums + share * more + bias)``."""
 
     dtype: np.dtype
     """Of the result."""
@@ -29,6 +30,10 @@ class Epilogue:
     bias: int = -1
     """The nest's argument that is added to each row; -1 for none."""
     relu: bool = False
+    scale: float = 1.0
+    more: int = -1
+    """The nest's argument with an element for each one of the result; -1 for none."""
+    share: float = 0.0
 
 
 def library_call(product: Product, nest: LoopNest | None, precision: str) -> LibraryCall | str:
@@ -52,20 +57,21 @@ def library_call(product: Product, nest: LoopNest | None, precision: str) -> Lib
         return f"a product of {kinds[0]} is not stored as {result}"
     if 0 in (*product.batch, product.m, product.n, product.k):
         return "an empty product"
-    batch = math.prod(product.batch)
+    m, batch = product.m, math.prod(product.batch)
     a = _factor(product.a, (*product.batch, product.m, product.k), 0)
     b = _factor(product.b, (*product.batch, product.k, product.n), 1)
     if a is None or b is None:
         return "a factor is stored with other strides than a matrix's rows or columns"
-    visible = {}
+    if not b.batch_stride and not a.transposed and a.batch_stride == m * a.leading:
+        m, batch = m * batch, 1  # rows of all matrices one behind the other, times the same matrix
+    visible = {-1: -1}
     if nest is not None:
         places = [k for k, argument in enumerate(nest.arguments) if k and argument.kind != "scratch"]
-        visible = {k: n + 2 for n, k in enumerate(places)}
-    c = visible.get(found.result, 2)
-    bias = visible[found.bias] if found.bias >= 0 else -1
-    if batch > 1 and bias >= 0:
-        return "a batch with a bias is made in one pass by the generated kernel alone"
-    return LibraryCall("cublaslt", product.m, product.n, product.k, batch, a, b, c, result, bias, found.relu, precision)
+        visible |= {k: n + 2 for n, k in enumerate(places)}
+    return LibraryCall(
+        "cublaslt", m, product.n, product.k, batch, a, b, visible.get(found.result, 2), result, visible[found.bias],
+        found.relu, precision, found.scale, visible[found.more], found.share,
+    )  # fmt: skip
 
 
 def _factor(view: View, shape: tuple[int, ...], argument: int) -> Factor | None:
@@ -89,42 +95,102 @@ def _factor(view: View, shape: tuple[int, ...], argument: int) -> Factor | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Sum:
+    """A value of an epilogue: ``sums * of_sums + more * of_more + bias * of_bias + number``, relu of it if ``relu``."""
+
+    of_sums: float = 0.0
+    of_more: float = 0.0
+    of_bias: float = 0.0
+    number: float = 0.0
+    relu: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        return not (self.of_sums or self.of_more or self.of_bias or self.relu)
+
+    def times(self, factor: float) -> _Sum:
+        return self.plus(self, factor, 0)
+
+    def plus(self, other: _Sum, factor: float = 1, own: float = 1) -> _Sum:
+        """``own`` times this value and ``factor`` times another."""
+        return _Sum(
+            own * self.of_sums + factor * other.of_sums,
+            own * self.of_more + factor * other.of_more,
+            own * self.of_bias + factor * other.of_bias,
+            own * self.number + factor * other.number,
+        )
+
+
+def _computed(name: str, sources: Sequence[_Sum]) -> _Sum | None:
+    """What an operation makes of such values; None for what is not such a value."""
+    first, last = sources[0], sources[-1]
+    if name == "cast":  # the library rounds once, at the end
+        return first
+    if any(x.relu for x in sources):
+        return None
+    match name:
+        case "negative":
+            return first.times(-1)
+        case "add":
+            return first.plus(last)
+        case "subtract":
+            return first.plus(last, -1)
+        case "multiply" if first.is_number or last.is_number:
+            return last.times(first.number) if first.is_number else first.times(last.number)
+        case "true_divide" if last.is_number and last.number:
+            return first.times(1 / last.number)
+        case "relu":
+            return replace(first, relu=True)
+        case "maximum" if _Sum() in sources:
+            return replace(first.plus(last), relu=True)
+    return None
+
+
 def epilogue_of(nest: LoopNest, dense: tuple[int, ...]) -> Epilogue | str:
-    """An epilogue that the library knows (a bias for each column, relu, a last rounding), or why it is none."""
+    """An epilogue that the library knows, or why it is none."""
     if len(nest.stages) != 1 or len(nest.inner) != 1:
         return "its epilogue has several stages"
     column, extents = len(nest.outer), [axis.extent for axis in (*nest.outer, *nest.inner)]
-    values: dict[int, str] = {}
-    bias, relu = -1, False
+
+    def whole(axes: Mapping[int, int]) -> bool:
+        return all(axes.get(k, 0) == stride for k, stride in enumerate(dense) if extents[k] > 1)
+
+    values: dict[int, _Sum] = {}
+    more = bias = -1
     for statement in nest.stages[0].body:
         match statement:
             case Load(result, 0):
-                values[result] = "sums"
-            case Load(result, argument, Offset(0, axes, {}), ()) if _only(axes, column):
-                values[result], bias = "bias", argument if bias < 0 else -2
-            case Constant(result, _, value) if value == 0:
-                values[result] = "zero"
+                values[result] = _Sum(of_sums=1)
+            case Load(_, argument) if nest.arguments[argument].kind == "scalar":
+                return "its epilogue has a number that is known only at run time"
+            case Load(result, argument, Offset(0, axes, {}), ()) if _only(axes, column) and bias in (-1, argument):
+                values[result], bias = _Sum(of_bias=1), argument
+            case Load(result, argument, Offset(0, axes, {}), ()) if whole(axes) and more in (-1, argument):
+                values[result], more = _Sum(of_more=1), argument
+            case Constant(result, _, value):
+                values[result] = _Sum(number=float(value))
             case Compute(result, op, _, operands):
-                seen = sorted(values.get(k, "other") for k in operands)
-                if op.name == "add" and seen == ["bias", "sums"] and not relu:
-                    values[result] = "sums"
-                elif (op.name, seen) in (("relu", ["sums"]), ("maximum", ["sums", "zero"])) and not relu:
-                    values[result], relu = "sums", True
-                elif op.name == "cast" and seen == ["sums"]:  # the library rounds once, at the end
-                    values[result] = "sums"
-                elif op.name == "cast" and seen in (["bias"], ["zero"]):
-                    values[result] = seen[0]
-                else:
+                made = _computed(op.name, [values[k] for k in operands])
+                if made is None:
                     return f"its epilogue computes {op.name}"
-            case Store(argument, Offset(0, axes, {}), value, False, False) if values.get(value) == "sums":
-                if any(axes.get(k, 0) != stride for k, stride in enumerate(dense) if extents[k] > 1):
+                values[result] = made
+            case Store(argument, Offset(0, axes, {}), value, False, False) if nest.stages[0].body[-1] is statement:
+                made, target = values[value], nest.arguments[argument]
+                if not whole(axes):
                     return "its result is stored in another order"
-                if nest.arguments[argument].kind != "output" or nest.stages[0].body[-1] is not statement:
-                    return "its epilogue stores several results, or in place"
-                dtype = nest.arguments[argument].dtype
-                if bias == -2 or (bias >= 0 and nest.arguments[bias].dtype != dtype):
-                    return "its epilogue adds a bias of another dtype"
-                return Epilogue(dtype, argument, bias, relu)
+                if target.kind != "output" and argument != more:
+                    return "its epilogue stores in place"
+                if not made.of_sums or made.of_bias not in (0, 1) or made.number:
+                    return "its epilogue adds another multiple of what it adds than the library does"
+                if any(nest.arguments[k].dtype != target.dtype for k in (bias, more) if k >= 0):
+                    return "its epilogue adds numbers of another dtype"
+                return Epilogue(
+                    target.dtype, argument, bias if made.of_bias else -1, made.relu, made.of_sums,
+                    more if made.of_more else -1, made.of_more,
+                )  # fmt: skip
+            case Store():
+                return "its epilogue stores several results, or with other strides"
             case _:
                 return f"its epilogue has a {type(statement).__name__.lower()} that the library has not"
     return "its epilogue stores nothing"

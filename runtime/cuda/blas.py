@@ -12,9 +12,10 @@ from typing import Any, cast
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CudaError
 from knetc.runtime.cuda import libraries
+from knetc.runtime.cuda.cublaslt import FUNCTIONS, NUMBERS, STATUS_NAME, Algorithm, Heuristic
 from knetc.runtime.cuda.device import GpuDevice
 from knetc.runtime.cuda.driver import Driver
-from knetc.runtime.cuda.prototypes import INT, POINTER, SIZE
+from knetc.runtime.cuda.prototypes import INT
 from knetc.runtime.program import GRID_ALIGNMENT, Factor, LibraryCall
 
 log = logging.getLogger("knetc")
@@ -22,50 +23,11 @@ log = logging.getLogger("knetc")
 WORKSPACE_BYTES = 32 << 20
 """What the library may use while it computes; NVIDIA recommends this much from sm_90 on."""
 
-CUBLASLT: dict[str, tuple[type, ...]] = {
-    "cublasLtCreate": (POINTER,),
-    "cublasLtMatmulDescCreate": (POINTER, INT, INT),
-    "cublasLtMatmulDescSetAttribute": (POINTER, INT, POINTER, SIZE),
-    "cublasLtMatrixLayoutCreate": (POINTER, INT, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64),
-    "cublasLtMatrixLayoutSetAttribute": (POINTER, INT, POINTER, SIZE),
-    "cublasLtMatmulPreferenceCreate": (POINTER,),
-    "cublasLtMatmulPreferenceSetAttribute": (POINTER, INT, POINTER, SIZE),
-    "cublasLtMatmulPreferenceDestroy": (POINTER,),
-    "cublasLtMatmulAlgoGetHeuristic": (
-        POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, INT, POINTER, POINTER,
-    ),
-    "cublasLtMatmul": (
-        POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, POINTER, POINTER,
-        POINTER, POINTER, SIZE, POINTER,
-    ),
-}  # fmt: skip
-"""The library's functions; each returns an int, 0 for success."""
-
-# Numbers from cublasLt.h, cublas_api.h and library_types.h.
-_TYPES = {"f32": 0, "f64": 1, "f16": 2, "bf16": 14}
-_COMPUTE_F32, _COMPUTE_F64, _COMPUTE_TF32 = 68, 70, 77
-_TRANSA, _TRANSB, _EPILOGUE, _BIAS_POINTER, _BIAS_TYPE = 3, 4, 7, 8, 26
-_BATCH_COUNT, _BATCH_OFFSET = 5, 6
-_MAX_WORKSPACE, _MIN_ALIGNMENT_A = 1, 5
-_RELU, _BIAS = 2, 4
+_TYPES = {"f32": "CUDA_R_32F", "f64": "CUDA_R_64F", "f16": "CUDA_R_16F", "bf16": "CUDA_R_16BF"}
 
 
-class _Algorithm(ctypes.Structure):
-    """``cublasLtMatmulAlgo_t``."""
-
-    _fields_ = (("data", ctypes.c_uint64 * 8),)
-
-
-class _Heuristic(ctypes.Structure):
-    """``cublasLtMatmulHeuristicResult_t``."""
-
-    _fields_ = (
-        ("algorithm", _Algorithm),
-        ("workspace_bytes", SIZE),
-        ("state", INT),
-        ("waves", ctypes.c_float),
-        ("reserved", INT * 4),
-    )
+def _type(name: str) -> int:
+    return NUMBERS[_TYPES[name]]
 
 
 class CublasLt:
@@ -75,9 +37,11 @@ class CublasLt:
         """Raises CudaError when the library is not there or does not start."""
         self.device = device
         self._library = libraries.load(libraries.CUBLASLT)
-        for name, types in CUBLASLT.items():
+        for name, types in FUNCTIONS.items():
             function = getattr(self._library, name)
             function.argtypes, function.restype = types, INT
+        self._status_name = getattr(self._library, STATUS_NAME)
+        self._status_name.argtypes, self._status_name.restype = (INT,), ctypes.c_char_p
         self.handle = self._made("cublasLtCreate")
         self.workspace = device.allocate(WORKSPACE_BYTES)
         self.chosen: dict[LibraryCall, Plan | str] = {}
@@ -85,55 +49,96 @@ class CublasLt:
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._library, name)(*arguments)
         if status:
-            raise CudaError(f"{name} answers {status}")
+            said = (self._status_name(status) or b"a status without a name").decode(errors="replace")
+            raise CudaError(f"{name} answers {said} ({status})")
 
     def _made(self, name: str, *arguments: Any) -> int:
         made = ctypes.c_void_p()
         self._call(name, ctypes.byref(made), *arguments)
         return made.value or 0
 
-    def _set(self, function: str, of: int, attribute: int, value: Any) -> None:
-        self._call(function, of, attribute, ctypes.byref(value), ctypes.sizeof(value))
+    def _set(self, what: str, of: int, attribute: str, value: Any) -> None:
+        """Set an attribute of a ``MatmulDesc``, a ``MatrixLayout`` or a ``MatmulPreference``."""
+        number = NUMBERS[attribute]
+        self._call(f"cublasLt{what}SetAttribute", of, number, ctypes.byref(value), ctypes.sizeof(value))
 
     def plan(self, call: LibraryCall) -> Plan | str:
         """How to make a product, or why the library does not; kept for products of the same form."""
-        form = replace(call, a=replace(call.a, argument=0), b=replace(call.b, argument=0), c=0, bias=min(call.bias, 0))
+        a, b = replace(call.a, argument=0), replace(call.b, argument=0)
+        form = replace(call, a=a, b=b, c=0, bias=min(call.bias, 0), more=min(call.more, 0))
         found = self.chosen.get(form)
         if found is None:
-            try:
-                found = self._planned(call)
-            except CudaError as error:
-                found = str(error)
-            self.chosen[form] = found
+            found = self.chosen[form] = self._tried(call)
         return found
 
-    def _planned(self, call: LibraryCall) -> Plan:
-        """The library counts by columns: C's rows are its columns, so it makes the transpose, ``Bᵀ Aᵀ``."""
-        kind = call.a.dtype
-        double = kind == "f64"
-        compute = _COMPUTE_F64 if double else _COMPUTE_F32
-        if kind == "f32" and call.precision == "default":
-            compute = _COMPUTE_TF32
-        product = self._made("cublasLtMatmulDescCreate", compute, _TYPES["f64" if double else "f32"])
-        set_product = "cublasLtMatmulDescSetAttribute"
-        self._set(set_product, product, _TRANSA, ctypes.c_int32(call.b.transposed))
-        self._set(set_product, product, _TRANSB, ctypes.c_int32(call.a.transposed))
-        epilogue = _RELU * call.relu + _BIAS * (call.bias >= 0) or 1
-        self._set(set_product, product, _EPILOGUE, ctypes.c_uint32(epilogue))
-        if call.bias >= 0:
-            self._set(set_product, product, _BIAS_TYPE, ctypes.c_int32(_TYPES[call.dtype]))
-        left = self._layout(call.b, call.n, call.k, call.batch)
-        right = self._layout(call.a, call.k, call.m, call.batch)
-        result = self._made("cublasLtMatrixLayoutCreate", _TYPES[call.dtype], call.n, call.m, call.n)
-        self._batch(result, call.batch, call.m * call.n)
-        wishes = self._made("cublasLtMatmulPreferenceCreate")
-        set_wish = "cublasLtMatmulPreferenceSetAttribute"
-        self._set(set_wish, wishes, _MAX_WORKSPACE, ctypes.c_uint64(WORKSPACE_BYTES))
-        alignments = (gcd(call.b.offset, GRID_ALIGNMENT), gcd(call.a.offset, GRID_ALIGNMENT), GRID_ALIGNMENT)
-        for k, alignment in enumerate((*alignments, GRID_ALIGNMENT)):
-            self._set(set_wish, wishes, _MIN_ALIGNMENT_A + k, ctypes.c_uint32(alignment))
-        best, count = _Heuristic(), ctypes.c_int()
+    def _tried(self, call: LibraryCall) -> Plan | str:
+        """A plan that the library has been seen to take: it is asked for the product once without making it.
+
+        What it refuses then it would refuse in the middle of a program, where nothing else can make the product.
+        """
+        made: list[tuple[str, int]] = []
         try:
+            plan = self._planned(call, made)
+            at = self.workspace.at
+            addresses = (at + call.a.offset, at + call.b.offset, at, at if call.bias >= 0 else 0, at)
+            driver = self.device.driver
+            driver.free_graph(driver.capture(self.device.stream, lambda: self.run(plan, addresses, self.device.stream)))
+        except CudaError as error:
+            for what, handle in made:
+                self._call(f"cublasLt{what}Destroy", handle)
+            return str(error)
+        return plan
+
+    def _planned(self, call: LibraryCall, made: list[tuple[str, int]]) -> Plan:
+        """The library counts by columns: C's rows are its columns, so it makes the transpose, ``Bᵀ Aᵀ``.
+
+        ``made`` tells which descriptions were made, so that they can go again.
+        """
+
+        def create(what: str, *arguments: Any) -> int:
+            handle = self._made(f"cublasLt{what}Create", *arguments)
+            made.append((what, handle))
+            return handle
+
+        def layout(kind: str, rows: int, columns: int, leading: int, stride: int) -> int:
+            described = create("MatrixLayout", _type(kind), rows, columns, leading)
+            if call.batch > 1:
+                prefix = "CUBLASLT_MATRIX_LAYOUT"
+                self._set("MatrixLayout", described, f"{prefix}_BATCH_COUNT", ctypes.c_int32(call.batch))
+                self._set("MatrixLayout", described, f"{prefix}_STRIDED_BATCH_OFFSET", ctypes.c_int64(stride))
+            return described
+
+        def factor(factor: Factor, rows: int, columns: int) -> int:
+            """A factor that is multiplied as a matrix of ``rows`` by ``columns``, counted by columns."""
+            stored = (columns, rows) if factor.transposed else (rows, columns)
+            return layout(factor.dtype, *stored, factor.leading, factor.batch_stride)
+
+        double = call.a.dtype == "f64"
+        less = call.a.dtype == "f32" and call.precision == "default"
+        compute = "CUBLAS_COMPUTE_64F" if double else "CUBLAS_COMPUTE_32F_FAST_TF32" if less else "CUBLAS_COMPUTE_32F"
+        product = create("MatmulDesc", NUMBERS[compute], _type("f64" if double else "f32"))
+        about = "CUBLASLT_MATMUL_DESC"
+        self._set("MatmulDesc", product, f"{about}_TRANSA", ctypes.c_int32(call.b.transposed))
+        self._set("MatmulDesc", product, f"{about}_TRANSB", ctypes.c_int32(call.a.transposed))
+        wanted = "_RELU" * call.relu + "_BIAS" * (call.bias >= 0) or "_DEFAULT"
+        epilogue = NUMBERS[f"CUBLASLT_EPILOGUE{wanted}"]
+        self._set("MatmulDesc", product, f"{about}_EPILOGUE", ctypes.c_uint32(epilogue))
+        if call.bias >= 0:
+            self._set("MatmulDesc", product, f"{about}_BIAS_DATA_TYPE", ctypes.c_int32(_type(call.dtype)))
+            # an algorithm is chosen for the alignment of the address that stands here: 0 would promise any
+            self._set("MatmulDesc", product, f"{about}_BIAS_POINTER", ctypes.c_uint64(GRID_ALIGNMENT))
+        left, right = factor(call.b, call.n, call.k), factor(call.a, call.k, call.m)
+        result = layout(call.dtype, call.n, call.m, call.n, call.m * call.n)
+        wishes = self._made("cublasLtMatmulPreferenceCreate")
+        about = "CUBLASLT_MATMUL_PREF"
+        size = ctypes.c_uint64(WORKSPACE_BYTES)
+        least = [gcd(offset, GRID_ALIGNMENT) for offset in (call.b.offset, call.a.offset, 0, 0)]
+        best, count = Heuristic(), ctypes.c_int()
+        try:
+            self._set("MatmulPreference", wishes, f"{about}_MAX_WORKSPACE_BYTES", size)
+            for name, alignment in zip("ABCD", least):
+                value = ctypes.c_uint32(alignment)
+                self._set("MatmulPreference", wishes, f"{about}_MIN_ALIGNMENT_{name}_BYTES", value)
             self._call(
                 "cublasLtMatmulAlgoGetHeuristic", self.handle, product, left, right, result, result, wishes, 1,
                 ctypes.byref(best), ctypes.byref(count),
@@ -142,30 +147,18 @@ class CublasLt:
             self._call("cublasLtMatmulPreferenceDestroy", wishes)
         if not count.value or best.state:
             raise CudaError(f"it has no algorithm (state {best.state})")
-        return Plan(self, product, left, right, result, best.algorithm, ctypes.c_double if double else ctypes.c_float)
-
-    def _layout(self, factor: Factor, rows: int, columns: int, batch: int) -> int:
-        """A factor that the library multiplies as a matrix of ``rows`` by ``columns``, counted by columns."""
-        stored = (columns, rows) if factor.transposed else (rows, columns)
-        layout = self._made("cublasLtMatrixLayoutCreate", _TYPES[factor.dtype], *stored, factor.leading)
-        self._batch(layout, batch, factor.batch_stride)
-        return layout
-
-    def _batch(self, layout: int, count: int, stride: int) -> None:
-        if count > 1:
-            self._set("cublasLtMatrixLayoutSetAttribute", layout, _BATCH_COUNT, ctypes.c_int32(count))
-            self._set("cublasLtMatrixLayoutSetAttribute", layout, _BATCH_OFFSET, ctypes.c_int64(stride))
+        number = ctypes.c_double if double else ctypes.c_float
+        return Plan(self, product, left, right, result, best.algo, number(call.scale), number(call.share))
 
     def run(self, plan: Plan, addresses: Any, stream: int) -> None:
-        """Put a product into a stream; ``addresses`` are of A, B, C and the bias (or 0)."""
-        a, b, c, bias = addresses
+        """Put a product into a stream; ``addresses`` are of A, B, C, the bias (or 0) and D (or 0)."""
+        a, b, c, bias, more = addresses
         if bias:
-            self._set("cublasLtMatmulDescSetAttribute", plan.product, _BIAS_POINTER, ctypes.c_uint64(bias))
-        one, zero = plan.scale(1), plan.scale(0)
+            self._set("MatmulDesc", plan.product, "CUBLASLT_MATMUL_DESC_BIAS_POINTER", ctypes.c_uint64(bias))
         self._call(
-            "cublasLtMatmul", self.handle, plan.product, ctypes.byref(one), b, plan.left, a, plan.right,
-            ctypes.byref(zero), c, plan.result, c, plan.result, ctypes.byref(plan.algorithm), self.workspace.at,
-            WORKSPACE_BYTES, stream,
+            "cublasLtMatmul", self.handle, plan.product, ctypes.byref(plan.scale), b, plan.left, a, plan.right,
+            ctypes.byref(plan.share), more or c, plan.result, c, plan.result, ctypes.byref(plan.algorithm),
+            self.workspace.at, WORKSPACE_BYTES, stream,
         )  # fmt: skip
 
 
@@ -178,8 +171,11 @@ class Plan:
     left: int
     right: int
     result: int
-    algorithm: _Algorithm
-    scale: Callable[[float], Any]
+    algorithm: Algorithm
+    scale: Any
+    """Of the product, as a C number."""
+    share: Any
+    """Of what is added to it."""
 
 
 class ProductOperation:
@@ -189,8 +185,8 @@ class ProductOperation:
 
     def __init__(self, plan: Plan, call: LibraryCall) -> None:
         self.plan = plan
-        self.packed = (ctypes.c_uint64 * 4)()
-        self.offsets = (call.a.offset, call.b.offset, 0, 0)
+        self.packed = (ctypes.c_uint64 * 5)()
+        self.offsets = (call.a.offset, call.b.offset, 0, 0, 0)
 
     def _work(self, stream: int) -> Callable[[], None]:
         addresses = [address + offset for address, offset in zip(self.packed, self.offsets)]

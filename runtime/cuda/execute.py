@@ -158,7 +158,7 @@ class Executable:
         number = len(section.operations)
         section.operations.append(product)
         pack = struct.Struct("@Q").pack_into
-        for k, argument in enumerate((call.a.argument, call.b.argument, call.c, call.bias)):
+        for k, argument in enumerate((call.a.argument, call.b.argument, call.c, call.bias, call.more)):
             if argument >= 0:
                 self._note(step, Slot("argument", argument), Place(pack, product.packed, 8 * k, section, number))
 

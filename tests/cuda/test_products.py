@@ -51,7 +51,7 @@ def product_program(*calls: LibraryCall, kind: str = "f32") -> Program:
 @pytest.mark.parametrize("right", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_products(gpu: Fake, blas: Any, kind: str, left: bool, right: bool, bias: bool) -> None:
-    m, k, n, batch = 3, 5, 4, 1 if bias else 2
+    m, k, n, batch = 3, 5, 4, 2
     dtype = np.dtype(kind.replace("f32", "f4").replace("f64", "f8"))
     random = np.random.default_rng(0)
     a, b, add = random.normal(size=(batch, m, k)), random.normal(size=(batch, k, n)), random.normal(size=n)
@@ -59,7 +59,7 @@ def test_products(gpu: Fake, blas: Any, kind: str, left: bool, right: bool, bias
         "cublaslt", m, n, k, batch,
         Factor(0, 2 * dtype.itemsize, kind, left, m if left else k, m * k),
         Factor(1, 0, kind, right, k if right else n, k * n),
-        2, kind, 3 if bias else -1, bias,
+        2, kind, 3 if bias else -1, bias, scale=0.5 if bias else 1.0, more=0 if bias else -1, share=2.0 * bias,
     )  # fmt: skip
     executable = Executable(product_program(call, call, call, kind=kind), {}, devices.device(0))
 
@@ -78,7 +78,11 @@ def test_products(gpu: Fake, blas: Any, kind: str, left: bool, right: bool, bias
         executable.run([x.at for x in inputs], [result.at])
         back = np.empty((batch, m, n), dtype)
         devices.device(0).read(result, 0, back)
-        expected = factor * a @ b + (add if bias else 0)
+        expected = (0.5 if bias else 1) * factor * a @ b
+        if bias:  # the values in memory from A's beginning serve as what is added
+            held = np.zeros(1 << 11, dtype)
+            held[2 : 2 + a.size] = (factor * (a.swapaxes(1, 2) if left else a)).reshape(-1)
+            expected = expected + 2 * held[: batch * m * n].reshape(batch, m, n) + add
         np.testing.assert_allclose(back, np.maximum(expected, 0) if bias else expected, 1e-5, 1e-6)
     assert blas.fake_chosen() >= 1
     assert (gpu.count(GRAPHS), gpu.count(GRAPH_LAUNCHES), gpu.count(UPDATES)) == (1, 2, 3)
@@ -94,17 +98,24 @@ def test_one_choice_for_each_form(gpu: Fake, blas: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", [(1, "cuda:0 are made by generated kernels.*answers 1"), (2, r"1 x \[4, 4\].*f32.*sm_90.*no algorithm")]
+    "refusal",
+    [
+        (1, r"cuda:0 are made by generated kernels.*answers CUBLAS_STATUS_OTHER \(1\)"),
+        (2, r"1 x \[4, 4\].*f32.*sm_90.*no algorithm"),
+        (3, r"1 x \[4, 4\].*cublasLtMatmul answers CUBLAS_STATUS_NOT_SUPPORTED \(15\)"),
+    ],
 )
 def test_refusals_are_told(gpu: Fake, blas: Any, caplog: pytest.LogCaptureFixture, refusal: tuple[int, str]) -> None:
     what, message = refusal
     blas.fake_refuse(what)
+    left = blas.fake_live()
     factor = Factor(0, 0, "f32", False, 4, 16)
     call = LibraryCall("cublaslt", 4, 4, 4, 1, factor, factor, 2, "f32")
     with caplog.at_level(logging.INFO, "knetc"):
         executable = Executable(product_program(call), {}, devices.device(0))
     assert not executable._work, "the step's own kernels (here none) are launched"
     assert re.search(message, caplog.text)
+    assert blas.fake_live() == left, "what was described for a product that is not made goes again"
 
 
 def test_no_library(gpu: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +156,21 @@ _ASKED: dict[str, tuple[Callable[..., Any], list[TensorType], str | None]] = {
     "other epilogue": (
         lambda x, w: activations.gelu(x @ w), [TensorType(F4, (3, 4)), TensorType(F4, (4, 5))], "epilogue",
     ),
+    "scaled": (
+        lambda x, w, r, b: (x @ w) / 8.0 - r + b,
+        [TensorType(F4, (3, 4)), TensorType(F4, (4, 5)), TensorType(F4, (3, 5)), TensorType(F4, (5,))], None,
+    ),
+    "batch with a bias": (
+        lambda x, w, b: activations.relu(x @ w + b),
+        [TensorType(F4, (2, 3, 4)), TensorType(F4, (2, 4, 5)), TensorType(F4, (5,))], None,
+    ),
+    "twice the bias": (
+        lambda x, w, b: 2 * (x @ w + b), [TensorType(F4, (3, 4)), TensorType(F4, (4, 5)), TensorType(F4, (5,))],
+        "another multiple",
+    ),
+    "a number of the call": (
+        lambda x, w, s: x @ w + s, [TensorType(F4, (3, 4)), TensorType(F4, (4, 5)), TensorType(F4, ())], "epilogue",
+    ),
     "rows": (
         lambda x, w, b: x @ w + b, [TensorType(F4, (3, 4)), TensorType(F4, (4, 5)), TensorType(F4, (3, 1))], "epilogue",
     ),
@@ -164,3 +190,20 @@ def test_what_the_library_is_asked_for(name: str) -> None:
     assert bool(step.library) == (reason is None), part.kernel.notes
     if reason is not None:
         assert reason in part.kernel.notes[-1]
+
+
+def test_matrices_times_one_are_one_product() -> None:
+    """As many rows as all matrices have are better than many small products."""
+    backend, gpu = pytest.importorskip("knetc.codegen.triton.backend"), pytest.importorskip("simulated_gpu")
+    function, types, _ = _ASKED["shared"]
+    _, program, _ = backend.build(trace_function(function, *types), backend.GpuTarget("cuda", "sm_90"), gpu.interpreted)
+    (call,) = [call for step in program.steps for call in step.library]
+    assert (call.batch, call.m, call.n, call.k) == (1, 18, 5, 4)
+
+
+def test_scale_and_what_is_added() -> None:
+    backend, gpu = pytest.importorskip("knetc.codegen.triton.backend"), pytest.importorskip("simulated_gpu")
+    function, types, _ = _ASKED["scaled"]
+    _, program, _ = backend.build(trace_function(function, *types), backend.GpuTarget("cuda", "sm_90"), gpu.interpreted)
+    (call,) = [call for step in program.steps for call in step.library]
+    assert (call.scale, call.share) == (0.125, -1.0) and len({call.bias, call.more, call.c, 0, 1}) == 5
