@@ -42,7 +42,7 @@ class SimulatedDriver(Driver):
     modules: dict[int, str] = field(default_factory=dict)
     functions: dict[int, str] = field(default_factory=dict)
     graphs: dict[int, list[_Node]] = field(default_factory=dict)
-    pinned: dict[int, Any] = field(default_factory=dict)
+    pinned: set[int] = field(default_factory=set)
 
     def count(self) -> int:
         return self.devices
@@ -61,12 +61,14 @@ class SimulatedDriver(Driver):
         simulated_gpu.worker().release(address)
 
     def allocate_host(self, size_bytes: int) -> int:
-        memory = ctypes.create_string_buffer(size_bytes)
-        self.pinned[ctypes.addressof(memory)] = memory
-        return ctypes.addressof(memory)
+        address = simulated_gpu.worker().allocate(size_bytes)
+        self.pinned.add(address)
+        return address
 
     def free_host(self, address: int) -> None:
-        del self.pinned[address]
+        if address in self.pinned:  # not after the end
+            self.pinned.remove(address)
+            simulated_gpu.worker().release(address)
 
     def stream(self) -> int:
         return 1
@@ -188,6 +190,8 @@ def simulated(devices: int = 1) -> Iterator[SimulatedDriver]:
         for found in [device.device(k) for k in range(devices)]:
             found.gc()
     finally:
+        for address in list(driver.pinned):
+            driver.free_host(address)
         for known, before in ((pipeline._executables, programs), (realize._known, forms)):
             known.clear()  # type: ignore[attr-defined]
             known.update(before)  # type: ignore[attr-defined]

@@ -132,9 +132,10 @@ def _load(key: str, graph: Graph, device: Device | None) -> Any:
 
 
 def _loaded(program: Program, objects: Mapping[str, bytes], device: Device | None) -> Any:
-    if device is not None:
-        return importlib.import_module("knetc.runtime.cuda.execute").Executable(program, objects, device)
-    executable = Executable(program, objects)
+    if device is None:
+        executable: Any = Executable(program, objects)
+    else:
+        executable = importlib.import_module("knetc.runtime.cuda.execute").Executable(program, objects, device)
     if program.timed:
         atexit.register(report.tell_times, executable)
     return executable

@@ -9,12 +9,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from knetc.ir import printer
 from knetc.ir.node import Graph
 from knetc.ir.op import Kind
-from knetc.runtime.cpu.machine import Executable
 from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Region, Step, repeats, to_json
 
 STAGES = ("trace", "grad", "simplify", "fuse", "plan", "llvm", "asm")
@@ -222,7 +221,16 @@ def tell(program: Program, how: str, stages: Callable[[], Mapping[str, Any]], le
     sys.stderr.write("".join(parts))
 
 
-def tell_times(executable: Executable) -> None:
+class Timed(Protocol):
+    """A program that counts its runs."""
+
+    @property
+    def program(self) -> Program: ...
+    def times(self) -> tuple[int, list[float]]:
+        """How often it has run, and the time of each step in all those runs in microseconds."""
+
+
+def tell_times(executable: Timed) -> None:
     """Print to standard error, when the process ends, how long each kernel of a program took."""
     runs, times_us = executable.times()
     if not runs:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 from knetc.runtime.base.errors import CudaError, DeviceError
 from knetc.runtime.cuda import prototypes
-from knetc.runtime.cuda.prototypes import DRIVER, LOST, OUT_OF_MEMORY, KernelNodeParams
+from knetc.runtime.cuda.prototypes import DRIVER, LOST, OUT_OF_MEMORY, POINTER, UNSIGNED, KernelNodeParams
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,18 @@ class Launch:
     """A kernel with its grid and its parameters, packed as the driver takes them: launched as it is, or as a graph's
     node. The parameters may be written anew between launches; each launch copies them."""
 
-    __slots__ = ("block", "function", "grid", "node", "offsets", "packed", "pointers", "shared_bytes")
+    __slots__ = (
+        "_call",
+        "_stream",
+        "block",
+        "function",
+        "grid",
+        "node",
+        "offsets",
+        "packed",
+        "pointers",
+        "shared_bytes",
+    )
 
     def __init__(
         self, function: int, grid: Sequence[int], block: int, shared_bytes: int, parameters: str, values: Sequence[Any]
@@ -55,6 +66,18 @@ class Launch:
         self.node = KernelNodeParams(
             function, *self.grid, block, 1, 1, shared_bytes, ctypes.addressof(self.pointers), None, None, None
         )
+        self._stream = -1
+        self._call: tuple[Any, ...] = ()
+
+    def call(self, stream: int) -> tuple[Any, ...]:
+        """What ``cuLaunchKernel`` is called with, as ctypes' objects: to make these anew would take longer than the
+        call."""
+        if stream != self._stream:
+            sizes = (*self.grid, self.block, 1, 1, self.shared_bytes)
+            handles = POINTER(self.function), POINTER(stream)
+            self._call = (handles[0], *map(UNSIGNED, sizes), handles[1], self.pointers, POINTER())
+            self._stream = stream
+        return self._call
 
 
 def parameter_offsets(parameters: str) -> list[int]:
@@ -180,7 +203,7 @@ class CudaDriver:
                 f"the CUDA driver does not start: {self._name(code)}; see whether nvidia-smi finds a GPU, and whether "
                 "CUDA_VISIBLE_DEVICES hides it, or use device='cpu'"
             )
-        self._launch = self._library.cuLaunchKernel
+        self._launch = self._library["cuLaunchKernel"]  # an object of its own, which converts nothing
         self._graph_launch = self._library.cuGraphLaunch
         self._set_current = self._library.cuCtxSetCurrent
         self._set_kernel = self._library.cuGraphExecKernelNodeSetParams_v2
@@ -343,9 +366,7 @@ class CudaDriver:
         return function
 
     def launch(self, launch: Launch, stream: int) -> None:
-        code = self._launch(
-            launch.function, *launch.grid, launch.block, 1, 1, launch.shared_bytes, stream, launch.pointers, None
-        )
+        code = self._launch(*launch.call(stream))
         if code:
             self._fail(code, "cuLaunchKernel", (launch.function, *launch.grid, launch.block, launch.shared_bytes))
 

@@ -1,9 +1,12 @@
 """Running GPU programs: parameters are packed once, and a call writes only what differs from the call before.
 
 A program is a list of sections (``sections.py``). A section ends where Python must see memory: before and behind a host
-call, behind checks, and at loops and cases. What checks found is read at once, before anything that relies on them runs
-or is updated in place, so that a call that fails changes nothing. Programs without any of these have one section, and a
-call returns without waiting for the device.
+call, and at loops and cases. Programs without any of these have one section, and a call returns without waiting for the
+device.
+
+Checks write what they find into memory of the host. A call goes on behind them without waiting: kernels follow no index
+that is out of range. It waits, until the last check is done and no longer, before the first step that updates anything
+in place, and before it returns: a call that fails changes nothing, and the device has work while the host looks.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import struct
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,8 +27,10 @@ from knetc.runtime.base.errors import CacheError, KnetcError
 from knetc.runtime.buffers import Buffer, allocate
 from knetc.runtime.cpu.host_calls import HostCalls
 from knetc.runtime.cuda import blas
+from knetc.runtime.cuda.clock import Clock
 from knetc.runtime.cuda.device import GpuDevice
 from knetc.runtime.cuda.driver import Launch
+from knetc.runtime.cuda.findings import Findings
 from knetc.runtime.cuda.sections import KernelOperation, Moving, Operation, Place, Section, bounce_bytes
 from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef, GridLaunch, LibraryCall, Program, Region, Slot, Step
 
@@ -33,12 +39,17 @@ from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef, GridLaunch, Libra
 class HostStep:
     """A call of a Python function between sections."""
 
-    index: int
+    number: int
+    """Of the step."""
     step: Step
 
 
-class Pause:
-    """The place where the checks' findings are read."""
+class Mark:
+    """The end of some checks."""
+
+
+class Look:
+    """The place where what was found up to the last mark is read."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Repeat:
     body: list[Work]
 
 
-Work = Section | HostStep | Pause | Repeat
+Work = Section | HostStep | Mark | Look | Repeat
 """What a program is made of."""
 
 
@@ -77,18 +88,23 @@ class Executable:
         self._calls = HostCalls(program) if program.hosts else None
         self._cubins = {cubin.function: cubin for cubin in program.cubins}
         self._buffers = len(program.inputs) + len(program.outputs)
+        self._updated = {k for k, spec in enumerate(program.buffers) if spec.update_of >= 0}
         self._values: list[Any] = [0] * (self._buffers + len(program.scalars))
+        self._last: tuple[Any, ...] = ()
+        """What the last call was given."""
         self._places: list[list[Place]] = [[] for _ in self._values]
         self._arena_places: list[tuple[Place, int]] = []
         self._arena = 0
         self._counters: list[int] = []
         self._owned: list[Buffer] = []
-        self._records = device.zeros(16 * len(program.checks)) if program.checks else None
-        self._found = (ctypes.c_int64 * (2 * len(program.checks)))()
+        self._clock = Clock([step.name for step in program.steps]) if program.timed else None
+        self._findings: Findings | None = None
         with device.entered():
+            if program.checks:
+                self._findings = Findings(device, len(program.checks))
             self._work = self._arranged(objects, 0, len(program.steps), list(program.regions))
         self.entry = self._run
-        weakref.finalize(self, _release, device, self._work).atexit = False
+        weakref.finalize(self, _release, device, self._work, self._findings).atexit = False
 
     # --- making it ready
 
@@ -97,31 +113,44 @@ class Executable:
         ``regions``, which are in the order of their beginnings, outer ones first."""
         steps = self.program.steps
         work: list[Work] = [Section()]
+        marked = False
         k = begin
         while k < end:
-            if regions and regions[0].begin == k:
-                region = regions.pop(0)
+            region = regions[0] if regions and regions[0].begin == k else None
+            step = steps[k]
+            if marked and (region is not None or step.host >= 0 or self._updates(step)):
+                work += [Look(), Section()]
+                marked = False
+            if region is not None:
+                del regions[0]
                 middle = region.test_end if region.kind == "while" else k
                 test = self._arranged(objects, k, middle, regions)
                 work += [Repeat(region, test, self._arranged(objects, middle, region.end, regions)), Section()]
                 k = region.end
                 continue
-            step = steps[k]
             k += 1
             if step.host >= 0:
-                work += [HostStep(step.host, step), Section()]
+                work += [HostStep(k - 1, step), Section()]
                 continue
             section = work[-1]
             assert isinstance(section, Section)
             product = blas.operation(step.library[0], self.device) if step.library else None
             if product is not None:
                 self._product(step, step.library[0], product, section)
-                continue
-            for grid in step.grids:
-                section.operations.append(self._kernel(step, grid, objects, section))
+            else:
+                for grid in step.grids:
+                    section.operations.append(self._kernel(step, grid, objects, section))
+            section.steps += [k - 1] * (len(section.operations) - len(section.steps))
             if step.check >= 0 and (k == end or steps[k].check < 0):
-                work += [Pause(), Section()]
+                work += [Mark(), Section()]
+                marked = True
+        if marked:
+            work.append(Look())
         return [part for part in work if not isinstance(part, Section) or part.operations]
+
+    def _updates(self, step: Step) -> bool:
+        """Whether a step works on memory that is updated in place."""
+        return any(argument.kind == "buffer" and argument.index in self._updated for argument in step.arguments)
 
     def _kernel(self, step: Step, grid: GridLaunch, objects: Mapping[str, bytes], section: Section) -> Operation:
         cubin = self._cubins[grid.function]
@@ -131,8 +160,8 @@ class Executable:
                 values[k] = slot.value
         place = len(grid.slots)
         if step.check >= 0:
-            assert self._records is not None
-            values[place] = self._records.at + 16 * step.check
+            assert self._findings is not None
+            values[place] = self._findings.address + 16 * step.check
             place += 1
         if place + cubin.hidden_parameters != len(values):
             raise CacheError(
@@ -195,41 +224,63 @@ class Executable:
         with device.lock:
             device.enter()
             kept = None
-            for value in values[: self._buffers]:
-                if value % GRID_ALIGNMENT:
-                    values, kept = self._aligned(values)
-                    break
+            if values != self._last or 0 in values[self._buffers :]:  # 0.0 equals -0.0
+                kept = self._take(values)
             if self.program.arena_bytes:
                 arena = device.arena(self.program.arena_bytes).at
                 if arena != self._arena:
                     self._arena = arena
                     for place, offset in self._arena_places:
                         place.write(arena + offset)
-            known, places = self._values, self._places
-            for k, value in enumerate(values):
-                if value != known[k] or not value:  # 0.0 equals -0.0
-                    known[k] = value
-                    for place in places[k]:
-                        place.write(value)
             self._counters.clear()
-            failure = self._perform(self._work)
+            try:
+                failure = self._perform(self._work)
+            except BaseException:
+                if self._findings is not None:  # checks may still be under way
+                    self._findings.forget(device)
+                raise
+            if self._clock is not None:
+                self._clock.runs += 1
             del kept
         return failure
 
+    def _take(self, values: tuple[Any, ...]) -> Sequence[Buffer]:
+        """Write what is given into the parameters where it differs from before; returns memory to hold for the call."""
+        self._last = ()
+        kept: list[Buffer] = []
+        known, places = self._values, self._places
+        for k, value in enumerate(values):
+            if value != known[k] or not value:
+                if k < self._buffers and value % GRID_ALIGNMENT:
+                    kept.append(self._aligned(value, self.program.buffers[k].size_bytes))
+                    value = kept[-1].at
+                known[k] = value
+                for place in places[k]:
+                    place.write(value)
+        if not kept:
+            self._last = values
+        return kept
+
     def _perform(self, work: Sequence[Work]) -> tuple[int, int] | None:
         """Do one thing after the other; returns what failed, and then the rest is not done."""
-        driver, stream = self.device.driver, self.device.stream
+        driver, stream, clock = self.device.driver, self.device.stream, self._clock
         for part in work:
             if isinstance(part, Section):
                 if part.moving:
-                    part.run_at(driver, stream, self._argument)
+                    part.run_at(driver, stream, self._argument, clock)
                 else:
-                    part.run(driver, stream)
+                    part.run(driver, stream, clock)
                 continue
             if isinstance(part, Repeat):
                 failure = self._case(part) if part.region.kind == "case" else self._loop(part)
+            elif isinstance(part, HostStep):
+                failure = self._call(part)
             else:
-                failure = self._call(part) if isinstance(part, HostStep) else self._look()
+                assert self._findings is not None
+                if isinstance(part, Mark):
+                    self._findings.mark(driver, stream)
+                    continue
+                failure = self._findings.look(driver)
             if failure is not None:
                 return failure
         return None
@@ -267,35 +318,18 @@ class Executable:
         driver.synchronize(stream)
         return into.value
 
-    def _aligned(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], Sequence[Buffer]]:
-        """Inputs at odd places copied to where kernels can read them (nobody updates those)."""
-        made = list(values)
-        kept = []
-        for k, spec in enumerate(self.program.inputs):
-            if made[k] % GRID_ALIGNMENT:
-                copy = self.device.allocate(spec.size_bytes)
-                kept.append(copy)
-                if spec.size_bytes:
-                    self.device.driver.copy(copy.at, made[k], spec.size_bytes, self.device.stream)
-                made[k] = copy.at
-        return tuple(made), kept
-
-    def _look(self) -> tuple[int, int] | None:
-        """What the checks found."""
-        assert self._records is not None
-        driver, stream = self.device.driver, self.device.stream
-        found = self._found
-        driver.to_host(ctypes.addressof(found), self._records.at, ctypes.sizeof(found), stream)
-        driver.synchronize(stream)
-        if not any(found[::2]):
-            return None
-        driver.fill(self._records.at, 0, ctypes.sizeof(found), stream)
-        first = next(k for k, failed in enumerate(found[::2]) if failed)
-        return first + 1, found[2 * first + 1]
+    def _aligned(self, address: int, size_bytes: int) -> Buffer:
+        """A copy of an input at an odd place, where kernels can read it (nobody updates such a one)."""
+        copy = self.device.allocate(size_bytes)
+        if size_bytes:
+            self.device.driver.copy(copy.at, address, size_bytes, self.device.stream)
+        return copy
 
     def _call(self, part: HostStep) -> tuple[int, int] | None:
         """Bring a host call's arguments, call, and take its result back."""
         assert self._calls is not None
+        index = part.step.host
+        start = time.perf_counter()
         device, driver, stream = self.device, self.device.driver, self.device.stream
         places = [self._argument(reference) for reference in part.step.arguments]
         specs = [self.program.buffers[reference.index] for reference in part.step.arguments]
@@ -305,15 +339,26 @@ class Executable:
                 driver.to_host(host.address, place, spec.size_bytes, stream)
         driver.synchronize(stream)
         try:
-            self._calls.run(part.index, [host.address for host in hosts])
+            self._calls.run(index, [host.address for host in hosts])
         except BaseException as error:
-            self._calls.raised[part.index] = error
-            return 1 + len(self.program.checks) + part.index, 0
+            self._calls.raised[index] = error
+            return 1 + len(self.program.checks) + index, 0
         device.enter()  # the function may have used another device
         if specs[-1].size_bytes:
             driver.to_device(places[-1], hosts[-1].address, specs[-1].size_bytes, stream)
             driver.synchronize(stream)
+        if self._clock is not None:
+            self._clock.milliseconds[part.number] += 1e3 * (time.perf_counter() - start)
         return None
+
+    def times(self) -> tuple[int, list[float]]:
+        """How often the program has run, and the time of each step in all those runs in microseconds.
+
+        Raises ValueError for a program that is not ``timed``.
+        """
+        if self._clock is None:
+            raise ValueError("this program does not measure its time: it was built without KNETC_DEBUG")
+        return self._clock.runs, [1e3 * found for found in self._clock.milliseconds]
 
     def _place(self, index: int) -> int:
         """Where a buffer of the program lies in this call."""
@@ -333,10 +378,12 @@ class Executable:
         raise kind(message) if isinstance(kind, type) and issubclass(kind, KnetcError) else KnetcError(message)
 
 
-def _release(device: GpuDevice, work: Sequence[Work]) -> None:
-    """Give back the graphs of a program that goes; those that are still running end first."""
+def _release(device: GpuDevice, work: Sequence[Work], findings: Findings | None) -> None:
+    """Give back what a program that goes had from the driver; graphs that are still running end first."""
     left = list(work)
     with suppress(KnetcError), device.entered() as driver:
+        if findings is not None:
+            findings.release(device)
         while left:
             part = left.pop()
             if isinstance(part, Repeat):

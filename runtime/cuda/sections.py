@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from knetc.runtime.base.config import config
 from knetc.runtime.buffers import Buffer
+from knetc.runtime.cuda.clock import Clock
 from knetc.runtime.cuda.driver import Driver, Launch
 from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef
 
@@ -76,6 +78,8 @@ class Section:
     """Operations that are put into the stream one behind the other."""
 
     operations: list[Operation] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    """Whose each operation is."""
     moving: list[Moving] = field(default_factory=list)
     changed: set[int] = field(default_factory=set)
     """Operations whose parameters differ from those of their nodes."""
@@ -84,7 +88,11 @@ class Section:
     """The graph; 0 while there is none."""
     runs: int = 0
 
-    def run(self, driver: Driver, stream: int) -> None:
+    def run(self, driver: Driver, stream: int, clock: Clock | None = None) -> None:
+        if clock is not None:
+            self.changed.clear()
+            clock.launched(driver, stream, self.steps, [partial(o.launch, driver, stream) for o in self.operations])
+            return
         self.runs += 1
         if self.ready:
             for number in self.changed:
@@ -111,7 +119,9 @@ class Section:
         finally:
             driver.free_graph(graph)
 
-    def run_at(self, driver: Driver, stream: int, address: Callable[[ArgumentRef], Any]) -> None:
+    def run_at(
+        self, driver: Driver, stream: int, address: Callable[[ArgumentRef], Any], clock: Clock | None = None
+    ) -> None:
         """Run in a loop: ``address`` tells where each argument is, or a counter's number, this time.
 
         Odd addresses are exchanged for aligned memory, which is filled before and emptied behind.
@@ -125,7 +135,7 @@ class Section:
             place.write(value)
         for there, bounce in bounced:
             driver.copy(bounce.at, there, bounce.size_bytes, stream)
-        self.run(driver, stream)
+        self.run(driver, stream, clock)
         for there, bounce in bounced:
             driver.copy(there, bounce.at, bounce.size_bytes, stream)
 

@@ -76,7 +76,7 @@ typedef struct Work {
 } Work;
 struct Graph { Work *nodes[256]; int count; };
 typedef struct { Work *first, **last; Graph *capturing; } Stream;
-typedef struct { int recorded, done; double time; } Event;
+typedef struct { int recorded, done; double time; Stream *stream; } Event;
 static Stream *streams[64]; static int n_streams; static double clock_ms; static int sticky;
 
 static size_t size_of(char c) { return strchr("Qqd", c) ? 8 : strchr("iIf", c) ? 4 : strchr("hHe", c) ? 2 : 1; }
@@ -112,14 +112,13 @@ static void run(Work *w) {
     case MARK: ((Event *)w->event)->done = 1, ((Event *)w->event)->time = clock_ms; break;
     }
 }
-static void drain(Stream *s) {
-    while (s->first) {
-        Work *w = s->first;
-        s->first = w->next;
-        if (!s->first) s->last = &s->first;
-        run(w), free(w->own), free(w);
-    }
+static void step(Stream *s) {
+    Work *w = s->first;
+    s->first = w->next;
+    if (!s->first) s->last = &s->first;
+    run(w), free(w->own), free(w);
 }
+static void drain(Stream *s) { while (s->first) step(s); }
 static void drain_all(void) { for (int i = 0; i < n_streams; i++) drain(streams[i]); }
 static R enqueue(void *stream, Work w) {
     Stream *s = stream;
@@ -195,8 +194,12 @@ API R cuStreamBeginCapture_v2(void *s, int m) { ((Stream *)s)->capturing = callo
 API R cuStreamEndCapture(void *s, void **g) { *g = ((Stream *)s)->capturing, ((Stream *)s)->capturing = 0; return OK; }
 API R cuEventCreate(void **e, unsigned f) { *e = calloc(1, sizeof(Event)); return OK; }
 API R cuEventDestroy_v2(void *e) { return OK; }
-API R cuEventRecord(void *e, void *s) { ((Event *)e)->recorded = 1, ((Event *)e)->done = 0; Work w = {MARK}; w.event = e; return enqueue(s, w); }
-API R cuEventSynchronize(void *e) { if (!((Event *)e)->recorded) return OK; drain_all(); return sticky; }
+API R cuEventRecord(void *e, void *s) { ((Event *)e)->recorded = 1, ((Event *)e)->done = 0, ((Event *)e)->stream = s; Work w = {MARK}; w.event = e; return enqueue(s, w); }
+API R cuEventSynchronize(void *event) {  /* what comes behind the mark is left */
+    Event *e = event;
+    while (e->recorded && !e->done) step(e->stream);
+    return sticky;
+}
 API R cuEventElapsedTime(float *ms, void *a, void *b) { *ms = ((Event *)b)->time - ((Event *)a)->time; return OK; }
 API R cuModuleLoadData(void **m, const void *image) {
     MAYFAIL;

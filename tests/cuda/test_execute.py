@@ -19,6 +19,8 @@ from knetc.runtime.cuda import device as devices
 from knetc.runtime.cuda.execute import Executable, runs_on
 from knetc.runtime.program import ArgumentRef, BufferSpec, Check, Cubin, GridLaunch, HostCall, Program, Slot, Step
 
+from knetc.compiler import report
+
 N = 8
 _CODE = b"FAKE\nscale @QQqdQQ\nnegative @QqQQQ\n"
 _CUBIN = Cubin("k_scale", "code", "scale", "sm_90a", 4, 1, 0, "@QQqdQQ", 2, 0, 0, 32, 0, "source")
@@ -165,6 +167,51 @@ def test_a_failed_check_leaves_what_it_would_have_updated(gpu: Fake) -> None:
         with pytest.raises(LabelError, match=r"-7 is negative\n  at model\.py:7"):
             executable.run([bad.at], [bad.at], [2.0])
     assert get(good)[0] == 8.0**3 and get(bad)[:2] == [1.0, -7.0]
+
+
+def test_a_check_is_awaited_alone(gpu: Fake) -> None:
+    executable = load(chain(4, update=True, check=True))
+    good, bad = put(1), put(-7)
+    executable.run([good.at], [good.at], [2.0])
+    assert gpu.launched == ["negative(1,1,1)x128+0"], "three kernels are waiting, and one may go behind them"
+    with pytest.raises(LabelError):
+        executable.run([bad.at], [bad.at], [2.0])
+    assert get(bad)[0] == -7 and get(good)[0] == 16 and gpu.count(LAUNCHES) == 5 + 4
+    fresh = load(chain(4, check=True))
+    y = new()
+    for number in (2.0, 3.0):
+        fresh.run([good.at], [y.at], [number])
+    assert gpu.count(LAUNCHES) == 9 + 1 + 5, "what updates nothing waits at its end, for the check"
+    with pytest.raises(LabelError):
+        fresh.run([bad.at], [y.at], [1.0])
+
+
+def test_what_a_check_finds_later_is_not_the_next_call_s(gpu: Fake) -> None:
+    executable = load(chain(4, update=True, check=True))
+    good, bad = put(1), put(-7)
+    gpu.fail("cuLaunchKernel", 1, after=2)
+    with pytest.raises(CudaError, match="cuLaunchKernel"):
+        executable.run([bad.at], [bad.at], [2.0])
+    executable.run([good.at], [good.at], [2.0])
+    assert get(good)[0] == 16
+
+
+def test_times_of_kernels(gpu: Fake, capfd: pytest.CaptureFixture[str]) -> None:
+    executable = load(replace(chain(3, update=True, check=True), timed=True))
+    x = put(1)
+    for _ in range(4):
+        executable.run([x.at], [x.at], [2.0])
+    runs, times_us = executable.times()
+    assert runs == 4 and len(times_us) == 4 and min(times_us) > 0
+    assert gpu.count(GRAPHS) == 0
+    report.tell_times(executable)
+    assert "4 runs" in (said := capfd.readouterr().err) and "kernel 3: scale, " in said
+    with pytest.raises(ValueError, match="KNETC_DEBUG"):
+        load(chain(3)).times()
+    gpu.fail("cuLaunchKernel", 1, after=2)
+    with pytest.raises(CudaError) as caught:
+        executable.run([x.at], [x.at], [2.0])
+    assert "in kernel 2 (scale);" in caught.value.__notes__[0]
 
 
 def test_host_calls(gpu: Fake) -> None:
