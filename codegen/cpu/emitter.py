@@ -174,6 +174,12 @@ class LlvmEmitter:
         quotient = self._binary("udiv" if a.dtype.kind == "u" else "sdiv", a, self._safe_divisor(a, b))
         return self.select(self._is_zero(b), self.constant(0, a.dtype), quotient)
 
+    def ratio(self, a: Scalar, b: Scalar) -> Scalar:
+        return self.div(a, b)
+
+    def power_of_two(self, a: Scalar) -> None:
+        """No CPU has an instruction for it."""
+
     def rem(self, a: Scalar, b: Scalar) -> Scalar:
         """Remainder of the integer ``div``; x rem 0 is 0."""
         if dtypes.is_float(a.dtype):

@@ -116,6 +116,12 @@ class TritonEmitter:
         quotient = self._binary(a, "//", self._safe_divisor(a, b))
         return self.select(self._is_zero(b), self.constant(0, a.dtype), quotient)
 
+    def ratio(self, a: Value, b: Value) -> Value:
+        return self._binary(a, "/", b)
+
+    def power_of_two(self, a: Value) -> Value | None:
+        return self.value(f"tl.exp2({_block(a)})", a.dtype) if a.dtype == dtypes.f32 else None
+
     def rem(self, a: Value, b: Value) -> Value:
         return self._binary(a, "%", self._safe_divisor(a, b))
 

@@ -70,6 +70,12 @@ class Emitter(Protocol):
     def div(self, a: Any, b: Any) -> Any:
         """Quotient; of integers, rounded toward zero, with no trap: x/0 is 0 and MIN/-1 is MIN."""
 
+    def ratio(self, a: Any, b: Any) -> Any:
+        """Quotient of float32 or float64 to two ulp, for |b| from 1 to 2**126, where that is faster than ``div``."""
+
+    def power_of_two(self, a: Any) -> Any | None:
+        """``2**a`` to two ulp if the processor has that for values like ``a`` (GPUs do in float32), else None."""
+
     def rem(self, a: Any, b: Any) -> Any:
         """Remainder of ``div``; x rem 0 is 0."""
 

@@ -87,6 +87,7 @@ RSQRT = _function(
     lambda x: (1 / np.sqrt(x)).astype(x.dtype),
     lambda x, y, dy: dy * -0.5 * (y * y * y),
     low=0.1,
+    triton="tl.rsqrt({0})",
     cost=6,
 )
 CBRT = _function("cbrt", np.cbrt, lambda x, y, dy: dy / (y * y * 3), low=0.1, special=(-8.0, 27.0))

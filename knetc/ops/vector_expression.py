@@ -98,6 +98,15 @@ class Number:
         """``self * factor + addend``."""
         return self._with(self.e.fma(self.value, self._operand(factor), self._operand(addend)))
 
+    def ratio(self, divisor: Number) -> Number:
+        """``self / divisor`` to two ulp, for magnitudes of the divisor from 1 to 2**126."""
+        return self._with(self.e.ratio(self.value, divisor.value))
+
+    def exp2(self) -> Number | None:
+        """``2**self`` if the processor has an instruction for it, else None."""
+        power = self.e.power_of_two(self.value)
+        return None if power is None else self._with(power)
+
     def sqrt(self) -> Number:
         return self._with(self.e.sqrt(self.value))
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops.philox import philox as philox
 from knetc.ops.philox import philox_reference as philox_reference
@@ -98,10 +100,20 @@ def _exp_shifted(x: Number, shift: int) -> Number:
 
 
 def _exp(x: Number) -> Number:
-    return _exp_shifted(x, 0)
+    product = x * LOG2_E
+    power = product.exp2()
+    if power is None:
+        return _exp_shifted(x, 0)
+    # what rounding took from the product, and what float32 took from log2 e
+    head = float(np.float32(LOG2_E))
+    lost = x.fma(LOG2_E - head, x.fma(head, -product))
+    return power * select(abs(product) < 256.0, lost, 0.0).fma(math.log(2), 1.0)
 
 
 def _exp2(x: Number) -> Number:
+    power = x.exp2()
+    if power is not None:
+        return power
     low, high = (-152.0, 130.0) if x.dtype == dtypes.f32 else (-1077.0, 1026.0)
     x = x.at_most(high).at_least(low)
     n, whole = _nearest_integer(x)
@@ -134,7 +146,7 @@ def _tanh(x: Number) -> Number:
     power = power_of_two(n)
     doubled = [c * 2 ** (k + 1) for k, c in enumerate(fitted.EXPM1[x.dtype])]
     half = power.fma(polynomial(r, doubled).fma(r * r, r), power.fma(0.5, -0.5))
-    result = half / (half + 1.0)
+    result = half.ratio(half + 1.0)
     # a small one once more as half - half * result, so that what rounding did to the quotient counts for little
     return select(half < 0.5, result.fma(-half, half), result).copysign(x)
 
@@ -154,7 +166,7 @@ def _cosh(x: Number) -> Number:
 def _sigmoid(x: Number) -> Number:
     # exp of the negative magnitude neither overflows nor loses the small results on the left
     t = _exp(-abs(x))
-    return select(x < 0.0, t, 1.0) / (t + 1.0)
+    return select(x < 0.0, t, t.constant(1.0)).ratio(t + 1.0)
 
 
 # --- logarithms ------------------------------------------------------------------------------------------------------
@@ -243,7 +255,11 @@ def _short_log(x: Number) -> Number:
 def _one_less_erf(a: Number) -> Number:
     """1 - erf(a) for 1 <= a, as exact as erf needs it; anything finite below."""
     if a.dtype == dtypes.f32:
-        n, whole = _nearest_integer(power := polynomial(a - 1.5, fitted.ERF_LARGE_F32))
+        power = polynomial(a - 1.5, fitted.ERF_LARGE_F32)
+        found = power.exp2()
+        if found is not None:
+            return found
+        n, whole = _nearest_integer(power)
         return polynomial(power - whole, fitted.POWER_EXP2_F32) * power_of_two(n)
     n, r = _reduce(-polynomial(a - 1.5, fitted.ERF_LARGE_F64))
     return _exp_reduced(r) * power_of_two(n)
