@@ -276,6 +276,16 @@ FITS = [
         (2, 6),
     ),
     Fit(
+        "TAN_F32",
+        "(tan(r) / r - 1) / z in z = r², |r| <= pi/4 and a little, relative to tan r",
+        odd(mp.tan),
+        mp.mpf(1) / 3,
+        lambda z: (z * mp.sqrt(z) / mp.tan(mp.sqrt(z)) if z else mp.mpf(0)) + TINY,
+        mp.mpf(0),
+        mp.mpf("0.7915") ** 2,
+        (6,),
+    ),
+    Fit(
         "ATAN",
         "(atan(t) / t - 1) / z in z = t², |t| <= sqrt 2 - 1",
         odd(mp.atan),

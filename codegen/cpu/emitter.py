@@ -73,7 +73,7 @@ class LlvmEmitter:
 
     Names made here are ``%v0, %v1 …``; the caller's own names and labels must differ. ``access`` is put behind each
     load and store, for metadata such as ``, !llvm.access.group !1``. ``half`` tells that the CPU converts float16; else
-    that is done with integers, as it always is for bfloat16.
+    that is done with integers, as it always is for bfloat16. ``fused`` tells that its ``fma`` rounds once.
 
     >>> e = LlvmEmitter()
     >>> x = Scalar("%x", np.dtype("float32"))
@@ -82,12 +82,13 @@ class LlvmEmitter:
     ['  %v0 = fmul contract float %x, 0x4000000000000000']
     """
 
-    def __init__(self, access: str = "", *, half: bool = False) -> None:
+    def __init__(self, access: str = "", *, half: bool = False, fused: bool = False) -> None:
         self.lines: list[str] = []
         self.declarations: dict[str, None] = {}
         self.rare: dict[str, str] = {}
         self.access = access
         self.half = half
+        self.fused = fused
         self.contract = True
         self._count = 0
 

@@ -26,11 +26,12 @@ class Frame:
 
     Index arithmetic (``add``, ``mul`` …) works on i64 values as text and folds constants, so that code for one axis or
     a stride of one needs no cases. Registers that change in loops are stack memory (``variable``), which LLVM turns
-    into registers; so loops carry nothing but their index. ``half`` tells that the CPU converts float16.
+    into registers; so loops carry nothing but their index. ``half`` and ``fused`` tell what the CPU can do
+    (see ``LlvmEmitter``).
     """
 
-    def __init__(self, *, half: bool = False) -> None:
-        self.emitter = LlvmEmitter(half=half)
+    def __init__(self, *, half: bool = False, fused: bool = False) -> None:
+        self.emitter = LlvmEmitter(half=half, fused=fused)
         self.block = "start"
         self._entry: list[str] = []
         self._slots: dict[tuple[int, str], str] = {}

@@ -45,7 +45,16 @@ class Target:
         """Whether the processor converts between float16 and float32."""
         if "x86_64" not in self.triple:
             return True  # every 64-bit ARM does
-        return "+f16c" in self.features.split(",") if self.level == "native" else self.level != "generic"
+        return self._has("f16c")
+
+    @property
+    def fused(self) -> bool:
+        """Whether the processor multiplies and adds with one rounding."""
+        return "x86_64" not in self.triple or self._has("fma")
+
+    def _has(self, extension: str) -> bool:
+        """Whether an x86 processor has an extension that came with AVX2 or before."""
+        return f"+{extension}" in self.features.split(",") if self.level == "native" else self.level != "generic"
 
 
 def target(level: str | None = None) -> Target:

@@ -38,7 +38,7 @@ def call(
     symbol = "_".join(["rare", name, *(o.dtype.name for o in (usual, *operands))])
     scalars = [o.typed.split()[0] for o in (flag, usual, *operands)]
     if symbol not in e.rare:
-        body = type(e)(half=e.half)
+        body = type(e)(half=e.half, fused=e.fused)
         body.contract = False  # rare code is there to be exact
         arguments = [type(o)(f"%x{k}", o.dtype) for k, o in enumerate(operands)]
         result = function(body, *arguments)

@@ -83,7 +83,7 @@ class TritonEmitter:
         self.lines: list[str] = []
         self.functions: dict[str, tuple[str, tuple[str, ...]]] = {}
         """What the statements call, in order: name to parameters and body."""
-        self.contract = True
+        self.contract = self.fused = True
         self._prefix = prefix
         self._count = first
 

@@ -62,6 +62,8 @@ class Emitter(Protocol):
     """
 
     contract: bool
+    fused: bool
+    """Whether ``fma`` rounds once."""
 
     def constant(self, value: bool | int | float, dtype: np.dtype) -> Any: ...
     def add(self, a: Any, b: Any) -> Any: ...

@@ -17,6 +17,7 @@ from knetc.ops import vector_math as vm
 from knetc.ops.vector_expression import (
     Number,
     bits_of,
+    by_horner,
     in_double,
     lookup,
     on_numbers,
@@ -28,14 +29,11 @@ from knetc.runtime.base import dtypes
 
 #: pi/2 as the sum of three pieces of 31 bits, whose products with up to 2**22 are exact, and the rest
 QUARTER_TURN = (1.5707963267341256, 6.07710050359346e-11, 2.9127320548227e-20, 1.2706558760139879e-29)
-#: the same for angles that were float32: a piece of 29 bits, whose products with up to 2**24 are exact, and the rest
-QUARTER_TURN_SHORT = (1.570796325802803, 9.920935796805404e-10)
+#: the same of float32, each the nearest to what those before it leave: with one rounding a product, the first
+#: difference is exact
+QUARTER_TURN_F32 = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
 #: magnitudes from which on the pieces do not suffice
-ANGLE_LIMITS = {dtypes.f32: 2.0**24, dtypes.f64: 2.0**22}
-
-#: tan(r) / r as (1 + a z + b z²) / (1 + c z + d z²) in z = r², |r| <= pi/4: (a, b) and (c, d) by least squares at
-#: Chebyshev's points; 2.6e-11
-TAN_F32 = (-0.11135583489737945, 0.0010747657883787907), (-0.4446891670114301, 0.015971137193379628)
+ANGLE_LIMITS = {dtypes.f32: 2.0**17, dtypes.f64: 2.0**22}
 
 #: the first 1280 binary digits of 2/pi
 TWO_OVER_PI = (
@@ -55,16 +53,36 @@ HALF_PI_UPPER, HALF_PI_LOWER, HALF_PI_REST = 1.5707963109016418, 1.5893254773528
 
 
 def _turns_and_rest(x: Number) -> tuple[Number, Number]:
-    """Quarter turns in ``x`` (an integer) and the remaining angle in [-pi/4, pi/4], a float64, below the limit.
+    """Quarter turns in a float64 below the limit (an integer) and the remaining angle in [-pi/4, pi/4].
 
     Nothing is lost by cancellation: the products of the turns with all pieces but the last are exact, and so are the
     differences as long as they matter.
     """
-    r = x.to(dtypes.f64)
+    r = x
     n, whole = vm._nearest_integer(r * (2 / math.pi))
-    for piece in QUARTER_TURN_SHORT if x.dtype == dtypes.f32 else QUARTER_TURN:
+    for piece in QUARTER_TURN:
         r = whole.fma(-piece, r)
-    return n.to(x.format.integer), r
+    return n, r
+
+
+def _turns_and_rest_f32(x: Number) -> tuple[Number, Number, Number, Number]:
+    """The same for float32, twice: rounded, and as the sum of two numbers; of the turns only the last two bits count.
+
+    Where the processor cannot multiply and add with one rounding, by way of float64.
+    """
+    shifted = x.fma(2 / math.pi, x.format.magic)
+    whole = shifted - x.format.magic
+    first, second, third = QUARTER_TURN_F32
+    if not x.e.fused:
+        wide = whole.to(dtypes.f64)
+        exact = wide.fma(-(second + third), wide.fma(-first, x.to(dtypes.f64)))
+        r = exact.to(x.dtype)
+        return shifted.bits(), r, r, (exact - r.to(dtypes.f64)).to(x.dtype)
+    most = whole.fma(-first, x)
+    product = whole.rounded_product(second)
+    head = most - product
+    rest = most - head - product - whole.fma(third, whole.fma(second, -product))
+    return shifted.bits(), whole.fma(-third, whole.fma(-second, most)), head, rest
 
 
 def _reduced_large_angle(x: Number) -> tuple[Number, Number, Number]:
@@ -111,9 +129,16 @@ def _sin_cos(r: Number, dtype: np.dtype | None = None) -> tuple[Number, Number]:
     """Sine and cosine of an angle in [-pi/4, pi/4], as exact as ``dtype`` (by default that of the angle) needs them."""
     dtype = dtype or r.dtype
     z = r * r
+    if dtype == dtypes.f32:
+        return (r * z).fma(by_horner(z, fitted.SIN[dtype]), r), by_horner(z, (1.0, -0.5, *fitted.COS[dtype]))
     sine = (r * z).fma(polynomial(z, fitted.SIN[dtype]), r)
-    cosine = (z * z).fma(polynomial(z, fitted.COS[dtype]), z.fma(-0.5, 1.0))
-    return sine, cosine
+    return sine, (z * z).fma(polynomial(z, fitted.COS[dtype]), z.fma(-0.5, 1.0))
+
+
+def _with_sin_cos(x: Number) -> tuple[Number, Number, Number]:
+    """Quarter turns in an angle below the limit, and sine and cosine of the angle beside them."""
+    n, r, *_ = _turns_and_rest_f32(x) if x.dtype == dtypes.f32 else _turns_and_rest(x)
+    return n, *_sin_cos(r)
 
 
 def _sin_cos_large(x: Number) -> tuple[Number, Number, Number]:
@@ -131,8 +156,7 @@ def _flip_sign(x: Number, flags: Number, bit: int) -> Number:
 
 def _turned_sine(x: Number, n: Number, sine: Number, cosine: Number) -> Number:
     """The sine of ``x`` from those of the angle beside ``n`` quarter turns in its magnitude."""
-    positive = _flip_sign(select((n & 1).equals(0), sine, cosine), n, 1)
-    return (positive.bits() ^ (x.bits() & bits_of(-0.0, x.dtype))).as_float()
+    return _with_sign_of(_flip_sign(select((n & 1).equals(0), sine, cosine), n, 1), x)
 
 
 def _turned_cosine(n: Number, sine: Number, cosine: Number) -> Number:
@@ -159,27 +183,35 @@ def _large_tangent(x: Number) -> Number:
     return _flip_sign(_turned_tangent(*_sin_cos_large(x)), x.bits().logically_shifted(63), 0)
 
 
+def _tan_f32(x: Number) -> Number:
+    n, _, r, rest = _turns_and_rest_f32(abs(x))
+    z = r * r
+    tangent = (r * z).fma(by_horner(z, fitted.TAN_F32), z.fma(rest, rest)) + r
+    return _with_sign_of(select((n & 1).equals(0), tangent, -1.0 / tangent), x)
+
+
+def _with_sign_of(result: Number, x: Number) -> Number:
+    """An odd function's result for the magnitude of ``x``, with the sign for ``x``."""
+    return (result.bits() ^ (x.bits() & bits_of(-0.0, x.dtype))).as_float()
+
+
 def _sin(x: Number) -> Number:
     a = abs(x)
-    n, r = _turns_and_rest(a)
-    return rarely(a >= ANGLE_LIMITS[x.dtype], _turned_sine(x, n, *_sin_cos(r.to(x.dtype))), _large_sine, x)
+    usual = _turned_sine(x, *_with_sin_cos(a))
+    return rarely(a >= ANGLE_LIMITS[x.dtype], usual, _large_sine, x)
 
 
 def _cos(x: Number) -> Number:
-    n, r = _turns_and_rest(x)
-    usual = _turned_cosine(n, *_sin_cos(r.to(x.dtype)))
+    usual = _turned_cosine(*_with_sin_cos(x))
     return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], usual, _large_cosine, x)
 
 
 def _tan(x: Number) -> Number:
-    n, r = _turns_and_rest(x)
-    if x.dtype == dtypes.f32:  # in double until the quotient
-        z = r * r
-        over, under = (z.fma(z.fma(second, first), 1.0) for first, second in TAN_F32)
-        result = _turned_tangent(n, (r * over).to(x.dtype), under.to(x.dtype))
+    if x.dtype == dtypes.f32:
+        usual = _tan_f32(x)
     else:
-        result = select(x.equals(0.0), x, _turned_tangent(n, *_sin_cos(r)))
-    return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], result, _large_tangent, x)
+        usual = select(x.equals(0.0), x, _turned_tangent(*_with_sin_cos(x)))
+    return rarely(abs(x) >= ANGLE_LIMITS[x.dtype], usual, _large_tangent, x)
 
 
 sin, cos, tan = on_numbers(_sin), on_numbers(_cos), on_numbers(_tan)

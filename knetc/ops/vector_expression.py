@@ -107,6 +107,13 @@ class Number:
         power = self.e.power_of_two(self.value)
         return None if power is None else self._with(power)
 
+    def rounded_product(self, factor: Number | float) -> Number:
+        """``self * factor``, never fused with a sum that it feeds."""
+        before, self.e.contract = self.e.contract, False
+        product = self * factor
+        self.e.contract = before
+        return product
+
     def sqrt(self) -> Number:
         return self._with(self.e.sqrt(self.value))
 
@@ -246,6 +253,15 @@ def polynomial(x: Number, coefficients: Sequence[float]) -> Number:
             power = power * power
     result = terms[0]
     return result if isinstance(result, Number) else x.constant(result)
+
+
+def by_horner(x: Number, coefficients: Sequence[float]) -> Number:
+    """The same by Horner's scheme: fewest operations, each waiting for the one before."""
+    *lower, highest = coefficients
+    result = x.constant(highest)
+    for c in reversed(lower):
+        result = x.fma(result, c)
+    return result
 
 
 def on_numbers(function: Callable[..., Number]) -> Callable[..., Any]:
