@@ -95,14 +95,6 @@ def scaled_erfc_f32(t: Any) -> Any:
     return mp.exp(x * x) * mp.erfc(x)
 
 
-def erfc_logarithm(centre: str) -> Function:
-    return lambda t: -mp.log(mp.erfc(t + mp.mpf(centre)))
-
-
-def erfc_around(centre: str) -> Function:
-    return lambda t: mp.erfc(t + mp.mpf(centre))
-
-
 def erfcx(x: Any) -> Any:
     """exp(x²) erfc(x); by the asymptotic series where the factors are out of range."""
     if x < 100:
@@ -145,6 +137,23 @@ def inverse_erf_quotient(w: Any) -> Any:
     if w < 3:
         return mp.erfinv(x) / x
     return inverse_erfc(mp.sqrt(w + mp.log(1 + x))) / x  # 1 - x = exp(-w) / (1 + x)
+
+
+def part_of_step(k: int) -> Function:
+    """Of d**k in what erf adds to its value at r, in v = 2 r d: F1, -F3, F5/2, -F7/6 of ``vector_errors``."""
+    factor = mp.mpf(-1) ** (k // 2) / mp.factorial(k // 2)
+    return lambda v: factor * mp.fsum((-v) ** n / (mp.factorial(n) * (n + k)) for n in range(30))
+
+
+def weight_in_step(k: int, step: Any, of_complement: bool) -> Function:
+    """What that is multiplied by at most, relative to erf or its complement; d is half the step then."""
+
+    def weight(v: Any) -> Any:
+        r = abs(v) / step
+        slope = 2 / mp.sqrt(mp.pi) / (erfcx(r) if of_complement else mp.erf(r) * mp.exp(r * r) + TINY)
+        return min(slope * step / 2, 1) * (step / 2) ** (k - 1)
+
+    return weight
 
 
 DIGAMMA_ROOT = mp.findroot(mp.digamma, 1.46)
@@ -327,33 +336,13 @@ FITS = [
     ),
     Fit(
         "ERF_SMALL",
-        "erf(x) / x - 1 in z = x², |x| <= 1",
+        "erf(x) / x - 1 in z = x², |x| <= 1/2",
         lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1,
         2 / mp.sqrt(mp.pi) - 1,
         lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)) if z else mp.sqrt(mp.pi) / 2,
         mp.mpf(0),
-        mp.mpf(1),
-        (6, 12),
-    ),
-    Fit(
-        "ERF_LARGE_F32",
-        "log2(erfc x) in x - 1.5, 1 <= x <= 4, error of erf",
-        lambda t: mp.log(erfc_around("1.5")(t), 2),
-        0,
-        lambda t: erfc_around("1.5")(t) * LN2,
-        mp.mpf("-0.5"),
-        mp.mpf("2.5"),
-        (6,),
-    ),
-    Fit(
-        "ERF_LARGE_F64",
-        "-log(erfc x) in x - 1.5, 1 <= x <= 6, error of erf",
-        erfc_logarithm("1.5"),
-        0,
-        erfc_around("1.5"),
-        mp.mpf("-0.5"),
-        mp.mpf("4.5"),
-        (17,),
+        mp.mpf("0.25"),
+        (9,),
     ),
     Fit(
         "ERFC",
@@ -496,6 +485,30 @@ FITS = [
         (6,),
     ),
 ]
+
+#: function, its dtype, steps in 1, where it ends, and the degrees for d, d³ …
+STEPS = (
+    ("ERF", "F32", 32, "4", (2, 1)),
+    ("ERF", "F64", 64, "6", (5, 3, 2, 0)),
+    ("ERFC", "F32", 32, "10.25", (5, 2)),
+    ("ERFC", "F64", 64, "27.4", (11, 8, 5, 2)),
+)
+for function, dtype, steps, end, degrees in STEPS:
+    step = mp.mpf(1) / steps
+    for k, degree in zip((1, 3, 5, 7), degrees):
+        FITS.append(
+            Fit(
+                f"{function}_{dtype}_{k}",
+                f"of d{'¹³⁵⁷'[k // 2]} in the difference of {function.lower()} at r and r + d, |d| <= 1/{2 * steps}, "
+                f"in 2 r d, r <= {end}",
+                part_of_step(k),
+                0,
+                weight_in_step(k, step, function == "ERFC"),
+                -mp.mpf(end) * step,
+                mp.mpf(end) * step,
+                (degree,),
+            )
+        )
 
 HEADER = '''"""Coefficients of the polynomials in ``vector_math``, constant term first; from ``fit_polynomials.py``.
 

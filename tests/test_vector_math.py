@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from knetc.codegen.cpu import native, rare
 from knetc.runtime.base import dtypes
 
-from knetc.ops import vector_angles, vector_math
+from knetc.ops import vector_angles, vector_errors, vector_math
 from knetc.ops.vector_math import philox_reference
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -105,7 +105,7 @@ def test_vector_and_tail_give_the_same_bits(name, dtype, level):
     assert together[~nan].tobytes() == alone[~nan].tobytes()
 
 
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "erf", "log", "sin", "pow"])
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "erf", "erfc", "log", "sin", "pow"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_functions_are_widened(name, dtype):
     """No call is left but those that have variants for vectors, so nothing stands in their way."""
@@ -115,6 +115,19 @@ def test_functions_are_widened(name, dtype):
     assert all(call.startswith(("llvm.", "rare_")) for call in calls)
     optimised = native.optimized_ir(kernel(name, dtype).text, native.target("native"))
     assert f"x {'float' if dtype == dtypes.f32 else 'double'}>" in optimised
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_tables_of_error_functions_are_rounded_once(dtype):
+    steps, scale = vector_errors.STEPS[dtype], vector_errors.ERFC_SCALE[dtype]
+    erf, erf_slope = vector_errors.erf_tables(dtype)
+    erfc, erfc_slope = vector_errors.erfc_tables(dtype)
+    for k in {*range(0, len(erfc), 23), 1, len(erf) - 1, len(erfc) - 1}:
+        r = mpmath.mpf(k) / steps
+        slope = 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-r * r)
+        assert (erfc[k], erfc_slope[k]) == (float(mpmath.erfc(r) * scale), float(slope * scale))
+        if k < len(erf):
+            assert (erf[k], erf_slope[k]) == (float(mpmath.erf(r)), float(slope))
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -90,6 +90,7 @@ class LlvmEmitter:
         self.half = half
         self.fused = fused
         self.contract = True
+        self.tables = True
         self._count = 0
 
     # --- the text ----------------------------------------------------------------------------------------------------
@@ -272,13 +273,14 @@ class LlvmEmitter:
         upper = self.lshr(product, self.constant(32, dtypes.u64))
         return self.value(f"trunc {upper.typed} to i32", a.dtype)
 
-    def lookup(self, table: Sequence[int], index: Scalar, dtype: np.dtype) -> Scalar:
-        """The integer at place ``index`` (an i64, within bounds) of a table of constants: only for what is rare."""
+    def lookup(self, table: Sequence[int | float], index: Scalar, dtype: np.dtype) -> Scalar:
+        """The number at place ``index`` (an i64, within bounds) of a table of constants."""
         kind = register_type(dtype)
-        values = ", ".join(f"{kind} {value}" for value in table)
+        values = ", ".join(f"{kind} {constant_text(value, dtype)}" for value in table)
         name = f"@table_{hashlib.sha256(values.encode()).hexdigest()[:16]}"
         self.declarations[f"{name} = internal unnamed_addr constant [{len(table)} x {kind}] [{values}]"] = None
-        return self.value(f"load {kind}, ptr {self.address(name, index, dtype)}, align {dtype.itemsize}", dtype)
+        address = self.address(name, index, dtype)
+        return self.value(f"load {kind}, ptr {address}, align {dtype.itemsize}{self.access}", dtype)
 
     def repeat(self, count: Scalar, step: Callable[[Scalar], Scalar], state: Scalar) -> Scalar:
         """``step`` applied ``count`` times to ``state``: a loop, so only in code that no loop is widened around."""

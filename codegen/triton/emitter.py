@@ -84,6 +84,7 @@ class TritonEmitter:
         self.functions: dict[str, tuple[str, tuple[str, ...]]] = {}
         """What the statements call, in order: name to parameters and body."""
         self.contract = self.fused = True
+        self.tables = False
         self._prefix = prefix
         self._count = first
 
@@ -247,7 +248,7 @@ class TritonEmitter:
         self.lines[first:] = [f"for turn in range(most({count.text})):", *(f"    {line}" for line in body)]
         return result
 
-    def lookup(self, table: Sequence[int], index: Value, dtype: np.dtype) -> Value:
+    def lookup(self, table: Sequence[int | float], index: Value, dtype: np.dtype) -> Value:
         raise CompileError("Triton source holds no tables of numbers")
 
     # --- conversions -------------------------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ class Emitter(Protocol):
     contract: bool
     fused: bool
     """Whether ``fma`` rounds once."""
+    tables: bool
+    """Whether there are tables of constants, from which ``lookup`` takes."""
 
     def constant(self, value: bool | int | float, dtype: np.dtype) -> Any: ...
     def add(self, a: Any, b: Any) -> Any: ...
@@ -129,8 +131,8 @@ class Emitter(Protocol):
     def repeat(self, count: Any, step: Callable[[Any], Any], state: Any) -> Any:
         """``step`` applied ``count`` (an i64) times to ``state``: only for what is rare."""
 
-    def lookup(self, table: Sequence[int], index: Any, dtype: np.dtype) -> Any:
-        """The integer at place ``index`` (an i64) of a table of constants: only for what is rare."""
+    def lookup(self, table: Sequence[int | float], index: Any, dtype: np.dtype) -> Any:
+        """The number at place ``index`` (an i64) of a table of constants; only where ``tables`` is set."""
 
 
 @dataclass(frozen=True)

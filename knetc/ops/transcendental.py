@@ -11,7 +11,7 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ir.record import record
-from knetc.ops import define, vector_angles, vector_arcs, vector_math
+from knetc.ops import define, vector_angles, vector_arcs, vector_errors, vector_math
 from knetc.ops.apply import (
     CONSTANT,
     Operand,
@@ -35,7 +35,7 @@ _EVERYWHERE = (0.0, -0.0, INFINITY, -INFINITY, NAN)
 
 
 def _code(name: str) -> Any:
-    return next(getattr(m, name) for m in (vector_math, vector_angles, vector_arcs) if hasattr(m, name))
+    return next(getattr(m, name) for m in (vector_math, vector_angles, vector_arcs, vector_errors) if hasattr(m, name))
 
 
 def _function(
@@ -134,7 +134,14 @@ ATANH = _function("atanh", np.arctanh, lambda x, y, dy: dy / (1 - x * x), low=-0
 
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
-ERF = _function("erf", _erf, lambda x, y, dy: dy * (exp(-square(x)) * _TWO_OVER_ROOT_PI), special=(1e-6, 10.0), cost=15)
+ERF = _function(
+    "erf",
+    _erf,
+    lambda x, y, dy: dy * (exp(-square(x)) * _TWO_OVER_ROOT_PI),
+    triton="tl.erf({0})",
+    special=(1e-6, 10.0),
+    cost=12,
+)
 ERFC = _function(
     "erfc",
     _erfc,

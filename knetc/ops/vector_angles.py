@@ -94,7 +94,7 @@ def _reduced_large_angle(x: Number) -> tuple[Number, Number, Number]:
     first = exponent - 1075 + 30
     first = select(exponent.equals(2047), 0, first)
     place, shift = first >> 5, first & 31
-    digits = [lookup(TURN_DIGITS, place + k) for k in range(7)]
+    digits = [lookup(TURN_DIGITS, place + k, dtypes.i64) for k in range(7)]
     words = [((((a << 32) | b) << shift).logically_shifted(32)) for a, b in pairwise(digits)][::-1]
     # the product modulo four quarter turns, in words of 32 bits, the lowest first
     low, high = mantissa & LOW, mantissa >> 32

@@ -231,9 +231,9 @@ def repeat(count: Number, step: Callable[[Number], Number], state: Number) -> Nu
     return Number(e, e.repeat(count.value, lambda value: step(Number(e, value)).value, state.value))
 
 
-def lookup(table: Sequence[int], index: Number) -> Number:
-    """The number at a place of a table, both of the dtype of ``index``; for code that is rare."""
-    return Number(index.e, index.e.lookup(table, index.value, index.dtype))
+def lookup(table: Sequence[int | float], index: Number, dtype: np.dtype) -> Number:
+    """The number of a dtype at a place of a table, an int64."""
+    return Number(index.e, index.e.lookup(table, index.value, dtype))
 
 
 def power_of_two(n: Number) -> Number:

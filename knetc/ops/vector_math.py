@@ -1,13 +1,14 @@
 """Elementary functions as straight-line scalar code over an emitter, which backends inline, fuse and widen.
 
 Each function takes ``(emitter, x)`` or ``(emitter, x, y)`` with float32 or float64 values and returns a value of the
-same dtype; it is what the ``emit`` field of an operation's record calls. None of them branches or looks into a table,
-and none needs a fused multiply-add to be right, so the loop vectoriser takes them at any instruction-set level, and a
-vector body and its scalar tail give the same bits.
+same dtype; it is what the ``emit`` field of an operation's record calls. None of them branches, and none needs a fused
+multiply-add to be right, so the loop vectoriser takes them at any instruction-set level, and a vector body and its
+scalar tail give the same bits.
 
 Special values are as in C's annex F: signed zeros, infinities, NaN and subnormal numbers, in and out. Errors are below
 2.3 ulp in float32 (most below 1.5) and below 4 ulp in float64 over the whole domain, as ``benchmarks/accuracy.py``
-measures them. Sine, cosine and tangent are in ``vector_angles``, arc functions in ``vector_arcs``.
+measures them. Sine, cosine and tangent are in ``vector_angles``, arc functions in ``vector_arcs``, error
+functions in ``vector_errors``.
 
 >>> from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
 >>> exp(LlvmEmitter(), Scalar("%x", dtypes.f32)).dtype
@@ -249,64 +250,6 @@ def _short_log(x: Number) -> Number:
     return e.fma(math.log(2), near)
 
 
-# --- error function --------------------------------------------------------------------------------------------------
-
-
-def _one_less_erf(a: Number) -> Number:
-    """1 - erf(a) for 1 <= a, as exact as erf needs it; anything finite below."""
-    if a.dtype == dtypes.f32:
-        power = polynomial(a - 1.5, fitted.ERF_LARGE_F32)
-        found = power.exp2()
-        if found is not None:
-            return found
-        n, whole = _nearest_integer(power)
-        return polynomial(power - whole, fitted.POWER_EXP2_F32) * power_of_two(n)
-    n, r = _reduce(-polynomial(a - 1.5, fitted.ERF_LARGE_F64))
-    return _exp_reduced(r) * power_of_two(n)
-
-
-def _erf(x: Number) -> Number:
-    a = abs(x).at_most(4.0 if x.dtype == dtypes.f32 else 6.0)
-    square = x * x
-    inner = x.fma(polynomial(square, fitted.ERF_SMALL[x.dtype]), x)
-    outer = 1.0 - _one_less_erf(a)
-    return select(a < 1.0, inner, outer.copysign(x))
-
-
-def _erfc_f32(x: Number) -> Number:
-    """In double by the short series, but for the first approximation of a quotient."""
-    magnitude = abs(x).at_most(10.25)
-    a = magnitude.to(dtypes.f64)
-    inverse = (1.0 / (magnitude + 3.0)).to(dtypes.f64)
-    inverse = inverse * (2.0 - inverse * (a + 3.0))
-    factor = polynomial((a - 3.0) * inverse, fitted.ERFC_F32)
-    n, whole = _nearest_integer((a * a) * -LOG2_E)
-    r = whole.fma(-math.log(2), -(a * a))
-    exponential = (polynomial(r, fitted.EXP[x.dtype]).fma(r * r, r) + 1.0) * power_of_two(n)
-    tail = exponential * factor
-    return select(x < 0.0, 2.0 - tail, tail).to(x.dtype)
-
-
-def _erfc(x: Number) -> Number:
-    if x.dtype == dtypes.f32:
-        return _erfc_f32(x)
-    a = abs(x).at_most(28.0)
-    # exp(-a²) needs all of a²: the square of a's upper half is exact, and the rest is a small correction
-    upper = _upper_half(a)
-    n, r = _reduce(-(upper * upper))
-    r = (a - upper).fma(-(a + upper), r)
-    twice = a + a
-    divisor = twice + 1.0
-    lost = 1.0 - (divisor - twice)  # by rounding the divisor; its inverse is about 0.8 times the fraction
-    fraction = polynomial((a - 4.0) / (a + 4.0), fitted.ERFC) / divisor
-    r = r - lost * fraction * 0.8
-    tail = _scale(_exp_without_one(r).fma(fraction, fraction), n)
-    outer = select(x < 0.0, 2.0 - tail, tail)
-    square = x * x
-    inner = 1.0 - x.fma(polynomial(square, fitted.ERF_SMALL[dtypes.f64]), x)
-    return select(abs(x) < 0.5, inner, outer)
-
-
 # --- powers and roots ------------------------------------------------------------------------------------------------
 
 
@@ -410,5 +353,4 @@ def _pow(x: Number, y: Number) -> Number:
 exp, exp2, expm1 = on_numbers(_exp), on_numbers(_exp2), on_numbers(_expm1)
 log, log2, log10, log1p = on_numbers(_log), on_numbers(_log2), on_numbers(_log10), on_numbers(_log1p)
 sinh, cosh, tanh = on_numbers(_sinh), on_numbers(_cosh), on_numbers(_tanh)
-erf, erfc, sigmoid = on_numbers(_erf), on_numbers(_erfc), on_numbers(_sigmoid)
-pow, cbrt, rsqrt = on_numbers(_pow), on_numbers(_cbrt), on_numbers(_rsqrt)
+pow, cbrt, rsqrt, sigmoid = on_numbers(_pow), on_numbers(_cbrt), on_numbers(_rsqrt), on_numbers(_sigmoid)

@@ -1,0 +1,151 @@
+"""The error function and its complement, as scalar code over an emitter (see ``vector_math``).
+
+Both are known in tables at multiples r of a small step. From the nearest of these to a = r + d it is
+
+    erfc(r) - erfc(a) = s d (F1(v) - d² F3(v) + d⁴/2 F5(v) - d⁶/6 F7(v) …),    v = 2 r d,
+
+where s is 2/sqrt(pi) exp(-r²), also from a table, and Fk(v) is the integral of t**(k-1) exp(-v t) over 0 <= t <= 1:
+exp(-2 r t - t²) is integrated with exp(-t²) as its series. All Fk are short polynomials, and there is no quotient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, localcontext
+from functools import cache
+
+import numpy as np
+
+from knetc.ops import vector_coefficients as fitted
+from knetc.ops import vector_math as vm
+from knetc.ops.vector_expression import Number, bits_of, lookup, on_numbers, polynomial, power_of_two, select
+from knetc.runtime.base import dtypes
+
+Tables = tuple[tuple[float, ...], tuple[float, ...]]
+Series = Mapping[np.dtype, tuple[Sequence[float], ...]]
+
+#: steps in 1
+STEPS = {dtypes.f32: 32, dtypes.f64: 64}
+#: from where on erf is 1, and erfc 0
+ERF_END = {dtypes.f32: 4.0, dtypes.f64: 6.0}
+ERFC_END = {dtypes.f32: 10.25, dtypes.f64: 27.3125}
+#: F1, -F3, F5/2 … as polynomials
+ERF_SERIES: Series = {
+    dtypes.f32: (fitted.ERF_F32_1, fitted.ERF_F32_3),
+    dtypes.f64: (fitted.ERF_F64_1, fitted.ERF_F64_3, fitted.ERF_F64_5, fitted.ERF_F64_7),
+}
+ERFC_SERIES: Series = {
+    dtypes.f32: (fitted.ERFC_F32_1, fitted.ERFC_F32_3),
+    dtypes.f64: (fitted.ERFC_F64_1, fitted.ERFC_F64_3, fitted.ERFC_F64_5, fitted.ERFC_F64_7),
+}
+#: what erfc is multiplied by in its tables, so that they have no subnormal numbers
+ERFC_SCALE = {dtypes.f32: 2.0**64, dtypes.f64: 2.0**128}
+
+_SMALL = Decimal("1e-27")
+
+
+@cache
+def _exactly(steps: int, end: float) -> list[tuple[Decimal, Decimal]]:
+    """erfc and minus its derivative at 0, 1/steps, 2/steps … end, to some 25 digits."""
+    with localcontext(prec=32):
+        step = 1 / Decimal(steps)
+        # far to the right erfc is nearly 0 compared with its value at the end; from there it is summed up
+        last = round((end + 5) * steps)
+        root_pi = Decimal("3.14159265358979323846264338327950288").sqrt()
+        found, erfc = [], Decimal(0)
+        for k in range(last, -1, -1):
+            r = k * step
+            slope = 2 / root_pi * (-r * r).exp()
+            # the Taylor series of exp(-2 r t - t²), integrated from 0 to the step
+            along, square = -2 * r * step, -2 * step * step
+            before, term, total = Decimal(0), Decimal(1), Decimal(1)
+            for n in range(1, 40):
+                before, term = term, (along * term + square * before) / n
+                total += term / (n + 1)
+                if abs(before) + abs(term) < _SMALL:
+                    break
+            erfc += slope * step * total
+            found.append((erfc, slope))
+    return found[::-1][: round(end * steps) + 1]
+
+
+@cache
+def erf_tables(dtype: np.dtype) -> Tables:
+    """erf and its derivative at multiples of the step."""
+    values = _exactly(STEPS[dtype], ERF_END[dtype])
+    return tuple(float(round(1 - erfc, 24)) for erfc, _ in values), tuple(float(slope) for _, slope in values)
+
+
+@cache
+def erfc_tables(dtype: np.dtype) -> Tables:
+    """erfc and minus its derivative at multiples of the step, scaled."""
+    values, scale = _exactly(STEPS[dtype], ERFC_END[dtype]), Decimal(ERFC_SCALE[dtype])
+    return tuple(float(erfc * scale) for erfc, _ in values), tuple(float(slope * scale) for _, slope in values)
+
+
+def _from_tables(a: Number, end: float, tables: Tables, series: tuple[Sequence[float], ...], sign: float) -> Number:
+    """What the first table is at a >= 0: at the r nearest to it, with ``sign`` times the difference to there."""
+    magic = a.format.magic / STEPS[a.dtype]
+    shifted = select(a < end, a, end) + magic  # the place in the tables is one even where a is NaN
+    place = (shifted.bits() - bits_of(magic, a.dtype)).to(dtypes.i64)
+    r = shifted - magic
+    d = a.at_most(end) - r
+    value, slope = (lookup(table, place, a.dtype) for table in tables)
+    v, square = (r + r) * d, d * d
+    total = polynomial(v, series[-1])
+    for coefficients in series[-2::-1]:
+        total = square.fma(total, polynomial(v, coefficients))
+    return (slope * (d * sign)).fma(total, value)
+
+
+def _erf(x: Number) -> Number:
+    return _from_tables(abs(x), ERF_END[x.dtype], erf_tables(x.dtype), ERF_SERIES[x.dtype], 1.0).copysign(x)
+
+
+def _erfc(x: Number) -> Number:
+    if not x.e.tables:
+        return _erfc_by_quotient(x)
+    scaled = _from_tables(abs(x), ERFC_END[x.dtype], erfc_tables(x.dtype), ERFC_SERIES[x.dtype], -1.0)
+    right = scaled * (1 / ERFC_SCALE[x.dtype])
+    return select(x < 0.0, 2.0 - right, right)
+
+
+# --- where there are no tables ----------------------------------------------------------------------------------------
+
+
+def _erfc_by_quotient_f32(x: Number) -> Number:
+    """In double by the short series, but for the first approximation of a quotient."""
+    magnitude = abs(x).at_most(10.25)
+    a = magnitude.to(dtypes.f64)
+    inverse = (1.0 / (magnitude + 3.0)).to(dtypes.f64)
+    inverse = inverse * (2.0 - inverse * (a + 3.0))
+    factor = polynomial((a - 3.0) * inverse, fitted.ERFC_F32)
+    n, whole = vm._nearest_integer((a * a) * -vm.LOG2_E)
+    r = whole.fma(-math.log(2), -(a * a))
+    exponential = (polynomial(r, fitted.EXP[x.dtype]).fma(r * r, r) + 1.0) * power_of_two(n)
+    tail = exponential * factor
+    return select(x < 0.0, 2.0 - tail, tail).to(x.dtype)
+
+
+def _erfc_by_quotient(x: Number) -> Number:
+    if x.dtype == dtypes.f32:
+        return _erfc_by_quotient_f32(x)
+    a = abs(x).at_most(28.0)
+    # exp(-a²) needs all of a²: the square of a's upper half is exact, and the rest is a small correction
+    upper = vm._upper_half(a)
+    n, r = vm._reduce(-(upper * upper))
+    r = (a - upper).fma(-(a + upper), r)
+    twice = a + a
+    divisor = twice + 1.0
+    lost = 1.0 - (divisor - twice)  # by rounding the divisor; its inverse is about 0.8 times the fraction
+    fraction = polynomial((a - 4.0) / (a + 4.0), fitted.ERFC) / divisor
+    r = r - lost * fraction * 0.8
+    tail = vm._scale(vm._exp_without_one(r).fma(fraction, fraction), n)
+    outer = select(x < 0.0, 2.0 - tail, tail)
+    square = x * x
+    inner = 1.0 - x.fma(polynomial(square, fitted.ERF_SMALL), x)
+    return select(abs(x) < 0.5, inner, outer)
+
+
+erf, erfc = on_numbers(_erf), on_numbers(_erfc)
