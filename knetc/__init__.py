@@ -377,6 +377,7 @@ from knetc.primitives import primitive, unbroadcast, zerograd
 from knetc.random import dropout, rand, randint, randn, seed
 from knetc.rematerialize import checkpoint
 from knetc.runtime.base.errors import (
+    AxisError,
     CaptureError,
     DifferentiationError,
     DtypeError,
@@ -436,6 +437,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Array",
+    "AxisError",
     "CaptureError",
     "DifferentiationError",
     "DtypeError",

@@ -16,6 +16,7 @@ from knetc.ops.apply import cast_node, constant
 from knetc.ops.identities import iota
 from knetc.ops.logic import equal, less_equal
 from knetc.ops.movement import concat_node
+from knetc.ops.rearrange import past_diagonal
 from knetc.runtime import devices
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError
@@ -204,8 +205,7 @@ def eye(rows: int, columns: int | None = None, k: int = 0, dtype: Any = None, *,
     >>> kn.eye(2)  # [[1, 0], [0, 1]]
     """
     shape = (rows, rows if columns is None else columns)
-    same = equal(iota(dtypes.i64, shape, 0) + k, iota(dtypes.i64, shape, 1))
-    return placed(cast_node(same, _dtype(dtype, ambient().dtype)), _device(device))
+    return placed(cast_node(equal(past_diagonal(shape, k), 0), _dtype(dtype, ambient().dtype)), _device(device))
 
 
 def identity(n: int, dtype: Any = None, *, device: str | None = None) -> Array:
@@ -222,8 +222,7 @@ def tri(rows: int, columns: int | None = None, k: int = 0, dtype: Any = None, *,
     >>> kn.tri(2, 3)  # [[1, 0, 0], [1, 1, 0]]
     """
     shape = (rows, rows if columns is None else columns)
-    below = less_equal(iota(dtypes.i64, shape, 1), iota(dtypes.i64, shape, 0) + k)
-    return placed(cast_node(below, _dtype(dtype, ambient().dtype)), _device(device))
+    return placed(cast_node(less_equal(past_diagonal(shape, k), 0), _dtype(dtype, ambient().dtype)), _device(device))
 
 
 def indices(dimensions: Sequence[int], dtype: Any = None, sparse: bool = False) -> Any:

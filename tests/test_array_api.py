@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,55 @@ def test_devices() -> None:
     assert x.to_device(x.device) is x and xp.zeros(3, device="cpu").device == "cpu"
     with pytest.raises(ValueError, match="stream"):
         x.to_device("cpu", stream=1)
+
+
+def test_powers_of_a_half_are_powers_not_roots() -> None:
+    x = [-np.inf, -0.0, 4.0, np.inf]
+    for exponent, wanted in ((0.5, [np.inf, 0.0, 2.0, np.inf]), (-0.5, [0.0, np.inf, 0.5, 0.0])):
+        base = kn.array(x)
+        for found in (
+            base**exponent,
+            xp.pow(base, kn.full((4,), exponent)),
+            kn.compile(lambda x, k=exponent: x**k)(base),
+        ):
+            assert found.tolist() == wanted and not np.signbit(found).any()
+    assert kn.grad(lambda x: kn.sum(x**0.5))(kn.array([4.0])).tolist() == [0.25]
+
+
+def test_a_negative_nan_keeps_its_sign() -> None:
+    for sign in (1, -1, 1):
+        assert xp.signbit(xp.asarray(math.copysign(math.nan, sign))).item() == (sign < 0)
+
+
+def test_masks_without_elements_select_nothing() -> None:
+    x = kn.ones((2, 3))
+    for shape in ((0, 3), (2, 0), (0, 0), (0,)):
+        mask = np.zeros(shape, bool)
+        assert x[mask].shape == np.ones((2, 3))[mask].shape
+        x[mask] = 5.0
+    assert x.tolist() == [[1.0] * 3] * 2
+    with pytest.raises(IndexError, match="does not fit"):
+        x[np.zeros((0, 2), bool)]
+
+
+def test_empty_stacks_of_matrices() -> None:
+    for name in ("eigh", "svd", "qr", "eig", "inv", "pinv"):
+        for shape in ((0, 2, 2), (2, 0, 0), (0, 0)):
+            ours, numpys = (getattr(m.linalg, name)(m.zeros(shape)) for m in (kn, np))
+            for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (ours, numpys))):
+                assert a.shape == b.shape
+    assert xp.linalg.matrix_rank(kn.zeros((2, 0, 3))).tolist() == [0, 0]
+    assert xp.linalg.matrix_rank(kn.array([[[1.0, 0], [0, 0.5]]] * 2), rtol=kn.array([0.1, 0.9])).tolist() == [2, 1]
+
+
+def test_diagonals_that_are_far_out() -> None:
+    x = kn.ones((2, 2))
+    assert (
+        xp.eye(2, k=10**30).tolist() == xp.tril(x, k=-(10**30)).tolist() == xp.triu(x, k=3).tolist() == [[0.0] * 2] * 2
+    )
+
+
+def test_an_axis_that_is_not_there_is_an_index_error_too() -> None:
+    for error in (kn.AxisError, IndexError, ValueError):
+        with pytest.raises(error, match="there is no axis 3"):
+            xp.expand_dims(kn.ones((2, 2)), axis=3)

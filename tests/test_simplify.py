@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -59,6 +60,10 @@ def pad(x: Node, low: Sequence[int], high: Sequence[int], value: float = 0.0) ->
 
 def where(c: Node, x: Node, y: Node) -> Node:
     return op("where", c, x, y)
+
+
+def root(x: Node) -> Node:
+    return where(op("equal", x, fixed(-math.inf, x)), fixed(math.inf, x), op("sqrt", x + 0.0))
 
 
 FOLDS = ("sum", "prod", "max", "min")
@@ -130,8 +135,8 @@ CASES: dict[str, list[Case]] = {
             (4, lambda x: (x * x) * (x * x)),
             (-1, lambda x: 1 / x),
             (-2, lambda x: 1 / (x * x)),
-            (0.5, lambda x: op("sqrt", x)),
-            (-0.5, lambda x: 1 / op("sqrt", x)),
+            (0.5, lambda x: root(x)),
+            (-0.5, lambda x: 1 / root(x)),
             (2.5, lambda x: op("power", x, fixed(2.5, x))),
         ]
     ],

@@ -10,7 +10,7 @@ from enum import Enum
 import numpy as np
 
 from knetc.ir.build import copy_node, input_node, with_values
-from knetc.ir.node import Graph, Node
+from knetc.ir.node import Graph, Node, float_text
 from knetc.ir.op import OPS
 from knetc.ir.record import Recorder, recording
 from knetc.ir.types import TensorType
@@ -55,7 +55,7 @@ def _serialised(graph: Graph) -> str:
 def _attribute(value: Hashable) -> str:
     """A text that tells the value from all others, whatever its type."""
     if isinstance(value, float):
-        return f"f:{value.hex()}"
+        return f"f:{float_text(value)}"
     if value is None or isinstance(value, (bool, int, str)):
         return repr(value)
     if isinstance(value, np.dtype):

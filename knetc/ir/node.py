@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,9 +115,14 @@ class Node:
         def __invert__(self) -> Node: ...
 
 
+def float_text(value: float) -> str:
+    """A number's bits as text, also the sign of a zero and of NaN, which ``float.hex`` leaves out."""
+    return value.hex() if value == value else "nan" if math.copysign(1, value) > 0 else "-nan"
+
+
 def constant_key(value: Hashable) -> Hashable:
     """A constant's identity: by type and bits, so that 0.0 is not -0.0 and 1 is not True; NaN equals itself."""
-    return (type(value).__name__, value.hex()) if isinstance(value, float) else (type(value).__name__, value)
+    return (type(value).__name__, float_text(value) if isinstance(value, float) else value)
 
 
 def node_key(op: Op, sources: tuple[Node, ...], attributes: Mapping[str, Hashable], type: Any) -> Hashable:

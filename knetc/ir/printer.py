@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from knetc.ir.node import Graph, Line, Node
+from knetc.ir.node import Graph, Line, Node, float_text
 from knetc.ir.op import OPS, Kind, Op
 from knetc.ir.types import TensorType
 from knetc.runtime.base import dtypes
@@ -67,13 +67,15 @@ def number_text(value: bool | int | float, dtype: np.dtype | None = None) -> str
         short = str(dtype.type(value))
         if float(dtype.type(float(short))).hex() == value.hex():
             return short
-    return repr(value)
+    return "-nan" if isinstance(value, float) and float_text(value) == "-nan" else repr(value)
 
 
 def attribute_text(value: Hashable) -> str:
     """An attribute's value as the text has it; raises CheckError for one that has no text."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, str):
         return repr(value)
+    if isinstance(value, (bool, int, float)):
+        return number_text(value)
     if isinstance(value, np.dtype):
         return dtypes.short_name(value)
     if isinstance(value, TensorType):

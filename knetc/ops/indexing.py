@@ -86,9 +86,9 @@ def items_of(key: Any, ndim: int) -> list[Any]:
 
 
 def check_mask(shape: Shape, axis: int, mask: Any) -> None:
-    """Raise LabelError unless a mask has the extents of the axes that it stands for."""
+    """Raise LabelError unless a mask has the extents of the axes that it stands for, or 0 in place of them."""
     there = shape[axis : axis + mask.ndim]
-    if tuple(mask.shape) != there:
+    if any(own not in (extent, 0) for own, extent in zip(mask.shape, there)):
         raise LabelError(
             f"a mask of shape {tuple(mask.shape)} does not fit axes {axis} to {axis + mask.ndim - 1} of shape {shape}, "
             f"whose extents are {there}"
@@ -253,7 +253,10 @@ def _is_leading(items: list[Any]) -> bool:
 def _masked(x: Node, items: list[Any], place: int, value: Operand) -> Node:
     """``x`` with a value wherever a mask holds, which stands at ``place`` of a key's items."""
     mask = to_node(items[place])
-    check_mask(x.shape, sum(map(_consumes, items[:place])), mask)
+    axis = sum(map(_consumes, items[:place]))
+    check_mask(x.shape, axis, mask)
+    if mask.shape != x.shape[axis : axis + mask.ndim]:  # without elements: it selects nothing
+        mask = constant(False, dtypes.boolean, x.shape[axis : axis + mask.ndim])
     if (
         not place
         and len(items) == 1 + x.ndim - mask.ndim

@@ -91,7 +91,8 @@ def square(name: str, x: Operand) -> Node:
 
 
 def filled(name: str, node: Node) -> Node:
-    if not node.type.size:
+    """A stack, maybe empty, of matrices that have elements."""
+    if not (node.shape[-1] and node.shape[-2]):
         raise ShapeError(f"{name} takes matrices with elements, not {node.type}")
     return node
 
@@ -353,7 +354,7 @@ def qr(a: Operand, mode: str = "reduced") -> QRResult:
 
     >>> Q, R = qr(kn.array([[3.0, 1.0], [4.0, 2.0]]))  # abs(R[0, 0]) = 5
     """
-    x = filled("qr", matrix("qr", a))
+    x = matrix("qr", a)
     rows, columns = x.shape[-2:]
     if mode not in ("reduced", "complete"):
         raise UnsupportedError(f"qr: the mode is 'reduced' or 'complete', not {mode!r}")
@@ -388,7 +389,7 @@ def eigh(a: Operand) -> EighResult:
 
     >>> w, V = eigh(kn.array([[2.0, 1.0], [1.0, 2.0]]))  # w = [1, 3]
     """
-    return EighResult(*(wrap_like((a,), part) for part in _eigh(filled("eigh", square("eigh", a)))))
+    return EighResult(*(wrap_like((a,), part) for part in _eigh(square("eigh", a))))
 
 
 @composite()
@@ -397,7 +398,7 @@ def eigvalsh(a: Operand) -> Any:
 
     >>> eigvalsh(kn.array([[2.0, 1.0], [1.0, 2.0]]))  # [1, 3]
     """
-    return _eigh(filled("eigvalsh", square("eigvalsh", a)))[0]
+    return _eigh(square("eigvalsh", a))[0]
 
 
 def _svd(x: Node) -> tuple[Node, Node, Node]:
@@ -445,7 +446,7 @@ def svd(a: Operand, full_matrices: bool = False, compute_uv: bool = True) -> Any
 
     >>> svd(kn.array([[3.0, 0.0], [0.0, 4.0]]), compute_uv=False)  # [4, 3]
     """
-    x = filled("svd", matrix("svd", a))
+    x = matrix("svd", a)
     rows, columns = x.shape[-2:]
     parts = _svd(x)
     if not compute_uv:
@@ -463,7 +464,7 @@ def svdvals(a: Operand) -> Any:
 
     >>> svdvals(kn.array([[3.0, 0.0], [0.0, 4.0]]))  # [4, 3]
     """
-    return _svd(filled("svdvals", matrix("svdvals", a)))[1]
+    return _svd(matrix("svdvals", a))[1]
 
 
 __all__ = [

@@ -13,6 +13,7 @@ from knetc.ops.apply import (
     cast_node,
     common_dtype,
     composite,
+    constant,
     reshape_node,
     to_nodes,
     wrap_like,
@@ -120,18 +121,23 @@ def _tolerance(x: Node) -> float:
     return max(x.shape[-2:]) * 2.0 ** -dtypes.mantissa_bits(x.dtype)
 
 
-@composite()
-def matrix_rank(a: Operand, *, rtol: float | None = None) -> Any:
+@composite(2)
+def matrix_rank(a: Operand, *, rtol: Operand = None) -> Any:
     """How many singular values of each matrix are not negligible, as int64: [..., M, N] gives [...].
 
-    Negligible is what is at most ``rtol`` times the largest: by default max(M, N) times the dtype's precision.
+    Negligible is what is at most ``rtol`` times the largest: by default max(M, N) times the dtype's precision. It is a
+    number, or an array with one for each matrix.
 
     >>> matrix_rank(kn.array([[1.0, 2.0], [2.0, 4.0]]))  # 1
     """
-    x = filled("matrix_rank", matrix("matrix_rank", a))
+    x = matrix("matrix_rank", a)
     values = linalg.svdvals(x)
-    least = reduction.max(values, -1, keepdims=True) * (_tolerance(x) if rtol is None else rtol)
-    return reduction.count_nonzero(greater(values, least), -1)
+    if not values.shape[-1]:
+        return constant(0, dtypes.i64, x.shape[:-2])
+    share: Any = _tolerance(x) if rtol is None else rtol
+    if isinstance(share, Node):
+        share = reshape_node(share, (*share.shape, 1))
+    return reduction.count_nonzero(greater(values, reduction.max(values, -1, keepdims=True) * share), -1)
 
 
 @composite()
@@ -234,7 +240,7 @@ def eig(a: Operand) -> EigResult:
 
     >>> w, V = eig(kn.array([[2.0, 0.0], [1.0, 3.0]]))  # w = [3, 2]
     """
-    return EigResult(*(wrap_like((a,), part) for part in _eig(filled("eig", square("eig", a)))))
+    return EigResult(*(wrap_like((a,), part) for part in _eig(square("eig", a))))
 
 
 @composite()
@@ -243,4 +249,4 @@ def eigvals(a: Operand) -> Any:
 
     >>> eigvals(kn.array([[2.0, 0.0], [0.0, 2.0]]))  # [2, 2]
     """
-    return _eig(filled("eigvals", square("eigvals", a)))[0]
+    return _eig(square("eigvals", a))[0]

@@ -28,7 +28,7 @@ from knetc.ops.apply import (
     wrap_like,
 )
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import DtypeError, ShapeError
+from knetc.runtime.base.errors import AxisError, DtypeError, ShapeError
 
 Ints = tuple[int, ...]
 
@@ -36,11 +36,11 @@ Ints = tuple[int, ...]
 
 
 def normalize_axis(name: str, axis: int, ndim: int) -> int:
-    """An axis counted from 0; raises ShapeError if there is no such axis."""
+    """An axis counted from 0; raises AxisError if there is no such axis."""
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
         raise ShapeError(f"{name}: an axis is an int, not {axis!r}")
     if not -ndim <= axis < ndim:
-        raise ShapeError(
+        raise AxisError(
             f"{name}: there is no axis {axis} in an array of {ndim} dimensions"
             + (f"; axes run from {-ndim} to {ndim - 1}" if ndim else " (a scalar)")
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from knetc.ir.node import Node
+from knetc.ir.types import Shape
 from knetc.ops.apply import Operand, broadcast_node, composite, constant, reshape_node, to_nodes, wrap_like
 from knetc.ops.identities import iota
 from knetc.ops.logic import equal, greater_equal, less_equal, where
@@ -197,7 +198,7 @@ def diag(x: Operand, k: int = 0) -> Any:
     after = constant(0, node.dtype, (max(k, 0),))
     rows = concat_node([before, node, after], 0) if k else node
     spread = broadcast_node(reshape_node(rows, (n, 1)), (n, n))
-    return where(_on_diagonal(n, n, k), spread, 0)
+    return where(equal(past_diagonal((n, n), k), 0), spread, 0)
 
 
 def diagflat(x: Operand, k: int = 0) -> Any:
@@ -208,10 +209,13 @@ def diagflat(x: Operand, k: int = 0) -> Any:
     return diag(ravel(x), k)
 
 
-def _on_diagonal(rows: int, columns: int, k: int) -> Node:
-    shape = (rows, columns)
-    same: Node = equal(iota(dtypes.i64, shape, 1), iota(dtypes.i64, shape, 0) + k)
-    return same
+def past_diagonal(shape: Shape, k: int) -> Node:
+    """How many places each element of matrices is to the right of the ``k``-th diagonal, as int64."""
+    rows, columns = shape[-2:]
+    k = max(-rows, min(k, columns))  # further out there are no elements
+    column, row = (iota(dtypes.i64, shape, len(shape) - place) for place in (1, 2))
+    result: Node = column - row - k
+    return result
 
 
 @composite()
@@ -236,9 +240,7 @@ def _triangle(name: str, x: Operand, k: int, side: Any) -> Any:
     [node] = to_nodes(x)
     if node.ndim < 2:
         raise ShapeError(f"{name}: an array of at least 2 dimensions is needed, not {node.type}")
-    column = iota(dtypes.i64, node.shape, node.ndim - 1)
-    kept = side(column, iota(dtypes.i64, node.shape, node.ndim - 2) + k)
-    return where(kept, node, constant(0, node.dtype))
+    return where(side(past_diagonal(node.shape, k), 0), node, constant(0, node.dtype))
 
 
 # --- powers and grids ----------------------------------------------------------------------------------------------

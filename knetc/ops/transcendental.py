@@ -320,7 +320,7 @@ pow = power
 
 
 def _simple_power(base: Operand, exponent: bool | int | float) -> Any:
-    """Powers that are cheaper as products, quotients or roots; None for the others."""
+    """Powers that are cheaper as products or quotients; None for the others."""
     floating = common_kind(base) == "f"
     if isinstance(exponent, float) and not floating:
         [node] = to_nodes(base)
@@ -329,8 +329,6 @@ def _simple_power(base: Operand, exponent: bool | int | float) -> Any:
         return _product_power(base, exponent)
     if floating and exponent == -1:
         return reciprocal(base)
-    if floating and exponent == 0.5:
-        return sqrt(base)
     return None
 
 

@@ -18,6 +18,7 @@ from knetc.ir.record import record
 from knetc.ir.rewrite import Pattern, Rule, constant_named, operation, variable
 from knetc.ops.apply import broadcast_node, cast_node, constant, reshape_node
 from knetc.ops.arithmetic import multiply
+from knetc.ops.logic import equal, where
 from knetc.ops.movement import permute_node
 from knetc.runtime.base import dtypes
 
@@ -99,9 +100,14 @@ _POWERS: dict[float, Callable[[Node], Node]] = {
     4.0: lambda x: (x * x) * (x * x),
     -1.0: lambda x: 1 / x,
     -2.0: lambda x: 1 / (x * x),
-    0.5: lambda x: record(OPS["sqrt"], (x,)),
-    -0.5: lambda x: 1 / record(OPS["sqrt"], (x,)),
+    0.5: lambda x: _root(x),
+    -0.5: lambda x: 1 / _root(x),
 }
+
+
+def _root(x: Node) -> Node:
+    """A power of one half: unlike a square root it is infinite at minus infinity, and 0.0 at -0.0."""
+    return where(equal(x, -math.inf), math.inf, record(OPS["sqrt"], (x + 0.0,)))  # type: ignore[no-any-return]
 
 
 def _power(x: Node, c: Node) -> Node | None:

@@ -34,6 +34,10 @@ class ShapeError(LocatedError, ValueError):
     """Shapes that do not fit an operation."""
 
 
+class AxisError(ShapeError, IndexError):
+    """An axis that an array does not have."""
+
+
 class DtypeError(LocatedError, TypeError):
     """Dtypes that an operation does not take."""
 
