@@ -33,6 +33,7 @@ from knetc.codegen.lower import lower_unit
 from knetc.codegen.parts import Area, Part, leaves
 from knetc.codegen.products import Product, product_of
 from knetc.codegen.schedule import in_order
+from knetc.codegen.together import Joiner, launched_together
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import CheckError
 from knetc.runtime.program import Check, HostCall, Program
@@ -62,6 +63,10 @@ class Backend(Protocol):
     @property
     def narrow_products(self) -> bool:
         """Whether products read operands of float16 and bfloat16 as they are (``Product.a.base`` has their dtype)."""
+
+    @property
+    def joiner(self) -> Joiner | None:
+        """What makes one launch of kernels that do not need each other; None where each is launched alone."""
 
     def nest(self, nest: LoopNest) -> Kernel: ...
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
@@ -99,11 +104,14 @@ def assemble(graph: Graph, backend: Backend, *, fused: bool = True, nan_check: b
     made = Assembler(graph, backend, fused, nan_check)
     made.run()
     scopes = made.scopes
+    parts: Sequence[Part | Area] = made.parts
+    if backend.joiner is not None and fused and not nan_check:
+        parts = launched_together(parts, backend.joiner, scopes.memory)
     outputs = [(output, made.memory(output)) for output in made.graph.outputs]
     layout = Layout(made.graph.inputs, outputs, scopes.in_place, scopes.bound, scopes.counters)
-    functions = {name: text for part in leaves(made.parts) for name, text in part.kernel.functions.items()}
-    program = layout.program(backend.key, made.parts)
-    return Assembly(program, functions, made.fusion, tuple(made.units), tuple(leaves(made.parts)), made.inner)
+    functions = {name: text for part in leaves(parts) for name, text in part.kernel.functions.items()}
+    program = layout.program(backend.key, parts)
+    return Assembly(program, functions, made.fusion, tuple(made.units), tuple(leaves(parts)), made.inner)
 
 
 class Assembler:
@@ -122,7 +130,7 @@ class Assembler:
         self.backend = backend
         self.graph = with_memory(graph)
         self.order = MemoryOrder(self.graph, narrow=backend.narrow_products)
-        self.fusion = fuse(self.order, enabled=fused)
+        self.fusion = fuse(self.order, enabled=fused, together=backend.joiner is not None)
         self.scopes = Scopes() if scopes is None else scopes
         self.depth = depth
         """Loops around this graph."""
@@ -167,7 +175,8 @@ class Assembler:
                 continue
             wishes |= self.reusable(unit, k, last_use, kept, wishes)
             made = self.lower(unit, wishes)
-            self.parts.extend(made)
+            awaits = tuple(dict.fromkeys(n for source in unit_reads(unit, self.fusion) for n in self.awaited(source)))
+            self.parts.extend([replace(part, awaits=awaits) for part in made] if awaits else made)
             if self.nan_check:
                 self.parts.extend(self.nan_checks(unit, made[-1]))
 

@@ -29,6 +29,12 @@ class Scopes:
     count: int = 0
     """Loops and branches so far."""
 
+    def memory(self, node: Node) -> Node:
+        """The value that had the memory first in which ``node`` lies: an input, or what was stored there first."""
+        while node in self.bound or node in self.in_place:
+            node = self.bound[node].node if node in self.bound else self.in_place[node]
+        return node
+
 
 class ControlLowering:
     """The steps of one loop or branch.

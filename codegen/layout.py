@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from knetc.codegen.parts import Area, Bound, Part, leaves, traffic
 from knetc.codegen.plan_memory import Lifetime, place
 from knetc.runtime.base import dtypes
-from knetc.runtime.program import ArgumentRef, BufferSpec, Check, HostCall, Program, Region, Step
+from knetc.runtime.program import ArgumentRef, BufferSpec, Check, HostCall, Member, Program, Region, Step
 
 from knetc.ir.node import Node
 
@@ -95,7 +95,7 @@ class Layout:
                     len(checks) - 1 if part.check is not None else -1,
                     len(hosts) - 1 if part.host is not None else -1,
                     tuple(map(str, part.lines)), read, written, part.operations, part.reason, part.kernel.grids,
-                    part.kernel.library,
+                    part.kernel.library, tuple(map(self.member, part.members)),
                 )
             )  # fmt: skip
         return Program(
@@ -108,6 +108,13 @@ class Layout:
             (),
             hosts=tuple(hosts),
             regions=tuple(self.region(*area) for area in areas),
+        )
+
+    def member(self, part: Part) -> Member:
+        """A step that is launched with others."""
+        lines = tuple(map(str, part.lines))
+        return Member(
+            part.name, tuple(map(self.reference, part.arguments)), lines, *traffic(part), part.operations, part.reason
         )
 
     def region(self, area: Area, begin: int, test_end: int, end: int) -> Region:

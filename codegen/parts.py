@@ -28,6 +28,10 @@ class Part:
     operations: int = 0
     reason: str = ""
     in_place: Mapping[Node, Node] | None = None
+    awaits: tuple[Node, ...] = ()
+    """What must have been stored before, beside what the step reads."""
+    members: tuple[Part, ...] = ()
+    """The steps that this one is in one launch; none for ordinary steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +74,26 @@ def leaves(parts: Sequence[Part | Area]) -> Iterator[Part]:
             yield part
 
 
-def traffic(part: Part) -> tuple[int, int]:
-    """Bytes that a step reads and writes, each element of each argument counted once."""
-    read = written = 0
-    kinds: list[str] = ["input"] * len(part.arguments)
+def kinds(part: Part) -> list[str]:
+    """What a step does with each of its arguments: ``input``, ``output`` or ``update``."""
+    found: list[str] = ["input"] * len(part.arguments)
     if part.nest is not None:
         own: list[str] = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
-        kinds = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
+        found = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
     elif part.host is not None:
-        kinds[-1] = "output"
+        found[-1] = "output"
     elif part.name == "matmul":
-        kinds = ["input", "input", "output"]
-    for node, kind in zip(part.arguments, kinds):
+        found = ["input", "input", "output"]
+    return found
+
+
+def traffic(part: Part) -> tuple[int, int]:
+    """Bytes that a step reads and writes, each element of each argument counted once."""
+    if part.members:
+        moved = [traffic(member) for member in part.members]
+        return sum(read for read, _ in moved), sum(written for _, written in moved)
+    read = written = 0
+    for node, kind in zip(part.arguments, kinds(part)):
         if kind in ("input", "update"):
             read += node.type.size_bytes
         if kind in ("output", "update"):

@@ -230,6 +230,19 @@ class HostCall:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of several kernels that a step launches together: what is known of it, as of a ``Step``."""
+
+    name: str
+    arguments: tuple[ArgumentRef, ...]
+    lines: tuple[str, ...]
+    read_bytes: int
+    written_bytes: int
+    operations: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Step:
     """A kernel of the program: its launches in order, what it works on, and what is known about it."""
 
@@ -257,6 +270,8 @@ class Step:
     """What the step is on a GPU, in place of ``launches``."""
     library: tuple[LibraryCall, ...] = ()
     """At most one: what may be called in place of ``grids``."""
+    members: tuple[Member, ...] = ()
+    """The kernels that the step is, where its launches have the programs of several; they do not need each other."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class CpuBackend:
     target: Target
     keep_rows: bool = True
     narrow_products: bool = False
+    joiner: None = None
 
     @property
     def key(self) -> str:

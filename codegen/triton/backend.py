@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from knetc.codegen.assemble import Assembly, assemble
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import LoopNest
 from knetc.codegen.products import Product
+from knetc.codegen.together import Joiner
 from knetc.codegen.triton import nest, search
 from knetc.codegen.triton.library import library_call
 from knetc.codegen.triton.matmul import lower_matmul
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import Header
+from knetc.codegen.triton.together import Together
 from knetc.runtime.program import Cubin, Program
 
 from knetc.ir.node import Graph
@@ -47,6 +49,7 @@ class TritonBackend:
     narrow_products: bool = True
     precision: str = "highest"
     """In which products of float32 are made: ``highest``, ``high`` or ``default`` (TF32)."""
+    joiner: Joiner = field(default=Together(), init=False)
 
     @property
     def key(self) -> str:

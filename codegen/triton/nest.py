@@ -116,6 +116,20 @@ def _turned(loops: Loops) -> Loops | None:
     return None
 
 
+def is_line(job: Job) -> bool:
+    """Whether a nest is walked as one line of points, each of which is independent of all others."""
+    loops = job.loops
+    return (
+        loops.rows > 0
+        and not loops.nest.inner
+        and scattered(job) is None
+        and _turned(loops) is None
+        and not loops.reductions("inner", "outer", "all")
+        and not any(isinstance(s, Scan) for s in loops.statements)
+        and not _wide(job)
+    )
+
+
 def _count(extent: int, block: int) -> int:
     return max(-(-extent // block), 1)
 

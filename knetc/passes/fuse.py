@@ -41,6 +41,13 @@ LARGE_BYTES = 1 << 20
 KERNEL_BYTES = 1 << 14
 """What one more kernel costs to compile and to launch, counted as memory traffic."""
 
+DEAR_NUMBER = 64
+"""Work from which a single number, with all that it is computed from, is worked out once and read from memory, where a
+kernel would else do it again in each of its many programs."""
+
+WIDE_WORK = 8
+"""How much more a 64-bit operation costs than one of 32 bits, where numbers are worked out again."""
+
 
 _ALIASED = {
     "reshape": "it is found under another shape",
@@ -72,14 +79,28 @@ class Fusion:
     """A reshape (or check) of a value in memory -> that value."""
 
 
-def fuse(order: MemoryOrder, *, enabled: bool = True) -> Fusion:
-    """Decide the kernels of a simplified graph; with ``enabled`` off each operation has its own."""
-    return _Fuser(order, enabled).run()
+def fuse(order: MemoryOrder, *, enabled: bool = True, together: bool = False) -> Fusion:
+    """Decide the kernels of a simplified graph; with ``enabled`` off each operation has its own.
+
+    ``together`` tells that kernels that do not need each other are launched together, each as many programs: one more
+    small kernel then costs next to nothing, and what each program works out again costs more.
+    """
+    return _Fuser(order, enabled, together).run()
 
 
 def is_plain(node: Node) -> bool:
     """Whether a value can be computed in a matmul's epilogue: from elements at the same or at broadcast places."""
     return node.op.kind not in (Kind.REDUCTION, Kind.SCAN) and node.op.name != "gather"
+
+
+def dear_numbers(order: MemoryOrder) -> frozenset[Node]:
+    """The single numbers that take ``DEAR_NUMBER`` or more to work out."""
+    work: dict[Node, int] = {}
+    for node in order.nodes:
+        if node.op.kind in (Kind.ELEMENTWISE, Kind.MOVEMENT) and node.type.size == 1:
+            own = node.op.cost * (WIDE_WORK if node.dtype.itemsize > 4 else 1)
+            work[node] = min(own + sum(work.get(source, 0) for source in node.sources), DEAR_NUMBER)
+    return frozenset(n for n, cost in work.items() if cost == DEAR_NUMBER and n.op.kind is Kind.ELEMENTWISE)
 
 
 def is_full(*domains: Domain) -> bool:
@@ -88,9 +109,10 @@ def is_full(*domains: Domain) -> bool:
 
 
 class _Fuser:
-    def __init__(self, order: MemoryOrder, enabled: bool) -> None:
+    def __init__(self, order: MemoryOrder, enabled: bool, together: bool) -> None:
         self.order = order
         self.enabled = enabled
+        self.together = together
         self.index = {node: k for k, node in enumerate(order.nodes)}
         self.must_store: dict[Node, str] = dict.fromkeys(order.graph.outputs, "it is a result")
         self.read_whole: set[Node] = set()
@@ -101,6 +123,7 @@ class _Fuser:
         self.alias_consumers: dict[Node, set[Unit]] = {}
         self.merged: dict[Unit, Unit] = {}
         self.units: list[Unit] = []
+        self.dear = dear_numbers(order) if together else frozenset()
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
 
@@ -233,7 +256,7 @@ class _Fuser:
             return None
         if not all(axes is not None and is_plain(n) for n, axes in domain.axes.items()):
             return None
-        if self.streams(unit) > EPILOGUE_STREAMS and node.type.size_bytes < LARGE_BYTES:
+        if self.streams(unit) > EPILOGUE_STREAMS and (self.together or node.type.size_bytes < LARGE_BYTES):
             return None
         domain.axes[node] = links[0].axes
         unit.special = node
@@ -259,6 +282,10 @@ class _Fuser:
                 if user in self.aliases:
                     continue
                 if unit.special is user:
+                    whole.add(unit)
+                    continue
+                if node in self.dear and unit.domain.extents:
+                    why = why or "each program of its user would work it out again"
                     whole.add(unit)
                     continue
                 links = unit.domain.links(node, [user])
@@ -449,7 +476,8 @@ class _Fuser:
             for k, (base, ours) in enumerate(found):
                 for other, theirs in found[k + 1 : k + MAX_SIBLINGS]:
                     self.join_pair(source, (self.find(base), ours), (self.find(other), theirs))
-        self.join_scalars()
+        if not self.together:
+            self.join_scalars()
 
     def join_scalars(self) -> None:
         """Join units that compute numbers only: step counts, learning rates, means of losses."""
