@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -58,19 +58,21 @@ def launched_together(
             part = replace(part, parts=launched_together(part.parts, joiner, memory), test=test)
         inside.append(part)
     order = _Order(inside, memory)
-    groups = _groups(inside, joiner, order)
+    moved = {k: sum(traffic(p)) for k, p in enumerate(inside) if isinstance(p, Part) and _may_join(p)}
+    pieces = {k: joiner.piece(p.kernel, p.nest) for k, p in enumerate(inside) if isinstance(p, Part) and k in moved}
+    pieces = {k: piece for k, piece in pieces.items() if piece is not None and moved[k] <= MOVED_BYTES}
+    groups = _groups(pieces, moved, joiner, order)
     first = {group[0]: group for group in groups if len(group) > 1}
-    return [_joined(inside, first[k], joiner) if k in first else inside[k] for k in order.steps(first.values())]
+    return [_joined(inside, first[k], pieces, joiner) if k in first else inside[k] for k in order.steps(first.values())]
 
 
-def _groups(parts: Sequence[Part | Area], joiner: Joiner, order: _Order) -> list[list[int]]:
+def _may_join(part: Part) -> bool:
+    """Whether a step only makes values of values, and is no matrix product, which wants a processor for itself."""
+    return part.check is None and part.host is None and not part.name.startswith("matmul")
+
+
+def _groups(pieces: Mapping[int, Any], moved: Mapping[int, int], joiner: Joiner, order: _Order) -> list[list[int]]:
     """The steps that are launched together: those that are alike, then with what else can run at their time."""
-    pieces: dict[int, Any] = {}
-    moved: dict[int, int] = {}
-    for k, part in enumerate(parts):
-        if isinstance(part, Part) and part.check is None and not part.name.startswith("matmul"):
-            moved[k] = sum(traffic(part))
-            pieces[k] = joiner.piece(part.kernel, part.nest) if moved[k] <= MOVED_BYTES else None
 
     def traffic_of(group: Sequence[int]) -> int:
         return sum(moved[k] for k in group)
@@ -81,15 +83,13 @@ def _groups(parts: Sequence[Part | Area], joiner: Joiner, order: _Order) -> list
 
     alike: dict[Hashable, list[list[int]]] = {}
     for k, piece in pieces.items():
-        if piece is not None:
-            known = alike.setdefault(joiner.work(piece), [])
-            found = (group for group in known[-TRIED:] if order.independent(group[0], k) and fit([k], group))
-            match = next(found, None)
-            if match is None:
-                known.append([k])
-            else:
-                order.merge(match, [k])
-                match.append(k)
+        known = alike.setdefault(joiner.work(piece), [])
+        match = next((g for g in known[-TRIED:] if order.independent(g[0], k) and fit([k], g)), None)
+        if match is None:
+            known.append([k])
+        else:
+            order.merge(match, [k])
+            match.append(k)
     groups = {group[0]: group for group in itertools.chain(*alike.values())}
     left = set(groups)
     while left:  # who could run with few others is the first to choose, and takes what is as quick as itself
@@ -104,7 +104,7 @@ def _groups(parts: Sequence[Part | Area], joiner: Joiner, order: _Order) -> list
     return [sorted(group) for group in groups.values()]
 
 
-def _joined(inside: Sequence[Part | Area], group: Sequence[int], joiner: Joiner) -> Part:
+def _joined(inside: Sequence[Part | Area], group: Sequence[int], pieces: Mapping[int, Any], joiner: Joiner) -> Part:
     """One step for several."""
     parts = [part for part in (inside[k] for k in group) if isinstance(part, Part)]
     arguments = list(dict.fromkeys(node for part in parts for node in part.arguments))
@@ -114,7 +114,7 @@ def _joined(inside: Sequence[Part | Area], group: Sequence[int], joiner: Joiner)
     title = " + ".join(f"{count} {name}" if count > 1 else name for name, count in names.items())
     return Part(
         title if len(names) <= 3 else f"{len(parts)} kernels",
-        joiner.joined([joiner.piece(part.kernel, part.nest) for part in parts], places),
+        joiner.joined([pieces[k] for k in group], places),
         tuple(arguments),
         lines=tuple(dict.fromkeys(line for part in parts for line in part.lines)),
         operations=sum(part.operations for part in parts),

@@ -20,7 +20,7 @@ from knetc.codegen.triton import model
 from knetc.codegen.triton.body import ROWS, Frame
 from knetc.codegen.triton.nest import is_line
 from knetc.codegen.triton.source import Header, Prelude, header_of, render
-from knetc.codegen.triton.writer import Job, Launches, Totals, Writer
+from knetc.codegen.triton.writer import Job, Launches, Writer
 from knetc.runtime.program import GRID_ALIGNMENT, Slot
 
 MAX_BODIES = 6
@@ -124,8 +124,13 @@ class Together:
 
 def _moved(stage: Stage, places: Sequence[int], space: int) -> Stage:
     """A stage as part of a whole, that has its arguments at ``places`` and its workspace from ``space`` on."""
-    at = {"argument": lambda k: places[k], "workspace": lambda k: k + space, "value": lambda k: k}
-    return replace(stage, slots=tuple(Slot(slot.kind, at[slot.kind](slot.value)) for slot in stage.slots))
+
+    def at(slot: Slot) -> int:
+        if slot.kind == "argument":
+            return places[slot.value]
+        return slot.value + space if slot.kind == "workspace" else slot.value
+
+    return replace(stage, slots=tuple(Slot(slot.kind, at(slot)) for slot in stage.slots))
 
 
 # --- what kernels do -------------------------------------------------------------------------------------------------
@@ -141,12 +146,13 @@ def _line(nest: LoopNest, slots: Sequence[Slot]) -> tuple[Code, int] | None:
         writer = Writer(job, Frame(job.loops, model.BLOCK, 1, flat=True, row_mask=masked))
         for stage in job.nest.stages:
             for statement in stage.body:
-                writer.statement(statement, Totals(writer, 1), by_row=True)
+                writer.body.write(statement)
         lines = writer.body.take()
         bodies.append((*writer.body.axis_lines(ROWS), *lines))
     functions = _functions(writer.prelude.text)
     parameters = tuple(writer.parameters.items())
-    return Code(nest.name, parameters, tuple(writer.written), *bodies, functions, 0), job.loops.rows
+    whole, masked_lines = bodies
+    return Code(nest.name, parameters, tuple(writer.written), whole, masked_lines, functions, 0), job.loops.rows
 
 
 @cache
@@ -176,8 +182,8 @@ def _defined(prelude: Prelude, code: Code, block: int, split: bool) -> str:
     def called(lines: Sequence[str]) -> list[str]:
         return [re.sub(r"\w+(?=\()", lambda word: names.get(word[0], word[0]), line) for line in lines]
 
-    for name, parameters, lines in code.functions:
-        names[name] = prelude.add(name, parameters, called(lines))
+    for name, taken, lines in code.functions:
+        names[name] = prelude.add(name, taken, called(lines))
     parameters = [name for name, _ in code.parameters]
     if code.warps:
         return prelude.add(code.name, ", ".join(["program", *parameters]), called(code.lines))
