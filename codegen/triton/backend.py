@@ -14,7 +14,7 @@ from knetc.codegen.products import Product
 from knetc.codegen.together import Joiner
 from knetc.codegen.triton import nest, search
 from knetc.codegen.triton.library import library_call
-from knetc.codegen.triton.matmul import lower_matmul
+from knetc.codegen.triton.matmul import lower_matmul, plans
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import Header
 from knetc.codegen.triton.together import Together
@@ -59,7 +59,8 @@ class TritonBackend:
         return nest.lower(loops)
 
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
-        kernel = lower_matmul(product, epilogue, self.precision)
+        plan = plans(product, self.precision, self.target)[0]
+        kernel = lower_matmul(product, epilogue, self.precision, plan)
         call = library_call(product, epilogue, self.precision)
         if isinstance(call, str):
             return replace(kernel, notes=(*kernel.notes, f"not made by cuBLASLt: {call}"))

@@ -7,19 +7,23 @@ float32 if its precision may be less. Triton has none for float64 and integers: 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from knetc.codegen.axes import Loops
 from knetc.codegen.kernel import Kernel
-from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Stage, Store
+from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Store
 from knetc.codegen.products import Product
-from knetc.codegen.triton import model
 from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame, Known
 from knetc.codegen.triton.emitter import Value, register_type
+from knetc.codegen.triton.model import GpuTarget
+from knetc.codegen.triton.nest import lower_into
+from knetc.codegen.triton.tiles import GROUP, MatmulPlan, matmul_plans
 from knetc.codegen.triton.writer import Job, Launches, Totals, Writer, dense
 from knetc.runtime.base import dtypes
 from knetc.runtime.program import Slot
 
+from knetc.ir.op import OPS
 from knetc.passes.views import View
 
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "default": "tf32"}
@@ -50,28 +54,54 @@ class _Body(Body):
         self.values[load.result] = Known(Value("product", self.loops.nest.arguments[0].dtype), ROWS | COLUMNS)
 
 
-def lower_matmul(product: Product, epilogue: LoopNest | None, precision: str) -> Kernel:
-    """The kernel of a product; its arguments are both operands, then those of the epilogue but the first.
+def plans(product: Product, precision: str, target: GpuTarget) -> list[MatmulPlan]:
+    """Ways to cut a product into tiles, the one first that is taken for the fastest."""
+    batches = math.prod(product.batch)
+    return matmul_plans(product.m, product.n, product.k, batches, *_how(product, precision), target.capability)
 
-    ``precision`` is one of ``PRECISIONS``.
+
+def _how(product: Product, precision: str) -> tuple[str, int]:
+    """How factors are multiplied (see ``matmul_plans``), and the size of one."""
+    kinds = [view.base.dtype for view in (product.a, product.b)]
+    if kinds[0] == kinds[1] and dtypes.is_narrow(kinds[0]):
+        return "narrow", 2
+    return (PRECISIONS[precision] if product.dtype == dtypes.f32 else ""), product.dtype.itemsize
+
+
+def lower_matmul(product: Product, epilogue: LoopNest | None, precision: str, plan: MatmulPlan) -> Kernel:
+    """The kernels of a product; their arguments are both operands, then those of the epilogue but the first.
+
+    ``precision`` is one of ``PRECISIONS``, ``plan`` one of ``plans``.
     """
     launches = Launches()
-    batches = math.prod(product.batch)
-    if not batches * product.m * product.n:
+    if not math.prod(product.batch) * product.m * product.n:
         return launches.kernel()
     nest = epilogue or _plain(product)
-    kinds = [view.base.dtype for view in (product.a, product.b)]
-    narrow = kinds[0] == kinds[1] and dtypes.is_narrow(kinds[0])
-    dot = product.dtype == dtypes.f32
-    plan = model.matmul_plan(
-        product.m, product.n, product.k, batches,
-        "narrow" if narrow else PRECISIONS[precision] if dot else f"{product.dtype.itemsize}",
-    )  # fmt: skip
-    tile = plan.tile
-    down, across = -(-product.m // tile.rows), -(-product.n // tile.columns)
     visible = [k for k, a in enumerate(nest.arguments) if k and a.kind != "scratch"]
     places = {k: Slot("argument", n + 2) for n, k in enumerate(visible)}
     slots = [places.get(k, Slot("value", 0)) for k in range(len(nest.arguments))]
+    if plan.splits == 1:
+        _tiles(launches, product, nest, slots, precision, plan)
+    else:
+        pieces = replace(product, batch=(plan.splits, *product.batch))
+        size = math.prod((*pieces.batch, product.m, product.n))
+        part = launches.space(size * product.dtype.itemsize)
+        _tiles(launches, pieces, _plain(pieces), [slots[0], part], precision, plan)
+        lower_into(launches, _summed(nest, pieces), (part, *slots[1:]))
+    return launches.kernel()
+
+
+def _tiles(
+    launches: Launches, product: Product, nest: LoopNest, slots: Sequence[Slot], precision: str, plan: MatmulPlan
+) -> None:
+    """The kernel that makes tiles. If the plan has splits, the pieces of the inner dimension are the first batch axis,
+    along which the factors' views have no stride yet."""
+    batches = math.prod(product.batch)
+    kinds = [view.base.dtype for view in (product.a, product.b)]
+    narrow = _how(product, precision)[0] == "narrow"
+    dot = product.dtype == dtypes.f32
+    tile, piece = plan.tile, plan.piece(product.k)
+    down, across = -(-product.m // tile.rows), -(-product.n // tile.columns)
     operands = [Argument("factor", v.base.dtype, "input", v.base.type.size) for v in (product.a, product.b)]
     first = replace(nest.arguments[0], kind="scratch", size=1)
     nest = replace(nest, name=nest.name or "matmul", arguments=(first, *nest.arguments[1:], *operands))
@@ -85,23 +115,49 @@ def lower_matmul(product: Product, epilogue: LoopNest | None, precision: str) ->
     for stage in nest.stages:
         for statement in stage.body:
             writer.statement(statement, totals, by_row=False)
-    cut = f"(inner{{}} < {product.k})" if product.k % plan.depth else ""
+    limit, a, b = str(product.k), product.a, product.b
+    if plan.splits > 1:
+        limit += f" - batch0 * {piece}"
+        a, b = (
+            replace(v, strides=(piece * v.strides[inner], *v.strides))
+            for v, inner in ((product.a, -1), (product.b, -2))
+        )
+    cut = f"(inner{{}} < {limit})" if product.k % (piece if plan.splits > 1 else plan.depth) else ""
     convert = "" if narrow or kinds[0] == kinds[1] == product.dtype else f".to({register_type(product.dtype)})"
     left, right = writer.body.parameters[-2:]
+    about = f"[{product.m}, {product.k}] times [{product.k}, {product.n}], in tiles of {tile.rows} by {tile.columns}"
+    about += f", each in {plan.splits} pieces of {piece}." if plan.splits > 1 else "."
     writer.emit(
-        "matmul", batches * down * across,
-        f"[{product.m}, {product.k}] times [{product.k}, {product.n}], in tiles of {tile.rows} by {tile.columns}.",
-        warps=plan.warps, stages=plan.stages, GROUP=model.GROUP, batches=batches, down=down, across=across,
-        m=product.m, n=product.n, batch_axes=_batch_axes(product),
-        left=_origin(left, product.a, "row", -2), right=_origin(right, product.b, "column", -1),
+        "matmul", batches * down * across, about, warps=plan.warps, stages=plan.stages, GROUP=GROUP, batches=batches,
+        down=down, across=across, m=product.m, n=product.n, batch_axes=_batch_axes(product),
+        left=_origin(left, a, "row", -2), right=_origin(right, b, "column", -1),
         left_step=_times("inner[None, :]", product.a.strides[-1]),
         right_step=_times("inner[:, None]", product.b.strides[-2]),
         left_mask=_mask("rows" if frame.row_mask else "", cut.format("[None, :]")),
         right_mask=_mask(cut.format("[:, None]"), "columns" if frame.column_mask else ""),
-        steps=max(-(-product.k // plan.depth), 0), depth=plan.depth, convert=convert, dot=dot,
+        steps=-(-min(piece, product.k) // plan.depth), depth=plan.depth, convert=convert, dot=dot,
         precision=PRECISIONS[precision], total=register_type(product.dtype), body=writer.body.take(),
     )  # fmt: skip
-    return launches.kernel()
+
+
+def _summed(nest: LoopNest, pieces: Product) -> LoopNest:
+    """The nest that adds the pieces' sums, its first argument, and goes on with an epilogue."""
+    axes = (*nest.outer, *nest.inner)
+    size = math.prod(axis.extent for axis in axes)
+    splits = pieces.batch[0]
+    body = [statement for stage in nest.stages for statement in stage.body]
+    (sums,) = {s.result for s in body if isinstance(s, Load) and s.argument == 0}
+    rest = tuple(s for s in body if not (isinstance(s, Load) and s.argument == 0))
+    part = 1 + max(s.result for s in body if not isinstance(s, (Store, Reduce)))
+    element = (
+        Load(part, 0, Offset(0, {**dense(axes), len(axes): size})),
+        Reduce(OPS["sum"], part, pieces.dtype, "inner", (sums,)),
+    )
+    first = Argument("part", pieces.dtype, "input", splits * size)
+    return replace(
+        nest, outer=axes, inner=(Axis("piece", splits),), arguments=(first, *nest.arguments[1:]),
+        stages=(Stage("element", element), Stage("row", rest)),
+    )  # fmt: skip
 
 
 def _plain(product: Product) -> LoopNest:

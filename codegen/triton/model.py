@@ -126,39 +126,3 @@ def split_rows(rows: int, steps: int) -> int:
     if rows >= PROGRAMS // 4 or steps <= SERIAL:
         return 1
     return min(steps, max(PROGRAMS // max(rows, 1), 1))
-
-
-# --- matrix products -------------------------------------------------------------------------------------------------
-
-GROUP = 8
-"""Tiles in a column of those that run at the same time."""
-
-
-@dataclass(frozen=True)
-class MatmulPlan:
-    """A product's tile, how much of the inner dimension is in flight, and the warps that share a tile."""
-
-    tile: Tile
-    depth: int
-    warps: int
-    stages: int
-
-
-def matmul_plan(m: int, n: int, k: int, batches: int, how: str) -> MatmulPlan:
-    """The plan for a product: tiles as large as registers allow, smaller ones where they would be too few.
-
-    ``how`` is ``narrow`` (two bytes a factor, on the matrix units), a precision of float32 (``tf32`` on the matrix
-    units, ``ieee`` not), or the bytes of numbers that are multiplied and summed.
-    """
-    if how.isdigit():
-        return MatmulPlan(Tile(min(max(power(m), 8), 32), min(max(power(n), 8), 16)), 8, 4, 2)
-    rows, columns, depth, stages = {"narrow": (128, 128, 64, 3), "tf32": (128, 128, 32, 3)}.get(how, (64, 64, 32, 3))
-    rows, columns = min(max(power(m), 16), rows), min(max(power(n), 16), columns)
-    least = 32 * 32 if how == "ieee" else 64 * 64  # the matrix units of sm_90 take 64 rows
-    while rows * columns > least and batches * -(-m // rows) * -(-n // columns) < MULTIPROCESSORS:
-        if columns >= rows:
-            columns //= 2
-        else:
-            rows //= 2
-    depth = min(max(power(k), 16), depth)
-    return MatmulPlan(Tile(rows, columns), depth, 8 if rows * columns >= 128 * 128 else 4, stages)

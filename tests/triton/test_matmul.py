@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from knetc.codegen.assemble import assemble
 from knetc.codegen.triton.backend import TritonBackend
 from knetc.codegen.triton.compile import compile_source, compiled
 from knetc.codegen.triton.model import GpuTarget
+from knetc.codegen.triton.tiles import matmul_plans
 from knetc.runtime.base import dtypes
 
 from knetc.ir.build import trace_function
@@ -75,19 +77,110 @@ def test_less_precision() -> None:
     assert errors["highest"] < 1e-5 < errors["default"] < 0.05
 
 
+def weight_gradient(dy: Any, x: Any) -> Any:
+    return matmul(swapped(dy), x)
+
+
+@pytest.mark.parametrize(
+    "k, dtype",
+    [(1024, np.float32), (1777, np.float32), (3001, dtypes.bfloat16()), (333, np.float64), (256, np.int32)],
+    ids=str,
+)
+def test_few_tiles_with_a_long_inner_dimension_are_shared(k: int, dtype: Any) -> None:
+    """The pieces' sums are added in order by a second kernel, which goes on with the epilogue."""
+
+    def gradient(dy: Any, x: Any, w: Any) -> Any:
+        return w - matmul(swapped(dy), x)
+
+    random = rng.integers(-8, 8, k * 50 + 19 * 31).astype(dtype)  # sums without rounding
+    arrays = [
+        random[: k * 19].reshape(k, 19),
+        random[k * 19 : k * 50].reshape(k, 31),
+        random[-19 * 31 :].reshape(19, 31),
+    ]
+    graph = traced(gradient, *arrays)
+    [note, *rest] = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).parts[0].kernel.notes
+    assert "pieces of" in note and rest
+    [found], [expected] = simulated_gpu.run(graph, arrays), interpret(graph, arrays)
+    np.testing.assert_array_equal(found.astype(np.float64), expected.astype(np.float64))
+
+
+def test_batches_are_shared_too() -> None:
+    a, b = (rng.integers(-8, 8, shape).astype(np.float32) for shape in ((2, 3, 5, 1900), (3, 1900, 7)))
+    graph = traced(matmul, a, b)
+    np.testing.assert_array_equal(simulated_gpu.run(graph, [a, b])[0], a @ b)
+
+
+@pytest.mark.parametrize("how, size", [("narrow", 2), ("ieee", 4), ("tf32", 4), ("", 8)])
+def test_plans(how: str, size: int) -> None:
+    """Whatever the shape, plans fit a block's shared memory and cover the product; long ones keep a device busy."""
+    for m, n, k in [(1, 1, 1), (10, 64, 50_000), (256, 10, 1024), (4096, 4096, 4096), (300, 7, 3), (64, 64, 1 << 20)]:
+        for plan in matmul_plans(m, n, k, 1, how, size):
+            tile = plan.tile
+            assert (tile.rows + tile.columns) * plan.depth * plan.stages * size <= 160 << 10
+            assert (plan.splits - 1) * plan.piece(k) < k <= plan.splits * plan.piece(k)
+    plan = matmul_plans(64, 64, 1 << 20, 1, how, size)[0]
+    assert -(-64 // plan.tile.rows) * -(-64 // plan.tile.columns) * plan.splits >= 60
+    plan = matmul_plans(8192, 8192, 512, 1, how, size)[0]
+    assert plan.splits == 1 and (not how or plan.tile.elements >= 128 * 128)
+
+
+def test_offsets_beyond_31_bits() -> None:
+    graph = traced(matmul, *(np.broadcast_to(np.float32(0), shape) for shape in ((1 << 20, 4096), (4096, 64))))
+    [source] = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).functions.values()
+    assert "tile = tl.program_id(0).to(tl.int64)" in source and "tl.arange(0, 32).to(tl.int64)" in source
+
+
+def compiled_products(
+    function: Callable[..., Any], types: list[TensorType], arch: str, precision: str = "highest"
+) -> list[tuple[Any, str]]:
+    """What is known of the kernels of a function that multiply, and their instructions (for sm_100 those of PTX)."""
+    target = GpuTarget("cuda", arch)
+    graph = simplify(trace_function(function, *types))
+    assembly = assemble(graph, TritonBackend(target, precision=precision))
+    found = []
+    for source in assembly.functions.values():
+        if "product" in source:
+            made = compiled(source, target).asm["ptx" if arch == "sm_100" else "sass"]
+            found.append((compile_source("k", source, target)[0], str(made)))
+    return found
+
+
 def machine_code(function: Callable[..., Any], arrays: list[np.ndarray], arch: str, precision: str = "highest") -> str:
     """The instructions of the matmul kernel of a function."""
-    target = GpuTarget("cuda", arch)
-    assembly = assemble(traced(function, *arrays), TritonBackend(target, precision=precision))
-    [source] = [s for s in assembly.functions.values() if "product" in s]
-    assert compile_source("k", source, target)[0].spilled_bytes == 0
-    return str(compiled(source, target).asm["sass"])
+    types = [TensorType(a.dtype, a.shape) for a in arrays]
+    [(cubin, code)] = compiled_products(function, types, arch, precision)
+    assert cubin.spilled_bytes == 0
+    return code
+
+
+BF16 = dtypes.bfloat16()
+BENCHMARKS: dict[str, tuple[Any, tuple[int, int, int]]] = {
+    "mlp_large": (np.float32, (256, 1024, 1024)),
+    "mlp_wide in tf32": (np.float32, (8192, 4096, 4096)),
+    "mlp_wide in bfloat16": (BF16, (8192, 4096, 4096)),
+}
+"""Dtype, rows, columns and inner dimension of the benchmarks' largest products."""
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_products_of_the_benchmarks(name: str, arch: str) -> None:
+    """Forward with its epilogue and the gradient for weights: no spills, little enough shared memory, matrix units."""
+    dtype, (m, n, k) = BENCHMARKS[name]
+    for function, shapes in ((layer, ((m, k), (n, k), (n,))), (weight_gradient, ((m, n), (m, k)))):
+        types = [TensorType(np.dtype(dtype), shape) for shape in shapes]
+        for cubin, code in compiled_products(function, types, arch, "default" if "tf32" in name else "highest"):
+            assert cubin.spilled_bytes == 0 and cubin.registers <= 255
+            assert cubin.shared_bytes <= (163 if arch == "sm_80" else 227) << 10
+            assert not re.search(r"\b(LDL|STL)\b", code)
+            units = {"sm_80": r"\bHMMA", "sm_90": r"\bHGMMA", "sm_100": r"\btcgen05\.mma"}[arch]
+            assert bool(re.search(units, code)) == (" in " in name), function
 
 
 @pytest.mark.parametrize("arch, instruction", [("sm_80", "HMMA"), ("sm_90", "HGMMA")])
 def test_matrix_units_multiply_narrow_factors(arch: str, instruction: str) -> None:
-    dtype = dtypes.bfloat16()
-    arrays = [normal(512, 256, dtype=dtype), normal(384, 256, dtype=dtype), normal(384, dtype=dtype)]
+    arrays = [np.zeros(shape, BF16) for shape in ((4096, 256), (2048, 256), (2048,))]
     assert instruction in machine_code(layer, arrays, arch)
 
 
