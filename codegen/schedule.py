@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Collection, Hashable, Mapping
 from typing import TypeVar
 
+from knetc.runtime.base.errors import CheckError
+
 V = TypeVar("V", bound=Hashable)
 
 Rank = tuple[int, int]
@@ -28,6 +30,8 @@ def in_order(
     >>> in_order({0: [1, 2], 1: [], 2: []}, {0: (0, 0), 1: (0, 1), 2: (0, 2)}, {1: "a", 2: "b"}, {0: "ab", 1: "c"},
     ...          {"a": 8, "b": 8, "c": 16})
     [0, 2, 1]
+
+    Raises CheckError if there is none.
     """
     waiting = dict.fromkeys(ranks, 0)
     for k in ranks:
@@ -65,4 +69,6 @@ def in_order(
             waiting[follower] -= 1
             if not waiting[follower]:
                 heapq.heappush(ready, (key(follower), follower))
+    if len(order) < len(ranks):
+        raise CheckError(f"kernels wait for each other: {sorted(ranks.keys() - done)}")
     return order

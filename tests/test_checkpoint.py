@@ -222,3 +222,18 @@ def test_without_a_gradient_nothing_is_marked() -> None:
     assert kn.checkpoint(lambda x: x)(3) == 3
     assert numbers(kn.grad(lambda x: kn.checkpoint(lambda y: y)(x) * 2)(1.0)) == 2
     assert numbers(kn.grad(lambda x: kn.checkpoint(lambda: kn.array(2.0) * 1)() * x)(1.0)) == 2
+
+
+@pytest.mark.parametrize("how", ["eager", "compiled"])
+def test_what_is_done_again_is_in_no_kernel_with_what_it_waits_for(how: str) -> None:
+    i, j = np.array([1, 2]), np.array([1, 3])
+
+    def gradient(x: Any) -> Any:
+        return kn.grad(lambda v: kn.sin(kn.checkpoint(lambda u: kn.sum(u[i] * u[j]))(v)))(x)
+
+    x = X[:5, :1]
+    both = kn.compile(gradient) if how == "compiled" else gradient
+    expected = np.zeros((5, 1))
+    np.add.at(expected, i, x[j])
+    np.add.at(expected, j, x[i])
+    np.testing.assert_allclose(np.asarray(both(kn.array(x))), expected * np.cos(np.sum(x[i] * x[j])))

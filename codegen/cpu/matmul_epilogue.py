@@ -14,6 +14,7 @@ import numpy as np
 from knetc.codegen.axes import Loops, independent
 from knetc.codegen.cpu.code import Code, Table
 from knetc.codegen.cpu.emitter import Scalar
+from knetc.codegen.cpu.frame import PLAIN
 from knetc.codegen.cpu.matmul_spec import statement_offsets
 from knetc.codegen.cpu.scope import Scope, State
 from knetc.codegen.loopnest import Load, LoopNest, Offset, Reduce, Statement, Store
@@ -78,12 +79,15 @@ class Epilogue:
         self, code: Code, table: Table, known: dict[int, Scalar], batch: Sequence[str], block: Block, lanes: int
     ) -> None:
         """Emit the loops over a block: one vector of columns at a time, the last one masked."""
+        column = len(batch) + 1
         hints = (
             '!{!"llvm.loop.vectorize.predicate.enable", i1 true}',
             f'!{{!"llvm.loop.vectorize.width", i32 {lanes}}}',
             '!{!"llvm.loop.interleave.count", i32 1}',
         )
-        column = len(batch) + 1
+        # a single column is stored at one place, which LLVM cannot widen, and would say so to the user
+        if not all(s.offset.axes.get(column) for s in self.statements if isinstance(s, Store)):
+            hints = PLAIN
         with code.loop("0", block.rows) as r:
             sums = code.at(block.sums, code.mul(r, block.sums_row))
             place = dict(enumerate((*batch, code.add(block.row, r))))

@@ -9,7 +9,7 @@ kept for people to read. Groups that read the same memory over the same loops ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from knetc.ir.node import Node
@@ -436,9 +436,18 @@ class _Fuser:
                     seen = merged.links(source, [node])
                     if any(l.how != "aligned" or l.axes != merged.axes[source] for l in seen):
                         return False
-                elif source in self.aliases and self.base(source) in stored:
+                elif not stored.isdisjoint(self.needs(source)):
                     return False
         return True
+
+    def needs(self, node: Node) -> Iterator[Node]:
+        """What must lie in memory before a kernel begins that reads ``node`` by another name: the value itself, and
+        what a computation waits for that is done again."""
+        while node in self.aliases:
+            if node.op.name == "after":
+                yield from map(self.base, node.sources[1:])
+            node = self.aliases[node]
+            yield node
 
     def base(self, node: Node) -> Node:
         while node in self.aliases:
