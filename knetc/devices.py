@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from knetc.ir.ambient import ambient
 from knetc.lazy import Box
 from knetc.params import Param
 from knetc.runtime import buffers, devices
-from knetc.runtime.base.errors import DeviceError
+from knetc.runtime.base.errors import DeviceError, OutOfMemoryError
 from knetc.runtime.buffers import MemoryStats
 from knetc.runtime.devices import CPU, canonical
 from knetc.structure import find
@@ -86,10 +87,12 @@ def gpu(which: int | bool | None = None) -> int:
 
 def _free_memory() -> dict[int, int]:
     """Bytes that are free on each GPU of this machine."""
-    try:
-        return {number: devices.device(f"cuda:{number}").free_bytes() for number in range(devices.count())}
-    except DeviceError:
-        return {}
+    found = {}
+    with suppress(DeviceError):
+        for number in range(devices.count()):
+            with suppress(DeviceError, OutOfMemoryError):  # too old, or full
+                found[number] = devices.device(f"cuda:{number}").free_bytes()
+    return found
 
 
 def gc() -> int:
@@ -123,11 +126,20 @@ def synchronize(device: str | None = None) -> None:
 
 def found_devices() -> dict[str, str]:
     """The GPUs of this machine, by name, with what they are; or, under "cuda", why there is none."""
+    found = {}
     try:
-        names = [f"cuda:{number}" for number in range(devices.count())]
-        return {name: devices.device(name).description for name in names} or {"cuda": "the driver finds no GPU"}
+        for name in [f"cuda:{number}" for number in range(devices.count())]:
+            try:
+                found[name] = devices.device(name).description
+            except (DeviceError, OutOfMemoryError) as error:
+                found[name] = f"cannot be used: {_first_line(error)}"
     except DeviceError as error:
-        return {"cuda": str(error).partition("\n")[0]}
+        return {"cuda": _first_line(error)}
+    return found or {"cuda": "the driver finds no GPU"}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def cublaslt() -> str:

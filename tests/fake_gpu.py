@@ -75,6 +75,10 @@ class Fake:
     def devices(self, count: int) -> None:
         self.library.fake_devices(count)
 
+    def arch(self, arch: int) -> None:
+        """Let the devices be of this compute capability, times ten."""
+        self.library.fake_arch(arch)
+
 
 @contextmanager
 def fake() -> Iterator[Fake]:

@@ -64,13 +64,15 @@ class Allocator:
         allocate: Callable[[int], int],
         free: Callable[[int], None],
         memory: Callable[[], tuple[int, int]],
+        lock: threading.RLock,
     ) -> None:
-        """``allocate`` and ``free`` are the driver's; ``memory`` tells the device's free and total bytes."""
+        """``allocate`` and ``free`` are the driver's; ``memory`` tells the device's free and total bytes; ``lock`` is
+        the device's, which whoever asks for memory may hold already."""
         self.name = name
         self.kind: type[DeviceBuffer] = type("DeviceBuffer", (DeviceBuffer,), {"__slots__": (), "device": name})
         """The class of this device's buffers: which device it is costs them nothing."""
         self._allocate, self._free_region, self._memory = allocate, free, memory
-        self._lock = threading.RLock()
+        self._lock = lock
         self._free: dict[int, list[int]] = {}
         """Addresses of free blocks, by their size."""
         self._homes: dict[int, list[int]] = {}
@@ -143,9 +145,9 @@ class Allocator:
             self._held_bytes -= released
             return released
 
-    def forget(self) -> None:
+    def forget(self, lock: threading.RLock) -> None:
         """In a child process, which does not have the device: nothing is free any more, and nothing is given back."""
-        self._lock = threading.RLock()
+        self._lock = lock
         for free in self._free.values():
             free.clear()
         self._regions.clear()
@@ -164,7 +166,7 @@ class Allocator:
                     address = self._allocate(region_bytes)
                 except MemoryError as error:
                     if last_resort is None:
-                        raise self._out_of_memory(size_bytes) from error
+                        raise self.out_of_memory(f"a buffer of {size_bytes:,} bytes") from error
                     last_resort()
                     continue
                 self._regions[address] = (region_bytes, block_bytes)
@@ -179,11 +181,12 @@ class Allocator:
         python_gc.collect()
         return self.gc()
 
-    def _out_of_memory(self, size_bytes: int) -> OutOfMemoryError:
+    def out_of_memory(self, what: str) -> OutOfMemoryError:
+        """What to raise where there is no memory for something."""
         free, total = self._memory()
         used = self._held_bytes - self._free_bytes()
         return OutOfMemoryError(
-            f"no memory on {self.name} for a buffer of {size_bytes:,} bytes: this process has {used:,} bytes in use "
-            f"there and holds {self._held_bytes:,}; of the device's {total:,} bytes {free:,} are free (other "
-            "processes and libraries have the rest); drop arrays that are no longer needed, or use a smaller batch"
+            f"no memory on {self.name} for {what}: this process has {used:,} bytes in use there and holds "
+            f"{self._held_bytes:,}; of the device's {total:,} bytes {free:,} are free (other processes and libraries "
+            "have the rest); drop arrays that are no longer needed, or use a smaller batch"
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from knetc.runtime import devices
-from knetc.runtime.base.errors import CudaError, DeviceError
+from knetc.runtime.base.errors import CudaError, DeviceError, OutOfMemoryError
 from knetc.runtime.buffers import Buffer, MemoryStats, address_of
 from knetc.runtime.cuda.allocator import Allocator
 from knetc.runtime.cuda.driver import CudaDriver, Driver
@@ -20,6 +20,10 @@ from knetc.runtime.program import Cubin
 STAGING_BYTES = 32 << 20
 """Pinned host memory, in ``STAGING_PARTS`` parts: copies to the device that fit in a part go through it."""
 STAGING_PARTS = 4
+LEAST_ARCH = 80
+"""The oldest GPUs that code is generated for."""
+
+Made = TypeVar("Made")
 
 
 class GpuDevice:
@@ -30,11 +34,16 @@ class GpuDevice:
         self.ordinal = ordinal
         self.name = f"cuda:{ordinal}"
         self.properties = driver.open(ordinal)
+        if self.properties.arch < LEAST_ARCH:
+            raise DeviceError(
+                f"{self.name} is a {self.properties.name} of compute capability {self.properties.arch / 10:.1f}; "
+                f"generated code needs {LEAST_ARCH / 10:.1f} or newer: use another device, or device='cpu'"
+            )
         self.lock = threading.RLock()
         self._alive = True
         with self.entered():
             self.stream = driver.stream()
-        self.memory = Allocator(self.name, self._allocate_region, self._free_region, self._memory)
+        self.memory = Allocator(self.name, self._allocate_region, self._free_region, self._memory, self.lock)
         self.memory.reclaimers.append(self._trim)
         self.allocate = self.memory.allocate
         self._arena = self.memory.wrap(0, 0, [])
@@ -68,7 +77,7 @@ class GpuDevice:
         """In a child, which does not have the device."""
         self._alive = False
         self.lock = threading.RLock()
-        self.memory.forget()
+        self.memory.forget(self.lock)
 
     # --- memory
 
@@ -80,6 +89,20 @@ class GpuDevice:
         with self.entered() as driver:
             driver.synchronize(self.stream)
             driver.free(address)
+
+    def make(self, what: str, call: Callable[[], Made]) -> Made:
+        """What a call of the driver gives; when there is no memory for it, unused memory is given back first.
+
+        Raises OutOfMemoryError, which says what was asked for.
+        """
+        try:
+            return call()
+        except MemoryError:
+            self.gc()
+        try:
+            return call()
+        except MemoryError as error:
+            raise self.memory.out_of_memory(what) from error
 
     def _memory(self) -> tuple[int, int]:
         with self.entered() as driver:
@@ -130,7 +153,8 @@ class GpuDevice:
             with self.entered() as driver:
                 module = self._modules.get(cubin.object)
                 if module is None:
-                    module = self._modules[cubin.object] = driver.load(code)
+                    what = f"the {len(code):,} bytes of kernel {cubin.entry}"
+                    module = self._modules[cubin.object] = self.make(what, lambda: driver.load(code))
                 found = self._functions[key] = driver.function(module, cubin.entry, cubin.shared_bytes)
         return found
 
@@ -147,7 +171,7 @@ class GpuDevice:
         """Copies host memory into a buffer; the host memory may be changed when this returns."""
         with self.entered() as driver:
             if self._staging is None:
-                self._staging = _Staging(driver)
+                self._staging = self.make("pinned memory of the host", lambda: _Staging(driver))
             if size_bytes <= self._staging.part_bytes:
                 self._staging.write(driver, buffer.at, host, size_bytes, self.stream)
             else:
@@ -167,16 +191,15 @@ class GpuDevice:
         if buffer.device == devices.CPU:
             self.write(result, buffer.address + offset, size_bytes)
             return result
-        with self.entered() as driver:
-            if buffer.device == self.name:
+        if buffer.device == self.name:
+            with self.entered() as driver:
                 driver.copy(result.at, buffer.at + offset, size_bytes, self.stream)
-            else:
-                other = device(int(buffer.device.removeprefix("cuda:")))
-                with other.entered():  # what is to be copied must be there, and must not be overwritten
-                    other.synchronize()
-                self.enter()
-                driver.copy_from(result.at, self.ordinal, buffer.at + offset, other.ordinal, size_bytes, self.stream)
-                driver.synchronize(self.stream)
+            return result
+        other = device(int(buffer.device.removeprefix("cuda:")))
+        other.synchronize()  # what is to be copied must be there; nobody updates in place what is held here
+        with self.entered() as driver:
+            driver.copy_from(result.at, self.ordinal, buffer.at + offset, other.ordinal, size_bytes, self.stream)
+            driver.synchronize(self.stream)
         return result
 
     def zeros(self, size_bytes: int) -> Buffer:
@@ -219,12 +242,19 @@ class _Staging:
 _lock = threading.RLock()
 _driver: Driver | None = None
 _devices: dict[int, GpuDevice] = {}
+_forked = False
+"""Whether this process is the child of one that had the driver in use."""
 
 
 def driver() -> Driver:
     """The driver of this process's GPUs; raises DeviceError, with what is missing, where there is none."""
     global _driver
     with _lock:
+        if _forked:
+            raise DeviceError(
+                "the GPU's driver was in use when this process was forked, and it does not work on both sides of a "
+                "fork: start processes with multiprocessing's 'spawn' method, or use the GPU in the child alone"
+            )
         if _driver is None:
             _driver = CudaDriver()
         return _driver
@@ -235,9 +265,9 @@ def replace_driver(new: Driver | None) -> None:
 
     Devices opened before stay with the driver they have, but are no longer found by name.
     """
-    global _driver
+    global _driver, _forked
     with _lock:
-        _driver = new
+        _driver, _forked = new, False
         _devices.clear()
 
 
@@ -259,14 +289,21 @@ def device(ordinal: int) -> GpuDevice:
                     else ("there is cuda:0 alone")
                 )
                 raise DeviceError(f"there is no device cuda:{ordinal}: {there}, and 'cpu'")
-            found = _devices[ordinal] = GpuDevice(driver(), ordinal)
+            try:
+                found = _devices[ordinal] = GpuDevice(driver(), ordinal)
+            except MemoryError as error:
+                raise OutOfMemoryError(
+                    f"cuda:{ordinal} has no memory left for this process to begin with: {error}; see with nvidia-smi "
+                    "who has it, or use another device"
+                ) from error
             devices.remember(found)
         return found
 
 
 def _after_fork() -> None:
-    global _lock
+    global _lock, _forked
     _lock = threading.RLock()
+    _forked = _driver is not None
     for found in _devices.values():
         found.after_fork()
 

@@ -87,6 +87,8 @@ def _discard(capsule: int) -> None:
 
 
 _discard_function = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_discard)
+for _kept in (_release_function, _discard_function, _release, _discard, _exports, _Tensor):
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_kept))  # the other side may call them while the process ends
 
 
 def export(buffer: Buffer, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], stream: int | None) -> Any:

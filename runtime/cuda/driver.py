@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 from knetc.runtime.base.errors import CudaError, DeviceError
 from knetc.runtime.cuda import prototypes
-from knetc.runtime.cuda.prototypes import DRIVER, LOST, OUT_OF_MEMORY, POINTER, UNSIGNED, KernelNodeParams
+from knetc.runtime.cuda.prototypes import ADVICE, DRIVER, LOST, OUT_OF_MEMORY, POINTER, UNSIGNED, KernelNodeParams
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,9 @@ class CudaDriver:
         code = self._library.cuInit(0)
         if code:
             raise DeviceError(
-                f"the CUDA driver does not start: {self._name(code)}; see whether nvidia-smi finds a GPU, and whether "
-                "CUDA_VISIBLE_DEVICES hides it, or use device='cpu'"
+                f"the CUDA driver does not start: {self._name(code)}: "
+                + ADVICE.get(code, "see whether nvidia-smi finds a GPU, and whether CUDA_VISIBLE_DEVICES hides it")
+                + "; or use device='cpu'"
             )
         self._launch = self._library["cuLaunchKernel"]  # an object of its own, which converts nothing
         self._graph_launch = self._library.cuGraphLaunch
@@ -230,6 +231,8 @@ class CudaDriver:
         message = f"{name}({asked}): {self._name(code)}: {said}"
         if code == OUT_OF_MEMORY:
             raise MemoryError(message)
+        if code in ADVICE:
+            message += f"; {ADVICE[code]}"
         if code in LOST:
             message += (
                 "; the device cannot be used by this process any more: start it again. A kernel that ran before "

@@ -235,9 +235,11 @@ class Executable:
             self._counters.clear()
             try:
                 failure = self._perform(self._work)
-            except BaseException:
+            except BaseException as error:
                 if self._findings is not None:  # checks may still be under way
                     self._findings.forget(device)
+                if isinstance(error, MemoryError) and not isinstance(error, KnetcError):
+                    raise device.memory.out_of_memory("launching a program") from error
                 raise
             if self._clock is not None:
                 self._clock.runs += 1

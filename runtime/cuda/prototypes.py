@@ -93,6 +93,21 @@ OUT_OF_MEMORY = 2
 LOST = frozenset((214, 220, 700, 702, 714, 715, 716, 717, 718, 719))
 """Errors after which a context answers nothing else: a kernel that read or wrote where nothing is, and the like."""
 
+ADVICE = {
+    3: "this process was forked from one that had used the GPU, perhaps by another library: start processes with "
+    "multiprocessing's 'spawn' method",
+    4: "the process is ending, and the driver has been shut down",
+    34: "this is the toolkit's stub of the driver: take its folder out of LD_LIBRARY_PATH",
+    46: "another process has the GPU for itself, or it is being reset",
+    209: "the machine code is for another architecture than this GPU's; clear the cache with 'knetc cache clear'",
+    218: "the driver cannot compile this code: it may be older than the compiler",
+    222: "the driver is older than the compiler of this kernel: install a newer driver, or an older Triton",
+    802: "the system is not ready yet: on machines with NVSwitch its fabric manager must run",
+    803: "the driver's library and the kernel's module are of different versions: restart the machine",
+    804: "the compatibility package does not support this GPU: use the driver's own libcuda",
+}
+"""What to do about an error, by its number."""
+
 MULTIPROCESSORS = 16
 MAJOR, MINOR = 75, 76
 SHARED_OPTIN = 97

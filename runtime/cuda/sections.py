@@ -7,6 +7,7 @@ address or a number has changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -98,7 +99,8 @@ class Section:
             for number in self.changed:
                 self.operations[number].update(driver, self.ready, self.nodes[number])
         elif self.runs > 1 and config.cuda_graphs and len(self.operations) >= GRAPH_FROM:
-            self.build(driver)
+            with suppress(MemoryError):  # then it is launched one by one, this time too
+                self.build(driver)
         self.changed.clear()
         if self.ready:
             driver.launch_graph(self.ready, stream)

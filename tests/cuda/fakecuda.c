@@ -14,12 +14,13 @@ enum { OK = 0, INVALID = 1, MEMORY = 2, NODEVICE = 100, HANDLE = 400, NOTFOUND =
 /* --- what tests ask and set */
 static long counts[16], limit_bytes = 1l << 34, live_bytes, live_blocks;
 static char failing[64];
-static int failing_code, failing_after, devices = 1;
+static int failing_code, failing_after, devices = 1, arch = 90;
 enum { LAUNCHES, ALLOCS, FREES, GRAPHS, UPDATES, GRAPH_LAUNCHES, SYNCS, NODES, LOADS, DESTROYED };
 API long fake_count(int which) { return counts[which]; }
 API long fake_live(void) { return live_blocks; }
 API void fake_limit(long bytes) { limit_bytes = bytes; }
 API void fake_devices(int n) { devices = n; }
+API void fake_arch(int a) { arch = a; }
 API void fake_fail(const char *name, int code, int after) {
     snprintf(failing, sizeof failing, "%s", name), failing_code = code, failing_after = after;
 }
@@ -148,9 +149,9 @@ API R cuDeviceGetCount(int *n) { *n = devices; return OK; }
 API R cuDeviceGet(int *d, int o) { *d = o; return OK; }
 API R cuDeviceGetName(char *n, int l, int d) { snprintf(n, l, "Fake GPU %d", d); return OK; }
 API R cuDeviceTotalMem_v2(size_t *b, int d) { *b = limit_bytes; return OK; }
-API R cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 9 : a == 76 ? 0 : a == 16 ? 132 : a == 97 ? 232448 : 0; return OK; }
+API R cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? arch / 10 : a == 76 ? arch % 10 : a == 16 ? 132 : a == 97 ? 232448 : 0; return OK; }
 static int contexts[8], current = -1;
-API R cuDevicePrimaryCtxRetain(void **c, int d) { *c = &contexts[d]; return OK; }
+API R cuDevicePrimaryCtxRetain(void **c, int d) { MAYFAIL; *c = &contexts[d]; return OK; }
 API R cuCtxSetCurrent(void *c) { MAYFAIL; current = (int)((int *)c - contexts); return OK; }
 API R cuMemGetInfo_v2(size_t *f, size_t *t) { *f = limit_bytes - live_bytes, *t = limit_bytes; return OK; }
 API R cuMemAlloc_v2(P *p, size_t n) {

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import fake_gpu
@@ -18,6 +19,9 @@ from knetc.runtime.cuda import device as devices
 from knetc.runtime.cuda.allocator import SLAB_BYTES
 from knetc.runtime.cuda.device import STAGING_BYTES
 from knetc.runtime.cuda.driver import CudaDriver
+
+import knetc as kn
+from knetc.devices import found_devices
 
 
 def test_what_a_device_is(gpu: Fake) -> None:
@@ -162,21 +166,31 @@ def test_threads_have_the_device(gpu: Fake) -> None:
     assert not wrong
 
 
-def test_a_forked_child_is_told(gpu: Fake) -> None:
-    found = devices.device(0)
-    buffer = found.upload(np.arange(3))
+def in_a_child(work: Callable[[], str]) -> str:
+    """What a forked child answers."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            found.read(buffer, 0, np.empty(3, np.int64))
-        except DeviceError as error:
-            os.write(writing, str(error).encode())
-        os._exit(0)
+            os.write(writing, work().encode())
+        finally:
+            os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
     with os.fdopen(reading, "rb") as answer:
-        assert b"spawn" in answer.read()
+        return answer.read().decode()
+
+
+def test_a_forked_child_is_told(gpu: Fake) -> None:
+    found = devices.device(0)
+    buffer = found.upload(np.arange(3))
+
+    def answer() -> str:
+        with pytest.raises(DeviceError) as caught:
+            found.read(buffer, 0, np.empty(3, np.int64))
+        return str(caught.value)
+
+    assert "spawn" in in_a_child(answer)
     back = np.empty(3, np.int64)
     found.read(buffer, 0, back)
     assert back.tolist() == [0, 1, 2]
@@ -198,3 +212,120 @@ def test_events_tell_time(gpu: Fake) -> None:
 def test_importing_needs_no_driver() -> None:
     code = "import knetc.runtime.cuda.execute, sys; assert 'torch' not in sys.modules and 'triton' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+# --- what goes wrong
+
+
+def test_no_memory_for_what_the_driver_keeps(gpu: Fake) -> None:
+    found = devices.device(0)
+    gpu.limit(8 << 20)
+    found.allocate(5 << 20)  # dies at once
+    asked: list[int] = []
+
+    def call() -> int:
+        asked.append(found.stats().held_bytes)
+        if found.stats().held_bytes:
+            raise MemoryError
+        return 7
+
+    assert found.make("something", call) == 7 and asked == [5 << 20, 0]
+    kept = found.allocate(5 << 20)
+    with pytest.raises(OutOfMemoryError, match="no memory on cuda:0 for something: this process has 5,242,880 bytes"):
+        found.make("something", call)
+    del kept
+
+
+def test_an_old_gpu(gpu: Fake) -> None:
+    gpu.arch(75)
+    with pytest.raises(DeviceError, match=r"Fake GPU 0 of compute capability 7\.5; .* needs 8\.0"):
+        devices.device(0)
+    assert "cannot be used" in found_devices()["cuda:0"] and kn.gpu(True) == -1
+
+
+def test_advice(gpu: Fake) -> None:
+    for code, advice in ((3, "spawn"), (34, "LD_LIBRARY_PATH"), (803, "restart the machine")):
+        gpu.fail("cuInit", code)
+        with pytest.raises(DeviceError, match=advice):
+            CudaDriver(str(gpu.path))
+    gpu.fail("cuModuleLoadData", 222)
+    with pytest.raises(CudaError, match="newer driver, or an older Triton"):
+        gpu.driver.load(b"FAKE\n")
+
+
+def test_a_full_gpu(gpu: Fake) -> None:
+    gpu.fail("cuDevicePrimaryCtxRetain", 2)
+    with pytest.raises(OutOfMemoryError, match="nvidia-smi"):
+        devices.device(0)
+    assert devices.device(0).name == "cuda:0", "it may have memory later"
+
+
+def test_a_forked_child_of_who_asked_for_devices(gpu: Fake) -> None:
+    assert devices.driver().count() == 1  # none was opened
+
+    def answer() -> str:
+        with pytest.raises(DeviceError) as caught:
+            devices.device(0)
+        return str(caught.value)
+
+    assert "spawn" in in_a_child(answer)
+
+
+def test_threads_that_ask_for_memory_do_not_wait_for_each_other_forever(gpu: Fake) -> None:
+    gpu.devices(2)
+    both = devices.device(0), devices.device(1)
+    failed: list[BaseException] = []
+
+    def work(k: int) -> None:
+        try:
+            for n in range(200):
+                found = both[(k + n) % 2]
+                buffer = found.zeros(((n % 7) + 1) << 20)
+                both[n % 2].copy(buffer, 0, 100)
+                with found.entered():  # as a program does that asks for more memory
+                    found.arena((n % 5) << 20)
+                if n % 11 == k:
+                    found.gc()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed and not any(thread.is_alive() for thread in threads)
+
+
+_ENDING = """
+import sys, gc
+sys.path[:0] = {folders!r}
+import test_execute as t
+import numpy as np
+import knetc as kn
+from knetc.runtime.cuda import device as devices
+from knetc.runtime.cuda.driver import CudaDriver
+
+devices.replace_driver(CudaDriver({library!r}))
+executable = t.load(t.chain(4, update=True, check=True))
+x, y = t.put(1), t.put(1)
+for _ in range(3):
+    executable.run([x.at], [x.at], [2.0])
+array = kn.array(np.arange(5.0), device="cuda")
+other = kn.from_dlpack(array)
+
+class Late:  # goes when almost nothing is left
+    def __init__(self):
+        self.held = [array.__dlpack__(stream=-1), executable, x, other]
+        self.cycle = self
+
+late = sys.late = Late()
+print("done")
+"""
+
+
+def test_a_process_ends_in_peace(gpu: Fake) -> None:
+    folders = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    code = _ENDING.format(folders=folders, library=str(gpu.path))
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
