@@ -20,6 +20,7 @@ from knetc.codegen.cpu.matmul_plan import (
     Panels,
     by_axis,
     cut,
+    fetches_a,
     is_dot,
     is_turned,
     packs_a,
@@ -187,6 +188,7 @@ class _Lowering:
             numbers |= by_axis("c.batch", [stride * size for stride in c_batch])
         else:
             numbers |= {"c.row": plan.block_panels * tile.vectors * width} | epilogue.numbers()
+            numbers["a.fetched"] = spec.k * size if fetches_a(spec, plan) else 0
             numbers["turned.row"] = -(-plan.block_rows // tile.lanes) * width
             slots |= _argument_slots(nest) if has_epilogue else {"argument1": c}
         shapes = tile_shapes(spec.m, columns, tile)

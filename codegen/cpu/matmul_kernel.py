@@ -53,7 +53,7 @@ def main_function(
     code = Code(half=target.half)
     table = Table(code)
     size = dtype.itemsize
-    fetches = epilogue is not None and not turned and bool(epilogue.element_loads(batch_axes))
+    fetches = turned or (epilogue is not None and bool(epilogue.element_loads(batch_axes)))
     functions = {shape: tile.function(*shape, dtype, target, fetches) for shape in tiles}
     texts = dict(functions.values())
     for symbol in texts:
@@ -90,7 +90,10 @@ def main_function(
         if epilogue is None:
             c_batch, c_top, c_left = _moved(code, table, c, "c", batch), "0", "0"
         fetched = _Fetched(code, [], "0", "0")
-        if epilogue is not None and fetches:
+        if turned:  # A is the large operand, read once: the rows of the next block, an equal part for each panel
+            row_bytes = code.choose(code.test("slt", i_end, m), table.number("a.fetched"), "0")
+            fetched = _Fetched(code, [code.at(a_batch, code.mul(i_end, a_step))], row_bytes, table.number("panels"))
+        elif epilogue is not None and fetches:
             row_bytes = code.choose(code.test("eq", panels_here, table.number("panels")), code.mul(n, str(size)), "0")
             fetched = _Fetched(code, epilogue.starts(code, table, batch, i_begin), row_bytes, panels_here)
         ahead_step = code.div(code.mul(fetched.row_bytes, str(tile.rows)), piece)
@@ -106,7 +109,7 @@ def main_function(
                 b_stride = code.add(b_row, code.mul(width, b_width))
                 b_tile = code.at(code.at(b_batch, code.mul(start, b_vector)), code.mul(k0, b_stride))
                 c_panel = code.at(c_batch, code.mul(code.sub(column, c_left), str(size)))
-                ahead = fetched.start(code.sub(panel, p_begin), code.sub(i_end, i_begin), c_panel)
+                ahead = fetched.start(panel if turned else code.sub(panel, p_begin), code.sub(i_end, i_begin), c_panel)
                 with code.loop(i_begin, i_end, step=str(tile.rows)) as i:
                     rows = code.min(code.sub(i_end, i), str(tile.rows))
                     a_tile = code.at(a_piece, code.mul(i, a_step))
@@ -129,9 +132,9 @@ def main_function(
 
 
 class _Fetched:
-    """What is fetched while a block is computed: the arrays that its epilogue will read.
+    """What is fetched while a block is computed: arrays that its epilogue will read, or A's rows of the next block.
 
-    The block has whole rows, which lie one behind the other: an equal part of these arrays for each row of a panel.
+    Rows of these arrays lie one behind the other, and all of them are fetched: an equal part for each row of a panel.
     """
 
     def __init__(self, code: Code, starts: list[str], row_bytes: str, panels: str) -> None:

@@ -257,6 +257,13 @@ def packs_a(spec: MatmulSpec, tile: Tile) -> bool:
     return spec.a_strides[-2] == 1 and row_bytes >= 1024 and spec.n >= 4 * tile.vectors * tile.lanes and spec.k >= 64
 
 
+def fetches_a(spec: MatmulSpec, plan: Cut) -> bool:
+    """Whether A's rows for the next block are fetched meanwhile: they are read once, in order, and have room."""
+    block_bytes = plan.block_rows * spec.k * spec.dtype.itemsize
+    dense = spec.a_strides[-1] == 1 and spec.a_strides[-2] == spec.k
+    return dense and not plan.down_first and 4 * block_bytes <= NEAR_BYTES
+
+
 def is_dot(spec: MatmulSpec, tile: Tile) -> bool:
     """Whether the product has one column and k is contiguous, so that vectors along k are better."""
     return spec.n == 1 and spec.k >= 2 * tile.lanes and spec.a_strides[-1] == 1 and spec.b_strides[-2] == 1
