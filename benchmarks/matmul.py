@@ -102,12 +102,12 @@ def measure_knetc(sizes: list[tuple[int, int, int, str]], dtype: str, threads: i
             lines.append(f"  %t{len(lines)} = inttoptr i64 {table.ctypes.data} to ptr")
             lines.append(
                 f"  call void @kn_parfor(ptr %pool, ptr @{launch.function}, ptr %t{len(lines) - 1}, "
-                f"i64 {launch.count}, i64 {launch.grain})"
+                f"i64 {launch.count}, i64 {launch.grain}, i1 false)"
             )
         names = sorted({launch.function for launch in kernel.launches})
         text = "\n".join(
             [
-                "declare void @kn_parfor(ptr, ptr, ptr, i64, i64)",
+                "declare void @kn_parfor(ptr, ptr, ptr, i64, i64, i1)",
                 *(f"declare void @{name}(ptr, i64, i64, i32)" for name in names),
                 "define void @repeat(ptr %pool, i64 %count) {\nentry:\n  br label %loop\nloop:",
                 "  %i = phi i64 [ 0, %entry ], [ %next, %loop ]",

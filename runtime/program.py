@@ -107,6 +107,8 @@ class Launch:
     count: int
     grain: int
     slots: tuple[Slot, ...]
+    brief: bool = False
+    """Whether it is so short that sleeping threads are not worth waking for it alone."""
 
 
 @dataclass(frozen=True)

@@ -180,9 +180,9 @@ def add_program(count: int, grain: int, operations: int = 0) -> Program:
     return program((array("input", "f32", count), array("output", "f32", count)), (step,), ("f32",))
 
 
-def visits_program(count: int, grain: int) -> Program:
+def visits_program(count: int, grain: int, brief: bool = False) -> Program:
     """Counts how often each index is visited, and in which piece."""
     arguments = (buffer(0), buffer(1), buffer(2))
-    step = Step("visits", arguments, (Launch("k_visits", count, grain, slots(3)),), operations=1 << 40)
+    step = Step("visits", arguments, (Launch("k_visits", count, grain, slots(3), brief),), operations=1 << 40)
     outputs = (array("output", "i32", count), array("output", "i64", count), array("output", "i64", count))
     return program(outputs, (step,))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_a_program_computes(count: int, grain: int) -> None:
 @example(2, 1)
 def test_every_index_is_in_exactly_one_piece_of_the_grid(count: int, grain: int) -> None:
     check_pieces(load(visits_program(count, grain), COUNT_VISITS), count, grain)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.002], ids=["busy", "asleep"])
+def test_brief_loops_are_shared_by_who_is_awake(pause: float) -> None:
+    executable = load(visits_program(1000, 30, brief=True), COUNT_VISITS)
+    for _ in range(30):
+        time.sleep(pause)
+        check_pieces(executable, 1000, 30)
 
 
 def test_many_launches() -> None:

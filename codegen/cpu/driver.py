@@ -65,7 +65,7 @@ def emit_driver(program: Program) -> str:
 
 
 _DECLARATIONS = """
-declare void @kn_parfor(ptr, ptr, ptr, i64, i64)
+declare void @kn_parfor(ptr, ptr, ptr, i64, i64, i1)
 declare void @kn_lock_wait(ptr)
 declare void @kn_lock_wake(ptr)
 @kn_context = external global i8
@@ -259,7 +259,7 @@ def _launch(program: Program, step: Step, launch: Launch, mark: str) -> Iterator
         yield f"  call void @{launch.function}(ptr %table, i64 0, i64 {launch.count}, i32 0)\n"
     else:
         yield f"  call void @kn_parfor(ptr %pool, ptr @{launch.function}, ptr %table, i64 {launch.count}, "
-        yield f"i64 {launch.grain})\n"
+        yield f"i64 {launch.grain}, i1 {int(launch.brief)})\n"
 
 
 def _host_call(program: Program, step: Step, k: int) -> Iterator[str]:

@@ -34,7 +34,10 @@ PIECE_NS = 5_000.0
 """Work that is worth handing to another thread."""
 
 SERIAL_NS = 20_000.0
-"""Loops of less work than this run on the calling thread."""
+"""Folds of less work than this run on the calling thread, and other loops are brief (see ``Launch``)."""
+
+BRIEF_NS, BRIEF_PIECE_NS = 2_500.0, 1_000.0
+"""Brief loops of less work than this run on the calling thread, and what is worth handing to one that is awake."""
 
 MAX_SCRATCH_BYTES = 1 << 20
 """Most that the scratch rows of one point may take: they lie on the threads' stacks."""
@@ -116,14 +119,15 @@ class _Lowering:
             self._scan_in_chunks(function, Chunks(loops, size))
         else:
             function.begin().points("%lo", "%hi")
-            self._launch(function, plan.points, _grain(plan, plan.points, cost))
+            brief = plan.points * cost <= SERIAL_NS
+            self._launch(function, plan.points, _grain(plan, plan.points, cost), brief)
 
-    def _launch(self, function: _Function, count: int, grain: int) -> None:
+    def _launch(self, function: _Function, count: int, grain: int, brief: bool = False) -> None:
         if function.streaming:
             finish_streams(function.frame)
         symbol, text = function.frame.finish(attributes_text(self.target))
         self.functions[symbol] = text
-        self.launches.append(Launch(symbol, count, max(grain, 1), tuple(function.slots)))
+        self.launches.append(Launch(symbol, count, max(grain, 1), tuple(function.slots), brief))
 
     def _chunks(self, function: _Function, cost: float, serial: bool) -> None:
         """Chunks of points with partial states, and the combination of these; all in one chunk if ``serial``."""
@@ -251,9 +255,11 @@ class _Function:
 
 def _grain(plan: Plan, count: int, cost: float) -> int:
     """How many points make a piece: enough work for a thread, in whole tiles, or rows of lanes if short."""
-    if count * cost <= SERIAL_NS:
+    work = count * cost
+    if work <= BRIEF_NS:
         return count
-    grain = max(math.ceil(PIECE_NS / cost), -(-count // 256))
+    piece = min(max(work / 8, BRIEF_PIECE_NS), PIECE_NS)
+    grain = max(math.ceil(piece / cost), -(-count // 256))
     if plan.lanes:
         lane = plan.order[-1]
         extent = plan.loops.extent(lane)

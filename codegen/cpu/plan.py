@@ -187,7 +187,7 @@ def point_cost(loops: Loops) -> float:
         each = 0.0
         for s in stage.body:
             if isinstance(s, Compute):
-                each += 0.02 * s.op.cost
+                each += 0.005 * max(s.dtype.itemsize, 4) * s.op.cost
             elif isinstance(s, (Load, Store)):
                 each += 0.012 * loops.nest.arguments[s.argument].dtype.itemsize
             elif isinstance(s, Reduce):

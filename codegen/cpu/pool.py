@@ -1,14 +1,16 @@
 """The worker pool and the device's lock as LLVM IR: parallel loops at a tenth of a microsecond to one a launch.
 
-``kn_parfor(pool, function, table, count, grain)`` calls ``function(table, lo, hi, thread)`` on the pieces
+``kn_parfor(pool, function, table, count, grain, brief)`` calls ``function(table, lo, hi, thread)`` on the pieces
 ``[k * grain, min((k + 1) * grain, count))``, each exactly once, and returns when all are done. The pieces never depend
 on the number of threads, so neither do results.
 
 The indexes are dealt in equal parts, one a thread; who is done with its own takes pieces of the others'. The caller
 never waits for a worker that has not come: a worker joins a job by raising the number in the job's state while that is
 open, and the caller, when no piece is left, closes it and waits only for those inside. Idle workers spin for a moment
-(letting others have the processor), then sleep on a futex. At most one job runs at a time: the caller holds the
-device's lock.
+(letting others have the processor), then sleep on a futex. Waking them takes some microseconds, as long as a ``brief``
+job: that is shared with workers that are awake, and wakes them only if another such job was here a moment ago, as when
+a program's steps or a user's loop follow one another. At most one job runs at a time: the caller holds the device's
+lock.
 
 The lock is a word: 0 free, 1 held, 2 held and somebody sleeps on it.
 """
@@ -24,10 +26,13 @@ def _field(name: str, base: str, offset: int) -> str:
 
 _FUTEX, _WAIT_PRIVATE, _WAKE_PRIVATE = 202, 128, 129
 _OPEN = 1 << 16
+_MOMENT_CYCLES = 1 << 18
+"""Some 100 microseconds: about as long as idle workers spin."""
 
 _DECLARATIONS = """
 declare void @llvm.x86.sse2.pause()
 declare i64 @syscall(i64, ...)
+declare i64 @llvm.readcyclecounter()
 declare i32 @sched_yield()
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(ptr, ptr)
@@ -229,7 +234,7 @@ done:
 """
 
 _PARFOR = f"""
-define void @kn_parfor(ptr %pool, ptr %function, ptr %table, i64 %count, i64 %grain) #0 {{
+define void @kn_parfor(ptr %pool, ptr %function, ptr %table, i64 %count, i64 %grain, i1 %brief) #0 {{
 entry:
 {_field("threads.at", "pool", layout.THREADS)}{_field("started.at", "pool", layout.STARTED)}\
   %started = load i32, ptr %started.at
@@ -246,9 +251,24 @@ divide:
   %pieces = udiv i64 %count.round, %grain
   %parts = call i64 @llvm.smin.i64(i64 %pieces, i64 %threads.wide)
   %several = icmp sgt i64 %parts, 1
-  br i1 %several, label %parallel, label %serial
+  br i1 %several, label %offer, label %serial
+offer:
+{_field("state", "pool", layout.STATE)}{_field("sleepers", "pool", layout.SLEEPERS)}\
+  br i1 %brief, label %look, label %parallel
+look:
+  %drowsy = load atomic i32, ptr %sleepers monotonic, align 4
+  %awake = icmp eq i32 %drowsy, 0
+  br i1 %awake, label %parallel, label %remember
+remember:
+{_field("last.at", "pool", layout.LAST_BRIEF)}\
+  %clock = call i64 @llvm.readcyclecounter()
+  %last = load i64, ptr %last.at
+  store i64 %clock, ptr %last.at
+  %passed = sub i64 %clock, %last
+  %dense = icmp ult i64 %passed, {_MOMENT_CYCLES}
+  br i1 %dense, label %parallel, label %serial
 serial:
-  %lo = phi i64 [ 0, %divide ], [ %hi.full, %piece ]
+  %lo = phi i64 [ 0, %divide ], [ 0, %remember ], [ %hi.full, %piece ]
   %some = icmp slt i64 %lo, %count
   br i1 %some, label %piece, label %out
 piece:
@@ -266,7 +286,6 @@ parallel:
 {_field("function.at", "pool", layout.FUNCTION)}{_field("table.at", "pool", layout.TABLE)}\
 {_field("count.at", "pool", layout.COUNT)}{_field("grain.at", "pool", layout.GRAIN)}\
 {_field("share.at", "pool", layout.SHARE)}{_field("parts.at", "pool", layout.PARTS)}\
-{_field("state", "pool", layout.STATE)}{_field("sleepers", "pool", layout.SLEEPERS)}\
   store ptr %function, ptr %function.at
   store ptr %table, ptr %table.at
   store i64 %count, ptr %count.at

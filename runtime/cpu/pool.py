@@ -22,6 +22,8 @@ THREADS, SPIN, STOP, STARTED = 256, 260, 264, 268
 """i32 each: threads including the caller, turns to wait before sleeping, whether to end, whether workers exist."""
 WORKER = 272
 """ptr: the workers' main function."""
+LAST_BRIEF = 280
+"""i64: the cycle counter when a brief job last found workers asleep."""
 PARTS_BEGIN, PART_BYTES = 320, 64
 """One line for each thread."""
 PART_NEXT, PART_POOL, PART_THREAD, PART_HANDLE = 0, 8, 16, 24
