@@ -27,11 +27,12 @@ class Frame:
     Index arithmetic (``add``, ``mul`` …) works on i64 values as text and folds constants, so that code for one axis or
     a stride of one needs no cases. Registers that change in loops are stack memory (``variable``), which LLVM turns
     into registers; so loops carry nothing but their index. ``half`` and ``fused`` tell what the CPU can do
-    (see ``LlvmEmitter``).
+    (see ``LlvmEmitter``), ``lanes`` how many float32 its vectors have.
     """
 
-    def __init__(self, *, half: bool = False, fused: bool = False) -> None:
+    def __init__(self, *, half: bool = False, fused: bool = False, lanes: int = 0) -> None:
         self.emitter = LlvmEmitter(half=half, fused=fused)
+        self.lanes = lanes
         self.block = "start"
         self._entry: list[str] = []
         self._slots: dict[tuple[int, str], str] = {}
@@ -140,8 +141,12 @@ class Frame:
             group = self.metadata("distinct !{}")
             e.access = f", !llvm.access.group {group}"
             properties.append(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
+        start = len(e.lines)
         yield index
         e.access = access
+        if parallel and self.lanes and not hints and any(" fpext float " in line for line in e.lines[start:]):
+            # LLVM would take as many elements as there are float64 in a vector, and leave half of the others empty
+            properties.append(f'!{{!"llvm.loop.vectorize.width", i32 {self.lanes}}}')
         self.jump(next_)
         self.begin(next_)
         e.line(f"{following} = add nuw nsw i64 {index}, {step}")

@@ -218,7 +218,7 @@ def _stirling(x: Number) -> tuple[Number, Number]:
     small = (y - y_high).fma(head, y * rest)
     n, whole = vm._nearest_integer(product + small)
     inverse = 1.0 / x
-    series = inverse * polynomial(inverse * inverse, fitted.STIRLING)
+    series = inverse * polynomial(inverse * inverse, fitted.STIRLING[dtypes.f64])
     # sqrt(2 pi / e) exp(series) 2**(…)
     power = vm._exp_reduced((product - whole + small) * math.log(2) + series)
     return power * math.sqrt(2 * math.pi / math.e), n
@@ -260,17 +260,38 @@ def _lgamma_near_zero(a: Number) -> Number:
     return (dw.log(quotient) - stirling).rounded()
 
 
-@in_double
-def _lgamma(x: Number) -> Number:
+def _lgamma_f32(x: Number) -> Number:
+    """In double by short series; as ``_lgamma_f64`` but for the sine, whose sign is not asked for."""
+    a = abs(x)
+    reflected = x < -0.5
+    nearest = select(reflected, a, x)
+    is_near = nearest < FAR
+    y, inverse = nearest.to(dtypes.f64), (1.0 / nearest).to(dtypes.f64)
+    k, f, up, down = _steps_to_two(y.at_most(FAR))
+    logarithm = vm._short_log(select(is_near, abs(up * down), y))
+    near = f * (f + 1.0) * polynomial(f, fitted.LOG_GAMMA[x.dtype]) + select(k < 2.0, -logarithm, logarithm)
+    first, second = fitted.STIRLING[x.dtype]
+    series = inverse.fma((inverse * inverse).fma(second, first), 0.5 * math.log(2 * math.pi) - 0.5)
+    value = select(is_near, near, (y - 0.5).fma(logarithm - 1.0, series))
+    rest = y - y.rint()
+    sine = rest * polynomial(rest * rest, fitted.SINPI_F32)
+    mirrored = math.log(math.pi) - vm._short_log(y * abs(sine)) - value
+    mirrored = rarely(reflected & (abs(mirrored) < abs(value)), mirrored, _lgamma_near_zero, y)
+    result = select(reflected, mirrored, value).to(x.dtype)
+    pole = select(reflected, rest.equals(0.0), x.equals(0.0)) | a.equals(math.inf)
+    return select(pole, math.inf, result)
+
+
+def _lgamma_f64(x: Number) -> Number:
     a = abs(x)
     reflected = x < -0.5
     y = select(reflected, a, x)
     is_near = y < FAR
     k, f, up, down = _steps_to_two(y.at_most(FAR))
     logarithm = vm._log(select(is_near, abs(up * down), y))
-    near = f * (f + 1.0) * polynomial(f, fitted.LOG_GAMMA) + select(k < 2.0, -logarithm, logarithm)
+    near = f * (f + 1.0) * polynomial(f, fitted.LOG_GAMMA[dtypes.f64]) + select(k < 2.0, -logarithm, logarithm)
     inverse = 1.0 / y
-    series = inverse.fma(polynomial(inverse * inverse, fitted.STIRLING), 0.5 * math.log(2 * math.pi) - 0.5)
+    series = inverse.fma(polynomial(inverse * inverse, fitted.STIRLING[dtypes.f64]), 0.5 * math.log(2 * math.pi) - 0.5)
     far = (y - 0.5).fma(logarithm - 1.0, series)
     value = select(is_near, near, far)
     sine, _ = _sin_cos_pi(a)
@@ -278,6 +299,10 @@ def _lgamma(x: Number) -> Number:
     mirrored = rarely(reflected & (abs(mirrored) < abs(value)), mirrored, _lgamma_near_zero, a)
     pole = sine.equals(0.0) | a.equals(math.inf)
     return select(reflected, select(pole, math.inf, mirrored), value)
+
+
+def _lgamma(x: Number) -> Number:
+    return _lgamma_f32(x) if x.dtype == dtypes.f32 else _lgamma_f64(x)
 
 
 # --- its logarithmic derivatives -------------------------------------------------------------------------------------

@@ -6,7 +6,16 @@ import math
 
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
-from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, select
+from knetc.ops.vector_expression import (
+    Number,
+    by_horner,
+    in_double,
+    on_numbers,
+    polynomial,
+    power_of_two,
+    rarely,
+    select,
+)
 from knetc.runtime.base import dtypes
 
 #: pi and pi/2, and what they lack of it where that matters
@@ -16,45 +25,76 @@ HALF_PI = {dtypes.f32: (1.5707963705062866, -4.371138828673793e-08), dtypes.f64:
 # --- hyperbolic ------------------------------------------------------------------------------------------------------
 
 
-def _is_own_result(x: Number) -> Number:
-    """Whether a float32 is so small that an odd function of slope 1 returns it, in double precision too."""
-    return abs(x) < 2.0**-12
+#: magnitudes from which on a square is not far from overflow: such arguments go to float64, and there to logarithms
+HUGE = {dtypes.f32: 1e18, dtypes.f64: 1e100}
+
+
+def _log1p_of_sum(v: Number, rest: Number) -> Number:
+    """log(1 + v + rest) of float32, ``v`` positive and below 2**60, ``rest`` a few of its last places at most."""
+    u = v + 1.0
+    e, f = vm._split_normal(u)
+    lost = select(u < 2.0**24, v - (u - 1.0), 0.0) + rest
+    lost = lost * power_of_two(-e)
+    lost = lost.fma(-f, lost)  # over 1 + f
+    exponent = e.to(v.dtype)
+    return exponent.fma(math.log(2), vm._log_near_one(f, lost))
 
 
 def _asinh_of_magnitude(a: Number) -> Number:
-    huge = a > 1e100  # where the square would overflow, and log1p is log
+    huge = a > HUGE[a.dtype]
     inner = a + a * a / ((a.fma(a, 1.0)).sqrt() + 1.0)
     return vm._log1p(select(huge, a, inner)) + select(huge, math.log(2), a.constant(0.0))
 
 
+@in_double
+def _huge_asinh(x: Number) -> Number:
+    return _asinh_of_magnitude(abs(x)).copysign(x)
+
+
 def _asinh(x: Number) -> Number:
+    a = abs(x)
     if x.dtype == dtypes.f64:
-        return _asinh_of_magnitude(abs(x)).copysign(x)
-    a = abs(x).to(dtypes.f64)
-    result = vm._short_log(a + a.fma(a, 1.0).sqrt()).to(x.dtype).copysign(x)
-    return select(_is_own_result(x) | ~(abs(x) < math.inf), x, result)
+        return _asinh_of_magnitude(a).copysign(x)
+    more = a * a / (a.fma(a, 1.0).sqrt() + 1.0)
+    v = a + more
+    usual = _log1p_of_sum(v, more - (v - a)).copysign(x)
+    return rarely(a > HUGE[x.dtype], usual, _huge_asinh, x)
+
+
+def _acosh_of_magnitude(x: Number) -> Number:
+    t = x - 1.0
+    huge = x > HUGE[x.dtype]
+    inner = t + (t * (t + 2.0)).sqrt()
+    return vm._log1p(select(huge, x, inner)) + select(huge, math.log(2), x.constant(0.0))
+
+
+@in_double
+def _huge_acosh(x: Number) -> Number:
+    return _acosh_of_magnitude(x)
 
 
 def _acosh(x: Number) -> Number:
-    if x.dtype == dtypes.f32:
-        y = x.to(dtypes.f64)
-        result = vm._short_log(y + ((y - 1.0) * (y + 1.0)).sqrt()).to(x.dtype)
-        return select(x < 1.0, math.nan, select(x < math.inf, result, x))
+    if x.dtype == dtypes.f64:
+        return select(x < 1.0, math.nan, _acosh_of_magnitude(x))
     t = x - 1.0
-    huge = x > 1e100
-    inner = t + (t * (t + 2.0)).sqrt()
-    result = vm._log1p(select(huge, x, inner)) + select(huge, math.log(2), x.constant(0.0))
-    return select(x < 1.0, math.nan, result)
+    square = t.fma(t, t + t)
+    root = square.sqrt()
+    v = root + t
+    usual = select(x < 1.0, math.nan, _log1p_of_sum(v, t - (v - root)))
+    return rarely(x > HUGE[x.dtype], usual, _huge_acosh, x)
 
 
 def _atanh(x: Number) -> Number:
     a = abs(x)
     if x.dtype == dtypes.f64:
         return (vm._log1p((a + a) / (1.0 - a)) * 0.5).copysign(x)
-    y = a.to(dtypes.f64)
-    result = (vm._short_log((1.0 + y) / (1.0 - y)) * 0.5).to(x.dtype)
+    twice, d = a + a, 1.0 - a
+    inverse = 1.0 / d
+    quotient = twice * inverse
+    rest = (quotient.fma(-d, twice) - quotient * ((1.0 - d) - a)) * inverse
+    result = _log1p_of_sum(quotient, rest) * 0.5
     result = select(a < 1.0, result, select(a.equals(1.0), math.inf, x.constant(math.nan)))
-    return select(_is_own_result(x), x, result.copysign(x))
+    return result.copysign(x)
 
 
 # --- angles ----------------------------------------------------------------------------------------------------------
@@ -76,13 +116,29 @@ def _atan(x: Number) -> Number:
     beyond = a > 1.0
     t = select(beyond, -1.0, a) / select(beyond, a, a.constant(1.0))
     z = t * t
-    series = (t * z).fma(polynomial(z, fitted.ATAN_F32), t)
+    series = (t * z).fma(by_horner(z, fitted.ATAN_F32), t)
     head, rest = HALF_PI[x.dtype]
     return select(beyond, (series + rest) + head, series).copysign(x)
 
 
-@in_double
 def _atan2(y: Number, x: Number) -> Number:
+    return _atan2_f32(y, x) if x.dtype == dtypes.f32 else _atan2_f64(y, x)
+
+
+def _atan2_f32(y: Number, x: Number) -> Number:
+    ay, ax = abs(y), abs(x)
+    steep, left = ay > ax, x.bits() < 0
+    t = select(steep, ax, ay) / select(steep, ay, ax)
+    t = select(ax.equals(ay), select(ax.equals(0.0), ax, 1.0), t)  # 0/0 and infinity/infinity are defined
+    z = t * t
+    series = (t * z).fma(by_horner(z, fitted.ATAN_F32), t)
+    series = select(steep ^ left, -series, series)
+    # plus a quarter of a turn, half a turn or nothing
+    head, rest = (select(steep, h, select(left, p, x.constant(0.0))) for h, p in zip(HALF_PI[x.dtype], PI[x.dtype]))
+    return (series + rest + head).copysign(y)
+
+
+def _atan2_f64(y: Number, x: Number) -> Number:
     ay, ax = abs(y), abs(x)
     steep = ay > ax
     quotient = select(steep, ax, ay) / select(steep, ay, ax)

@@ -32,6 +32,7 @@ from knetc.ops.vector_expression import (
     on_numbers,
     polynomial,
     power_of_two,
+    rarely,
     select,
 )
 from knetc.runtime.base import dtypes
@@ -321,31 +322,53 @@ def _power_of_magnitude(a: Number, y: Number) -> Number:
 
 
 def _power_of_magnitude_f32(a: Number, y: Number) -> Number:
-    """As ``_power_of_magnitude`` for float32, in float64 with shorter series."""
-    e, f = _split_normal(a.to(dtypes.f64))
-    s = f / (f + 2.0)
-    exponent = y.to(dtypes.f64) * s.fma(polynomial(s * s, fitted.POWER_LOG2_F32), e.to(dtypes.f64))
-    n, whole = _nearest_integer(exponent.at_most(200.0).at_least(-200.0))
-    r = select(abs(exponent) < 200.0, exponent - whole, 0.0)
-    return (polynomial(r, fitted.POWER_EXP2_F32) * power_of_two(n)).to(dtypes.f32)
+    """As ``_power_of_magnitude`` for float32 in float64 with shorter series; ``a`` may be 0, but not subnormal."""
+    e, f = _split_normal(a)
+    f = f.to(dtypes.f64)
+    exponent = select(a.equals(0.0), -1e300, e.to(dtypes.f64))
+    logarithm = f.fma(polynomial(f, fitted.POWER_LOG2_F32), exponent)
+    exponent = (y.to(dtypes.f64) * logarithm).at_most(200.0).at_least(-200.0)
+    magic = exponent.format.magic
+    shifted = exponent + magic
+    power = polynomial(exponent - (shifted - magic), fitted.POWER_EXP2_F32)
+    return (power.bits() + (shifted.bits() << 52)).as_float().to(dtypes.f32)  # times 2**n
 
 
-def _pow(x: Number, y: Number) -> Number:
+def _with_sign_of_power(x: Number, y: Number, result: Number) -> Number:
+    """``x**y`` of the power of the magnitude: that of a negative number has a sign or is none."""
+    half = y * 0.5
+    whole = y.trunc().equals(y)
+    odd = whole & half.trunc().differs(half)
+    result = select(odd, result.copysign(x), result)
+    return select((x < 0.0) & (x > -math.inf) & ~whole, math.nan, result)
+
+
+def _pow_f64(x: Number, y: Number) -> Number:
     a = abs(x)
-    result = (_power_of_magnitude_f32 if x.dtype == dtypes.f32 else _power_of_magnitude)(a, y)
+    result = _power_of_magnitude(a, y)
     rising = y > 0.0
     result = select(a.equals(0.0), select(rising, 0.0, x.constant(math.inf)), result)
     result = select(a.equals(math.inf), select(rising, math.inf, x.constant(0.0)), result)
     away = select(a > 1.0, rising, ~rising)  # y goes where the power grows
     limit = select(a.equals(1.0), 1.0, select(away, math.inf, x.constant(0.0)))
     result = select(abs(y).equals(math.inf), limit, result)
-    half = y * 0.5
-    whole = y.trunc().equals(y)
-    odd = whole & half.trunc().differs(half)
-    result = select(odd, result.copysign(x), result)
-    result = select((x < 0.0) & (x > -math.inf) & ~whole, math.nan, result)
+    result = _with_sign_of_power(x, y, result)
     result = select(x.unordered(y), math.nan, result)
     return select(x.equals(1.0) | y.equals(0.0), 1.0, result)
+
+
+@in_double
+def _unusual_pow(x: Number, y: Number) -> Number:
+    return _pow_f64(x, y)
+
+
+def _pow(x: Number, y: Number) -> Number:
+    if x.dtype == dtypes.f64:
+        return _pow_f64(x, y)
+    a = abs(x)
+    usual = a.equals(0.0) | (a >= x.format.smallest_normal) & (a < math.inf)
+    result = _with_sign_of_power(x, y, _power_of_magnitude_f32(a, y))
+    return rarely(~(usual & (abs(y) < math.inf)), result, _unusual_pow, x, y)
 
 
 # --- what operations call --------------------------------------------------------------------------------------------
