@@ -128,6 +128,12 @@ def test_tables_of_error_functions_are_rounded_once(dtype):
         assert (erfc[k], erfc_slope[k]) == (float(mpmath.erfc(r) * scale), float(slope * scale))
         if k < len(erf):
             assert (erf[k], erf_slope[k]) == (float(mpmath.erf(r)), float(slope))
+    octaves, place_bits, _ = vector_errors.ERFINV_PLACES[dtype]
+    inverse, inverse_slope = vector_errors.erfinv_tables(dtype)
+    for k in range(0, len(inverse), 23):
+        y = mpmath.erfinv(1 - mpmath.ldexp(1 + (k % 2**place_bits) * 2.0**-place_bits, k // 2**place_bits - octaves))
+        slope = mpmath.sqrt(mpmath.pi) / 2 * mpmath.exp(y * y)
+        assert (inverse[k], inverse_slope[k]) == (float(y), float(slope))
 
 
 @pytest.mark.parametrize("level", LEVELS)

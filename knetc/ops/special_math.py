@@ -18,6 +18,7 @@ from knetc.ops import vector_angles as va
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
 from knetc.ops.double_word import Wide, two_sum, wide
+from knetc.ops.vector_errors import inverse_erf
 from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, power_of_two, rarely, select
 from knetc.runtime.base import dtypes
 
@@ -157,6 +158,8 @@ def _inverse_erfc_tail(q: Number) -> Number:
 
 
 def _erfinv_f32(x: Number) -> Number:
+    if x.e.tables:
+        return select(abs(x) < 1.0, inverse_erf(x), select(abs(x).equals(1.0), x * math.inf, x.constant(math.nan)))
     w = -vm._log((1.0 - x) * (1.0 + x))
     near = polynomial(w - 2.5, fitted.ERFINV_CENTRE_F32)
     far = polynomial(w.at_most(17.0).sqrt() - 3.0, fitted.ERFINV_TAIL_F32)
@@ -164,14 +167,18 @@ def _erfinv_f32(x: Number) -> Number:
     return select(abs(x).equals(1.0), x * math.inf, result)
 
 
-def _erfinv(x: Number) -> Number:
-    if x.dtype == dtypes.f32:
-        return _erfinv_f32(x)
+def _erfinv_by_log(x: Number) -> Number:
     e, f = vm._split_normal((1.0 - x) * (1.0 + x))
     exponent = e.to(x.dtype)
     head, rest = vm.LN2[x.dtype]
     log = exponent.fma(head, vm._log_near_one(f, exponent * rest))
-    most = x * polynomial(-3.125 - log, fitted.ERFINV_MOST)
+    return x * polynomial(-3.125 - log, fitted.ERFINV_MOST)
+
+
+def _erfinv(x: Number) -> Number:
+    if x.dtype == dtypes.f32:
+        return _erfinv_f32(x)
+    most = inverse_erf(x) if x.e.tables else _erfinv_by_log(x)
     return rarely(abs(x) > 0.999, most, _erfinv_near_one, x)
 
 

@@ -1,11 +1,14 @@
-"""The error function and its complement, as scalar code over an emitter (see ``vector_math``).
+"""The error function, its complement and its inverse, as scalar code over an emitter (see ``vector_math``).
 
-Both are known in tables at multiples r of a small step. From the nearest of these to a = r + d it is
+The first two are known in tables at multiples r of a small step. From the nearest of these to a = r + d it is
 
     erfc(r) - erfc(a) = s d (F1(v) - d² F3(v) + d⁴/2 F5(v) - d⁶/6 F7(v) …),    v = 2 r d,
 
 where s is 2/sqrt(pi) exp(-r²), also from a table, and Fk(v) is the integral of t**(k-1) exp(-v t) over 0 <= t <= 1:
 exp(-2 r t - t²) is integrated with exp(-t²) as its series. All Fk are short polynomials, and there is no quotient.
+
+The inverse y is known, with its derivative y', at 1 - c for c at even steps in each octave. Its further derivatives are
+polynomials in y times powers of y', so that from there it is a Taylor series in both.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
-from functools import cache
+from fractions import Fraction
+from functools import cache, reduce
 
 import numpy as np
 
@@ -39,10 +43,30 @@ ERFC_SERIES: Series = {
     dtypes.f32: (fitted.ERFC_F32_1, fitted.ERFC_F32_3),
     dtypes.f64: (fitted.ERFC_F64_1, fitted.ERFC_F64_3, fitted.ERFC_F64_5, fitted.ERFC_F64_7),
 }
+#: erfinv(x) is in tables for 1 - |x| from 2**-n on, at 2**m places in each octave: n and m, and derivatives from there
+ERFINV_PLACES = {dtypes.f32: (24, 5, 4), dtypes.f64: (10, 6, 7)}
 #: what erfc is multiplied by in its tables, so that they have no subnormal numbers
 ERFC_SCALE = {dtypes.f32: 2.0**64, dtypes.f64: 2.0**128}
 
 _SMALL = Decimal("1e-27")
+_ROOT_PI = Decimal("1.77245385090551602729816748334114518")
+
+
+def _integral(r: Decimal, d: Decimal) -> Decimal:
+    """Of exp(-2 r t - t²) over 0 <= t <= d, by its Taylor series."""
+    along, square = -2 * r * d, -2 * d * d
+    before, term, total = Decimal(0), Decimal(1), Decimal(1)
+    for n in range(1, 40):
+        before, term = term, (along * term + square * before) / n
+        total += term / (n + 1)
+        if abs(before) + abs(term) < _SMALL:
+            break
+    return d * total
+
+
+def _slope(r: Decimal) -> Decimal:
+    """The derivative of erf."""
+    return 2 / _ROOT_PI * (-r * r).exp()
 
 
 @cache
@@ -51,21 +75,10 @@ def _exactly(steps: int, end: float) -> list[tuple[Decimal, Decimal]]:
     with localcontext(prec=32):
         step = 1 / Decimal(steps)
         # far to the right erfc is nearly 0 compared with its value at the end; from there it is summed up
-        last = round((end + 5) * steps)
-        root_pi = Decimal("3.14159265358979323846264338327950288").sqrt()
         found, erfc = [], Decimal(0)
-        for k in range(last, -1, -1):
-            r = k * step
-            slope = 2 / root_pi * (-r * r).exp()
-            # the Taylor series of exp(-2 r t - t²), integrated from 0 to the step
-            along, square = -2 * r * step, -2 * step * step
-            before, term, total = Decimal(0), Decimal(1), Decimal(1)
-            for n in range(1, 40):
-                before, term = term, (along * term + square * before) / n
-                total += term / (n + 1)
-                if abs(before) + abs(term) < _SMALL:
-                    break
-            erfc += slope * step * total
+        for k in range(round((end + 5) * steps), -1, -1):
+            slope = _slope(k * step)
+            erfc += slope * _integral(k * step, step)
             found.append((erfc, slope))
     return found[::-1][: round(end * steps) + 1]
 
@@ -82,6 +95,31 @@ def erfc_tables(dtype: np.dtype) -> Tables:
     """erfc and minus its derivative at multiples of the step, scaled."""
     values, scale = _exactly(STEPS[dtype], ERFC_END[dtype]), Decimal(ERFC_SCALE[dtype])
     return tuple(float(erfc * scale) for erfc, _ in values), tuple(float(slope * scale) for _, slope in values)
+
+
+@cache
+def erfinv_tables(dtype: np.dtype) -> Tables:
+    """The inverse y of erf and its derivative at 1 - c, for c = 2**-n, 2**-n (1 + 2**-m) … 1."""
+    octaves, place_bits, _ = ERFINV_PLACES[dtype]
+    steps = STEPS[dtypes.f64]
+    known = _exactly(steps, ERF_END[dtypes.f64])
+    values, slopes = [], []
+    y = 2.0
+    for place in range((octaves << place_bits) + 1):
+        octave, k = divmod(place, 1 << place_bits)
+        c = math.ldexp(1 + k / (1 << place_bits), octave - octaves)
+        change = 1.0
+        while abs(change) > 1e-9:  # its square is what is left
+            change = (math.erfc(y) - c) * math.exp(y * y) * math.sqrt(math.pi) / 2
+            y += change
+        nearest = round(y * steps)
+        with localcontext(prec=32):
+            r, exact = Decimal(nearest) / steps, Decimal(y)
+            erfc, slope = known[nearest]
+            exact += (erfc - slope * _integral(r, exact - r) - Decimal(c)) / _slope(exact)
+            values.append(float(round(exact, 24)))
+            slopes.append(float(1 / _slope(exact)))
+    return tuple(values), tuple(slopes)
 
 
 def _from_tables(a: Number, end: float, tables: Tables, series: tuple[Sequence[float], ...], sign: float) -> Number:
@@ -109,6 +147,34 @@ def _erfc(x: Number) -> Number:
     scaled = _from_tables(abs(x), ERFC_END[x.dtype], erfc_tables(x.dtype), ERFC_SERIES[x.dtype], -1.0)
     right = scaled * (1 / ERFC_SCALE[x.dtype])
     return select(x < 0.0, 2.0 - right, right)
+
+
+@cache
+def _inverse_derivatives(count: int) -> list[list[float]]:
+    """P2, P3 … of the derivatives Pn(y) (y')ⁿ of erfinv, by n!: the coefficients of y, y³ … or 1, y² …"""
+    p, found = [Fraction(1)], []
+    for n in range(1, count):
+        slope = [k * c for k, c in enumerate(p)][1:] + [Fraction(0)] * 2  # P(n + 1) = Pn' + 2 n y Pn
+        p = [a + 2 * n * b for a, b in zip(slope, [Fraction(0), *p])]
+        found.append([float(c / math.factorial(n + 1)) for c in p[(n % 2) :: 2]])
+    return found
+
+
+def inverse_erf(x: Number) -> Number:
+    """erfinv where 1 - |x| is in the tables; elsewhere anything."""
+    octaves, place_bits, count = ERFINV_PLACES[x.dtype]
+    a = abs(x)
+    shift, lowest = x.format.mantissa_bits - place_bits, 2.0**-octaves
+    c = 1.0 - a
+    nearest = (select(c > lowest, c, lowest).bits() + (1 << shift - 1)) >> shift
+    place = (nearest - (bits_of(lowest, x.dtype) >> shift)).to(dtypes.i64)
+    y, slope = (lookup(table, place, x.dtype) for table in erfinv_tables(x.dtype))
+    step = (a - (1.0 - (nearest << shift).as_float())) * slope
+    # y + step + P2 step²/2! + P3 step³/3! …, in y and in step by the parities of their powers
+    z, square = y * y, step * step
+    terms = [polynomial(z, p) for p in _inverse_derivatives(count)]
+    odd, even = ((reduce(lambda sum, p: square.fma(sum, p), terms[k::2][::-1])) for k in (0, 1))
+    return (y + square.fma(odd * y + even * step, step)).copysign(x)
 
 
 # --- where there are no tables ----------------------------------------------------------------------------------------
