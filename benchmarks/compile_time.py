@@ -1,10 +1,11 @@
 """Compile time against the number of values in a graph: it should grow linearly, up to 10,000.
 
-Five kinds of graph: a chain of elementwise operations, the gradient of a chain of dear ones (tanh), a deep network with
-its gradient, many small independent results, and many results of one input. For each size it prints the processor's
-seconds of each stage and the milliseconds a value; ``--profile KIND SIZE`` shows where the time of one goes.
+Six kinds of graph: a chain of elementwise operations, the gradient of a chain of dear ones (tanh), a deep network with
+its gradient, many small independent results, many results of one input, and steps that shift what they work on. For
+each size it prints the processor's seconds of each stage and the milliseconds a value; ``--profile KIND SIZE`` shows
+where the time of one goes.
 
-    python benchmarks/compile_time.py [--sizes 100,1000,10000] [--kinds chain,dear,network,independent,siblings]
+    python benchmarks/compile_time.py [--sizes 100,1000,10000] [--kinds chain,dear,network,independent,…]
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from knetc.ir.types import TensorType
 from knetc.ops.activations import relu
 from knetc.ops.indexed import take
 from knetc.ops.linear import matmul
+from knetc.ops.rearrange import roll
 from knetc.ops.reduction import mean
 from knetc.ops.transcendental import exp, tanh
 from knetc.passes.differentiate import gradients
@@ -93,12 +95,24 @@ def siblings(size: int) -> Graph:
     return trace_function(function, TensorType(F32, (4000,)), TensorType(np.dtype(np.int64), (4,)))
 
 
+def neighbours(size: int) -> Graph:
+    """Steps of a simulation on a ring, in which each element needs its neighbours: about ten values a step."""
+
+    def function(x: Node) -> Node:
+        for _ in range(size // 10):
+            x = x + (roll(x, 1) + roll(x, -1) - 2.0 * x) * 0.1
+        return x
+
+    return trace_function(function, TensorType(F32, (64,)))
+
+
 KINDS: dict[str, Callable[[int], Graph]] = {
     "chain": chain,
     "dear": dear,
     "network": network,
     "independent": independent,
     "siblings": siblings,
+    "neighbours": neighbours,
 }
 
 

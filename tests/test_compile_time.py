@@ -24,7 +24,7 @@ def benchmark() -> Any:
     return module
 
 
-@pytest.mark.parametrize("kind", ["chain", "network", "independent", "siblings"])
+@pytest.mark.parametrize("kind", ["chain", "network", "independent", "siblings", "neighbours"])
 def test_work_for_a_value_does_not_grow(kind: str) -> None:
     make = benchmark().KINDS[kind]
 

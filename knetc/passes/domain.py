@@ -136,11 +136,14 @@ class Domain:
         self.extents: list[int] = []
         self.axes: dict[Node, Axes | None] = {}
         self.reduced: dict[Node, Axes] = {}
+        self.shifted: dict[Node, frozenset[int]] = {}
+        """For each unaligned value, the different places at which it is computed for one point, as numbers."""
         self._counted, self._cost = 0, 0
 
     def copy(self) -> Domain:
         new = Domain()
         new.extents, new.axes, new.reduced = list(self.extents), dict(self.axes), dict(self.reduced)
+        new.shifted = dict(self.shifted)
         new._counted, new._cost = self._counted, self._cost
         return new
 
@@ -212,6 +215,8 @@ class Domain:
             moved = tuple(mapping[a] for a in axes)
             if self.reduced.setdefault(node, moved) != moved:
                 return False
+        for node, places in other.shifted.items():
+            self.shifted[node] = self.shifted.get(node, frozenset()) | places
         return True
 
     def links(self, node: Node, users: Iterable[Node]) -> list[Link]:
@@ -223,6 +228,20 @@ class Domain:
             for k, source in enumerate(user.sources)
             if source is node
         ]
+
+    def places(self, node: Node, users: Iterable[Node]) -> frozenset[int]:
+        """The places at which the group's members among ``users`` need ``node``: each movement has places of its own
+        for each place that it is needed at, so a few layers of them can ask for very many."""
+        found: set[int] = set()
+        for user in users:
+            if user in self.axes:
+                there = self.shifted.get(user) or (hash(self.axes[user]),)
+                if user.op.kind is Kind.ELEMENTWISE:
+                    found.update(there)
+                else:
+                    moves = [k for k, source in enumerate(user.sources) if source is node]
+                    found.update(hash((user.serial, k, place)) for k in moves for place in there)
+        return frozenset(found)
 
     def scans(self) -> list[tuple[Node, int]]:
         """The scans of the group, and the axis that each one goes along; those of one element are none."""

@@ -28,6 +28,10 @@ computing, and chains of dear functions become kernels that are equal, of which 
 MAX_FOLDS = 16
 """Folds in units that are joined because they read the same memory: more do not fit into registers."""
 
+MAX_SHIFTED = 16
+"""Places at which one value may be computed for one point. A value under slices and paddings is computed at each place
+where it is needed, and under a layer of them at twice as many, or three times."""
+
 MAX_SIBLINGS = 32
 """How many of the readers of one value are tried against each other."""
 
@@ -361,7 +365,12 @@ class _Fuser:
             return False
         if unit.special is not None and (shifted or not self.fits_epilogue(node, unit, axes, why)):
             return False
-        if (shifted or (axes is not None and set(axes) == domain.all_axes and not why)) and not ordered:
+        if shifted:
+            places = domain.places(node, self.order.users[node])
+            if len(places) > MAX_SHIFTED:
+                return False
+            domain.axes[node], domain.shifted[node] = axes, places
+        elif axes is not None and set(axes) == domain.all_axes and not why and not ordered:
             domain.axes[node] = axes
         else:
             trial = domain.copy()
