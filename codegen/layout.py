@@ -95,7 +95,7 @@ class Layout:
                     len(checks) - 1 if part.check is not None else -1,
                     len(hosts) - 1 if part.host is not None else -1,
                     tuple(map(str, part.lines)), read, written, part.operations, part.reason, part.kernel.grids,
-                    part.kernel.library, tuple(map(self.member, part.members)),
+                    part.kernel.library, tuple(map(self.member, part.members)), part.kernel.notes,
                 )
             )  # fmt: skip
         return Program(

@@ -30,10 +30,14 @@ from knetc.runtime.program import Program, from_json, to_json
 
 _log = logging.getLogger("knetc")
 
+CHOICES = 4096
+"""Choices among kernels that are kept."""
+
 _MAGIC = b"knetc 1\n"
 _DIGEST_BYTES = 32
-_KINDS = ("program", "object")
+_KINDS = ("program", "object", "choice")
 _numbers = itertools.count()
+_stored = itertools.count()
 _told: set[str] = set()
 
 
@@ -41,7 +45,7 @@ _told: set[str] = set()
 class Entry:
     """A file of the cache."""
 
-    kind: Literal["program", "object"]
+    kind: Literal["program", "object", "choice"]
     key: str
     path: Path
     size_bytes: int
@@ -113,6 +117,34 @@ def store_program(key: str, program: Program, objects: Mapping[str, bytes]) -> N
     _write("program", key, json.dumps(to_json(program), separators=(",", ":")).encode())
 
 
+def load_choice(key: str) -> tuple[int, str] | None:
+    """Which of several kernels was the fastest, and how that is known; None when it is not known."""
+    data = _read("choice", key)
+    return None if data is None else _choice(key, data)
+
+
+def store_choice(key: str, number: int, how: str) -> None:
+    """Keeps which of several kernels was the fastest; the oldest choices go when there are too many."""
+    _write("choice", key, json.dumps({"number": number, "how": how}).encode())
+    if next(_stored) % 64 == 0:
+        found = sorted((e for e in entries() if e.kind == "choice"), key=lambda e: e.modified)
+        for entry in found[: max(len(found) - CHOICES, 0)]:
+            with suppress(OSError):
+                entry.path.unlink()
+
+
+def _choice(key: str, data: bytes) -> tuple[int, str] | None:
+    try:
+        match json.loads(data):
+            case {"number": int(number), "how": str(how), **rest} if not rest and number >= 0 and len(how) <= 1000:
+                return number, how
+        reason = "it is no choice"
+    except ValueError as error:
+        reason = str(error)
+    _discard("choice", key, reason)
+    return None
+
+
 def entries() -> list[Entry]:
     """All entries, those of programs first.
 
@@ -139,6 +171,8 @@ def verify() -> list[Entry]:
     damaged = []
     for entry in entries():
         data = _read(entry.kind, entry.key)
+        if data is not None and entry.kind == "choice" and _choice(entry.key, data) is None:
+            data = None
         if data is not None and entry.kind == "program":
             try:
                 from_json(json.loads(data))

@@ -274,6 +274,8 @@ class Step:
     """At most one: what may be called in place of ``grids``."""
     members: tuple[Member, ...] = ()
     """The kernels that the step is, where its launches have the programs of several; they do not need each other."""
+    notes: tuple[str, ...] = ()
+    """What the code generator decided, for people."""
 
 
 @dataclass(frozen=True)

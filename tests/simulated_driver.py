@@ -43,6 +43,11 @@ class SimulatedDriver(Driver):
     functions: dict[int, str] = field(default_factory=dict)
     graphs: dict[int, list[_Node]] = field(default_factory=dict)
     pinned: set[int] = field(default_factory=set)
+    clock: float = 0.0
+    """Milliseconds: only launches take time, as much as ``cost`` says for a kernel's source and grid."""
+    cost: Callable[[str, tuple[int, ...]], float] = lambda source, grid: 0.0
+    sources: dict[int, str] = field(default_factory=dict)
+    marks: dict[int, float] = field(default_factory=dict)
 
     def count(self) -> int:
         return self.devices
@@ -76,14 +81,18 @@ class SimulatedDriver(Driver):
     def synchronize(self, stream: int) -> None: ...
     def wait(self, stream: int, other: int) -> None: ...
     def event(self) -> int:
-        return 1
+        return next(self.numbers)  # type: ignore[no-any-return]
 
-    def record(self, event: int, stream: int) -> None: ...
+    def record(self, event: int, stream: int) -> None:
+        self.marks[event] = self.clock
+
     def await_event(self, event: int) -> None: ...
     def milliseconds(self, start: int, end: int) -> float:
-        return 0.0
+        return self.marks[end] - self.marks[start]
 
-    def free_event(self, event: int) -> None: ...
+    def free_event(self, event: int) -> None:
+        self.marks.pop(event, None)
+
     def _inside(self, address: int, size_bytes: int) -> None:
         sizes = simulated_gpu.worker().sizes
         if not any(start <= address and address + size_bytes <= start + size for start, size in sizes.items()):
@@ -120,12 +129,14 @@ class SimulatedDriver(Driver):
     def function(self, module: int, name: str, shared_bytes: int) -> int:
         source = self.modules[module]
         number = next(self.numbers)
+        self.sources[number] = source
         self.functions[number] = key = f"{module} {number} {hash(source)}"
         simulated_gpu.worker().load(key, source)
         return number
 
     def _run(self, node: _Node) -> None:
         self.launches += 1
+        self.clock += self.cost(self.sources[node.function], node.grid)
         simulated_gpu.worker().launch(self.functions[node.function], node.grid, node.packed)
 
     def launch(self, launch: Launch, stream: int) -> None:

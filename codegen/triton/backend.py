@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from knetc.codegen.assemble import Assembly, assemble
 from knetc.codegen.kernel import Kernel
-from knetc.codegen.loopnest import LoopNest
+from knetc.codegen.loopnest import Argument, LoopNest, Store
 from knetc.codegen.products import Product
 from knetc.codegen.together import Joiner
-from knetc.codegen.triton import nest, search
-from knetc.codegen.triton.library import library_call
-from knetc.codegen.triton.matmul import lower_matmul, plans
+from knetc.codegen.triton import model, nest, search
+from knetc.codegen.triton.library import described, library_call
+from knetc.codegen.triton.matmul import lower_matmul, plain, plans
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import Header
 from knetc.codegen.triton.together import Together
-from knetc.runtime.program import Cubin, Program
+from knetc.runtime.base import dtypes
+from knetc.runtime.program import BufferSpec, Cubin, Program
 
 from knetc.ir.node import Graph
+
+PLANS = 6
+"""Ways to cut a product into tiles that are measured where a device is measured."""
 
 COMPILERS = 4
 """Threads that ask for compiled kernels at once; those that must be made are made in processes."""
@@ -39,6 +44,16 @@ def parameter_format(header: Header) -> str:
     return "@" + "".join(codes) + "QQ"
 
 
+class Tuner(Protocol):
+    """What measures kernels on a device."""
+
+    def __call__(self, kernels: Sequence[Kernel], arguments: Sequence[BufferSpec | str]) -> tuple[int, str]:
+        """The number of the fastest of several kernels that do the same, and how that is known.
+
+        ``arguments`` are those of a step: memory, or the short name of a scalar's dtype.
+        """
+
+
 @dataclass(frozen=True)
 class TritonBackend:
     """Kernels for one kind of GPU."""
@@ -49,6 +64,8 @@ class TritonBackend:
     narrow_products: bool = True
     precision: str = "highest"
     """In which products of float32 are made: ``highest``, ``high`` or ``default`` (TF32)."""
+    tuner: Tuner | None = None
+    """Measures what the model only estimates."""
     joiner: Joiner = field(default=Together(), init=False)
 
     @property
@@ -56,15 +73,41 @@ class TritonBackend:
         return self.target.key
 
     def nest(self, loops: LoopNest) -> Kernel:
-        return nest.lower(loops)
+        scatters = any(isinstance(s, Store) and s.offset.indirect for stage in loops.stages for s in stage.body)
+        choices = (model.MODEL,) if self.tuner is None or scatters else model.CHOICES
+        return self._fastest([nest.lower(loops, choice) for choice in choices], loops.arguments)
 
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
-        plan = plans(product, self.precision, self.target)[0]
-        kernel = lower_matmul(product, epilogue, self.precision, plan)
+        found = plans(product, self.precision, self.target)[: 1 if self.tuner is None else PLANS]
+        kernels = [lower_matmul(product, epilogue, self.precision, plan) for plan in found]
         call = library_call(product, epilogue, self.precision)
         if isinstance(call, str):
-            return replace(kernel, notes=(*kernel.notes, f"not made by cuBLASLt: {call}"))
-        return replace(kernel, library=(call,))
+            kernels = [replace(kernel, notes=(*kernel.notes, f"not made by cuBLASLt: {call}")) for kernel in kernels]
+        else:
+            notes = (f"made by cuBLASLt where it is installed: {described(call)}", *kernels[0].notes)
+            kernels.insert(0, replace(kernels[0], library=(call,), notes=notes))
+        rest = plain(product) if epilogue is None else epilogue
+        operands = [Argument("factor", v.base.dtype, "input", v.base.type.size) for v in (product.a, product.b)]
+        return self._fastest(kernels, (*operands, *rest.arguments[1:]))
+
+    def _fastest(self, kernels: Sequence[Kernel], arguments: Sequence[Argument]) -> Kernel:
+        """The first of several kernels that do the same, or where they are measured the fastest."""
+        found: dict[object, Kernel] = {}
+        for kernel in kernels:
+            found.setdefault((tuple(kernel.functions), kernel.grids, kernel.library), kernel)
+        different = list(found.values())
+        given: list[BufferSpec | str] = []
+        for argument in arguments:
+            kind, size = dtypes.short_name(argument.dtype), argument.size
+            if argument.kind == "scalar":
+                given.append(kind)
+            elif argument.kind != "scratch":
+                given.append(BufferSpec("input", kind, (size,), size * argument.dtype.itemsize))
+        sizes = sum(spec.size_bytes for spec in given if isinstance(spec, BufferSpec))
+        if self.tuner is None or len(different) < 2 or sizes < model.TUNED_BYTES:
+            return kernels[0]
+        chosen, how = self.tuner(different, given)
+        return replace(different[chosen], notes=(*different[chosen].notes, how))
 
     def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
         return search.outside(dtype, size, low, high)
@@ -74,10 +117,17 @@ class TritonBackend:
 
 
 def assembled(
-    graph: Graph, target: GpuTarget, *, fused: bool = True, nan_check: bool = False, precision: str = "highest"
+    graph: Graph,
+    target: GpuTarget,
+    *,
+    fused: bool = True,
+    nan_check: bool = False,
+    precision: str = "highest",
+    tuner: Tuner | None = None,
 ) -> Assembly:
     """The program of a simplified graph but for its machine code."""
-    return assemble(graph, TritonBackend(target, precision=precision), fused=fused, nan_check=nan_check)
+    backend = TritonBackend(target, precision=precision, tuner=tuner)
+    return assemble(graph, backend, fused=fused, nan_check=nan_check)
 
 
 def build(
@@ -88,6 +138,7 @@ def build(
     fused: bool = True,
     nan_check: bool = False,
     precision: str = "highest",
+    tuner: Tuner | None = None,
     timed: bool = False,
 ) -> tuple[Assembly, Program, dict[str, bytes]]:
     """Everything that running a simplified graph on a GPU needs.
@@ -95,7 +146,7 @@ def build(
     ``compile_function(name, source)`` gives what is to be known of a kernel and its bytes, from a cache or made with
     ``compile_source``; it is called from several threads.
     """
-    assembly = assembled(graph, target, fused=fused, nan_check=nan_check, precision=precision)
+    assembly = assembled(graph, target, fused=fused, nan_check=nan_check, precision=precision, tuner=tuner)
     with ThreadPoolExecutor(COMPILERS) as pool:
         made = list(pool.map(lambda item: compile_function(*item), assembly.functions.items()))
     objects = {cubin.object: code for cubin, code in made}

@@ -74,6 +74,17 @@ def library_call(product: Product, nest: LoopNest | None, precision: str) -> Lib
     )  # fmt: skip
 
 
+def described(call: LibraryCall) -> str:
+    """What a call computes, for people."""
+    text = "A B" if call.scale == 1 else f"{call.scale:g} A B"
+    if call.more >= 0:
+        text += " + D" if call.share == 1 else f" + {call.share:g} D"
+    text += " + bias" if call.bias >= 0 else ""
+    text = f"relu({text})" if call.relu else text
+    count = f"{call.batch} times " if call.batch > 1 else ""
+    return f"{text}, {count}[{call.m}, {call.k}] by [{call.k}, {call.n}] of {call.a.dtype} to {call.dtype}"
+
+
 def _factor(view: View, shape: tuple[int, ...], argument: int) -> Factor | None:
     """A factor as the library sees it: stored by rows or by columns, one matrix after the other."""
     *batch, m, n = shape

@@ -76,7 +76,7 @@ def lower_matmul(product: Product, epilogue: LoopNest | None, precision: str, pl
     launches = Launches()
     if not math.prod(product.batch) * product.m * product.n:
         return launches.kernel()
-    nest = epilogue or _plain(product)
+    nest = epilogue or plain(product)
     visible = [k for k, a in enumerate(nest.arguments) if k and a.kind != "scratch"]
     places = {k: Slot("argument", n + 2) for n, k in enumerate(visible)}
     slots = [places.get(k, Slot("value", 0)) for k in range(len(nest.arguments))]
@@ -86,7 +86,7 @@ def lower_matmul(product: Product, epilogue: LoopNest | None, precision: str, pl
         pieces = replace(product, batch=(plan.splits, *product.batch))
         size = math.prod((*pieces.batch, product.m, product.n))
         part = launches.space(size * product.dtype.itemsize)
-        _tiles(launches, pieces, _plain(pieces), [slots[0], part], precision, plan)
+        _tiles(launches, pieces, plain(pieces), [slots[0], part], precision, plan)
         lower_into(launches, _summed(nest, pieces), (part, *slots[1:]))
     return launches.kernel()
 
@@ -160,7 +160,7 @@ def _summed(nest: LoopNest, pieces: Product) -> LoopNest:
     )  # fmt: skip
 
 
-def _plain(product: Product) -> LoopNest:
+def plain(product: Product) -> LoopNest:
     """The epilogue that only stores."""
     extents = (*product.batch, product.m, product.n)
     axes = tuple(Axis(f"i{k}", n) for k, n in enumerate(extents))

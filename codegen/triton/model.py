@@ -52,6 +52,37 @@ SERIAL = 4
 """Blocks that one program walks rather than leaving partial sums to a second kernel."""
 
 
+@dataclass(frozen=True)
+class Choice:
+    """How blocks differ from what the model says, in powers of two."""
+
+    blocks: int = 0
+    warps: int = 0
+
+    def scaled(self, extent: int, most: int = 1 << 16) -> int:
+        """An extent of a block: a power of two between 1 and ``most``, or the model's own.
+
+        >>> Choice(blocks=1).scaled(512), Choice(blocks=-1).scaled(1), Choice(blocks=1).scaled(64, 64)
+        (1024, 1, 64)
+        """
+        found = extent << self.blocks if self.blocks > 0 else extent >> -self.blocks
+        return found if 1 <= found <= most else extent
+
+    def shared(self, warps: int) -> int:
+        """Warps for a block, between 1 and 32."""
+        return min(max(warps << self.warps if self.warps > 0 else warps >> -self.warps, 1), 32)
+
+
+MODEL = Choice()
+"""What the model says."""
+
+CHOICES = (MODEL, Choice(1, 0), Choice(-1, 0), Choice(0, 1), Choice(0, -1), Choice(1, 1))
+"""What is measured where choices are measured."""
+
+TUNED_BYTES = 1 << 20
+"""Kernels that work on less are not measured: most of their time is the launch."""
+
+
 def power(n: int) -> int:
     """The least power of 2 that is at least ``n`` (and 1).
 

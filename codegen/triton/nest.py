@@ -25,17 +25,17 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.program import Slot
 
 
-def lower(nest: LoopNest) -> Kernel:
-    """The kernels that compute a nest, in order."""
+def lower(nest: LoopNest, choice: model.Choice = model.MODEL) -> Kernel:
+    """The kernels that compute a nest, in order; ``choice`` is for the blocks of the first one."""
     launches = Launches()
     visible = {k: n for n, k in enumerate(k for k, a in enumerate(nest.arguments) if a.kind != "scratch")}
-    lower_into(launches, nest, tuple(Slot("argument", visible.get(k, 0)) for k in range(len(nest.arguments))))
+    lower_into(launches, nest, tuple(Slot("argument", visible.get(k, 0)) for k in range(len(nest.arguments))), choice)
     return launches.kernel()
 
 
-def lower_into(launches: Launches, nest: LoopNest, slots: tuple[Slot, ...]) -> None:
+def lower_into(launches: Launches, nest: LoopNest, slots: tuple[Slot, ...], choice: model.Choice = model.MODEL) -> None:
     """The kernels of a nest whose arguments are at ``slots``."""
-    job = Job(launches, merged(Loops(nest, -1)), slots)
+    job = Job(launches, merged(Loops(nest, -1)), slots, choice)
     loops = job.loops
     if not loops.rows and not loops.reductions("outer", "all"):
         return
@@ -53,7 +53,7 @@ def lower_into(launches: Launches, nest: LoopNest, slots: tuple[Slot, ...]) -> N
     else:
         tile = model.row_tile(loops.rows, loops.columns, _alive(loops), _along_rows(loops))
         if tile is not None:
-            _rows(job, tile)
+            _rows(job, replace(tile, rows=job.choice.scaled(tile.rows, model.power(loops.rows))))
         else:
             _long_rows(job)
 
@@ -170,7 +170,7 @@ def _scatter(job: Job, store: Store) -> None:
 def _pointwise(job: Job, body: type[Body] = Body, ballot: Slot | None = None) -> None:
     """All points in one line."""
     loops = job.loops
-    block = model.flat_block(loops.rows)
+    block = job.choice.scaled(model.flat_block(loops.rows))
     blocks = _count(loops.rows, block)
     programs, steps = _shared(blocks) if loops.reductions("outer", "all") else (blocks, 1)
     mask = loops.rows != programs * steps * block
@@ -192,6 +192,7 @@ def _columns(job: Job, *, exchanged: bool = False, body: type[Body] = Body, ball
     """Blocks of rows and columns."""
     loops = job.loops
     tile = model.column_tile(loops.rows, loops.columns, exchanged)
+    tile = replace(tile, rows=job.choice.scaled(tile.rows, model.power(loops.rows)))
     across, blocks = _count(loops.columns, tile.columns), _count(loops.rows, tile.rows)
     programs, steps = _shared(blocks, across) if loops.reductions("outer", "all") else (blocks, 1)
     frame = Frame(
@@ -259,6 +260,7 @@ def _long_rows(job: Job) -> None:
             lower_into(job.launches, nest, slots)
         return
     tile = model.long_tile(loops.rows, loops.columns, _along_rows(loops))
+    tile = replace(tile, columns=job.choice.scaled(tile.columns, model.power(loops.columns)))
     blocks, programs = _count(loops.columns, tile.columns), _count(loops.rows, tile.rows)
     pieces = model.split_rows(programs, blocks) if _splittable(loops.nest) else 1
     steps = _count(blocks, pieces)

@@ -55,6 +55,7 @@ class Job:
     loops: Loops
     slots: tuple[Slot, ...]
     """Of each argument of the nest, those that are scratch included (their slots mean nothing)."""
+    choice: model.Choice = model.MODEL
 
     @property
     def nest(self) -> LoopNest:
@@ -159,7 +160,7 @@ class Writer:
         header = Header(
             self.job.nest.name,
             dict(self.parameters),
-            warps or model.warps(self.frame.rows * self.frame.columns),
+            self.job.choice.shared(warps or model.warps(self.frame.rows * self.frame.columns)),
             stages,
             written=tuple(self.written),
         )

@@ -58,6 +58,7 @@ def compile(
     static: Sequence[str] = (),
     on_miss: Literal["compile", "error"] = "compile",
     max_variants: int = MAX_VARIANTS,
+    tune: bool = False,
 ) -> Callable[[F], F]: ...
 def compile(
     function: Any = None,
@@ -67,6 +68,7 @@ def compile(
     static: Sequence[str] = (),
     on_miss: Literal["compile", "error"] = "compile",
     max_variants: int = MAX_VARIANTS,
+    tune: bool = False,
 ) -> Any:
     """Make each call of a function run as one compiled program.
 
@@ -80,6 +82,10 @@ def compile(
     The program runs where the Arrays and Params are that it uses, and where there are none on the default device;
     ``device`` says another ("cpu", "cuda", "cuda:1" …), and then only NumPy arrays come from elsewhere.
 
+    With ``tune=True`` block sizes and the like of kernels for a GPU, and whether cuBLASLt makes a product, are chosen
+    by measuring a handful of candidates there when a signature is compiled. That takes some seconds; what was found is
+    kept in the cache for each kernel and kind of device. On the CPU nothing is measured: its caches decide.
+
     Each new signature logs a line to the logger ``knetc``. With ``on_miss="error"`` only the first one is accepted;
     more than ``max_variants`` are refused in any case. Raises VariantsError for these, TraceError for branching on
     traced values, CaptureError for an array that the function cannot be seen to reach.
@@ -89,12 +95,17 @@ def compile(
     ...     return x * factor
     """
     if function is None:
-        return lambda f: compile_function(f, device, tuple(static), on_miss, max_variants)
-    return compile_function(function, device, tuple(static), on_miss, max_variants)
+        return lambda f: compile_function(f, device, tuple(static), on_miss, max_variants, tune)
+    return compile_function(function, device, tuple(static), on_miss, max_variants, tune)
 
 
 def compile_function(
-    target: Callable[..., Any], device: str | None, static: tuple[str, ...], on_miss: str, max_variants: int
+    target: Callable[..., Any],
+    device: str | None,
+    static: tuple[str, ...],
+    on_miss: str,
+    max_variants: int,
+    tune: bool = False,
 ) -> Callable[..., Any]:
     """The compiled function for any callable that ends in Python code."""
     if on_miss not in ("compile", "error"):
@@ -103,7 +114,7 @@ def compile_function(
         raise ValueError(f"max_variants must be at least 1, not {max_variants}")
     if hasattr(target, "__knetc_original__"):
         target = target.__knetc_original__
-    public: Callable[..., Any] = Compiled(target, device, static, on_miss, max_variants).public
+    public: Callable[..., Any] = Compiled(target, device, static, on_miss, max_variants, tune).public
     return public
 
 
@@ -131,8 +142,10 @@ class Compiled:
         static: tuple[str, ...],
         on_miss: str,
         max_variants: int,
+        tune: bool = False,
     ) -> None:
         self.target = target
+        self.tune = tune
         self.device = None if device is None else devices.canonical(device)
         self.python, self.roots = python_function(target)
         self.on_miss = on_miss
@@ -283,7 +296,10 @@ class Compiled:
         line = user_line()
         self.admit(values, settings, line)
         reached, traced, writer, probe = self.settled(values)
-        executable = pipeline.build(traced.graph, None if traced.device == CPU else devices.device(traced.device))
+        device = None if traced.device == CPU else devices.device(traced.device)
+        if self.tune and device is None:
+            log.info("%s: tune=True measures nothing on the CPU, where blocks follow from the caches' sizes", self.name)
+        executable = pipeline.build(traced.graph, device, self.tune)
         body = writer.body(executable)
         self.space.update(writer.space)
         names = ", ".join(p.name for p in self.parameters)

@@ -58,9 +58,12 @@ _kernels: dict[str, tuple[Cubin, bytes]] = {}
 _lock = threading.RLock()
 
 
-def build(graph: Graph, device: Device | None = None) -> Any:
-    """The executable of a traced graph, for a device (None: the CPU): from memory, from disk, or compiled now."""
-    key = program_key(graph, device)
+def build(graph: Graph, device: Device | None = None, tune: bool = False) -> Any:
+    """The executable of a traced graph, for a device (None: the CPU): from memory, from disk, or compiled now.
+
+    With ``tune`` kernels for a GPU are chosen by measuring.
+    """
+    key = program_key(graph, device, tune)
     place = (key, CPU if device is None else device.name)
     found = _executables.get(place)
     if found is None:
@@ -69,13 +72,14 @@ def build(graph: Graph, device: Device | None = None) -> Any:
             if found is None:
                 if len(_executables) >= KEPT:
                     del _executables[next(iter(_executables))]
-                found = _executables[place] = _load(key, graph, device)
+                found = _executables[place] = _load(key, graph, device, tune)
     return found
 
 
-def program_key(graph: Graph, device: Device | None = None) -> str:
+def program_key(graph: Graph, device: Device | None = None, tune: bool = False) -> str:
     """What a program depends on: the graph, the processor or GPU, the settings, and this version of knetc."""
-    return disk.key("program", canonical.digest(graph), *settings(device))
+    measured = device.description if tune and device is not None else ""
+    return disk.key("program", canonical.digest(graph), measured, *settings(device))
 
 
 def settings(device: Device | None = None) -> tuple[str, str]:
@@ -97,7 +101,7 @@ def optimised(graph: Graph) -> Graph:
     return graph
 
 
-def _load(key: str, graph: Graph, device: Device | None) -> Any:
+def _load(key: str, graph: Graph, device: Device | None, tune: bool) -> Any:
     name = "cpu" if device is None else device.target
     if config.cache:
         stored = disk.load_program(key)
@@ -114,6 +118,9 @@ def _load(key: str, graph: Graph, device: Device | None) -> Any:
         maker, where = gpu_backend(), gpu_target(device.target)
         compiler = gpu_compiler(where)
         more["precision"] = ambient().precision
+        if tune:
+            tuning = importlib.import_module("knetc.compiler.tuning")
+            more["tuner"] = tuning.Tuner(device, compiler, triton_version())
     _assembly, program, objects = maker.build(
         optimised(graph),
         where,

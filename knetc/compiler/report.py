@@ -154,8 +154,7 @@ def _step(number: int, step: Step, names: list[str]) -> list[str]:
         f"{step.operations:,} operations"
         + (f", workspace {size_text(step.workspace_bytes)}" if step.workspace_bytes else ""),
     ]
-    if step.reason:
-        lines.append(f"    # {step.reason}")
+    lines += [f"    # {text}" for text in (step.reason, *step.notes) if text]
     if step.lines:
         lines.append(f"    # {', '.join(step.lines)}")
     return lines
