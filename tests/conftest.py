@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,47 @@ settings.load_profile("knetc")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--on",
+        choices=("cpu", "simulated", "cuda"),
+        default="cpu",
+        help="the device that arrays are made on: this machine's GPU, or a simulated one, which is slow",
+    )
+    parser.addoption(
         "--refresh-goldens", action="store_true", help="write the texts under tests/golden anew instead of comparing"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--on") != "cpu":
+        for item in items:
+            if item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason="is about the CPU's memory, code or speed"))
+
+
+@pytest.fixture(scope="session")
+def _gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The GPU that ``--on`` names."""
+    if request.config.getoption("--on") == "cuda":
+        found = importlib.import_module("knetc.devices").found_devices()
+        if "cuda" in found:
+            pytest.skip(found["cuda"])
+        yield
+        return
+    with importlib.import_module("simulated_driver").simulated(devices=2):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _on(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Lets arrays be made where ``--on`` says."""
+    if request.config.getoption("--on") == "cpu":
+        yield
+        return
+    request.getfixturevalue("_gpu")
+    kn = importlib.import_module("knetc")
+    kn.set_default(device="cuda")
+    yield
+    kn.set_default(device="cpu")
 
 
 @pytest.fixture

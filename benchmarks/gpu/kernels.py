@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import measure
-import numpy as np
 
 import knetc as kn
 
@@ -26,6 +25,18 @@ def elementwise(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any],
     x, w, b = normal(dtype, rows, columns), normal(dtype, columns), normal(dtype, columns)
     run = kn.compile(lambda x, w, b: kn.gelu(x * w + b, approximate="tanh"))
     return lambda: run(x, w, b), 2 * x.nbytes
+
+
+def elementwise_grad(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
+    x, g = kn.Param(normal(dtype, rows, columns)), normal(dtype, rows, columns)
+    w, b = kn.Param(normal(dtype, columns)), kn.Param(normal(dtype, columns))
+
+    @kn.compile
+    def run(g: Any) -> Any:
+        tape = kn.diff(lambda: kn.sum(kn.gelu(x * w + b, approximate="tanh") * g))
+        return [kn.grad(tape, p) for p in (x, w, b)]
+
+    return lambda: run(g), 3 * g.nbytes
 
 
 def softmax(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
@@ -77,6 +88,7 @@ def adam(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
 
 KERNELS: dict[str, Maker] = {
     "gelu(x * w + b)": elementwise,
+    "gelu(x * w + b), gradients": elementwise_grad,
     "softmax": softmax,
     "layernorm": layernorm,
     "layernorm, gradients": layernorm_grad,
@@ -85,38 +97,38 @@ KERNELS: dict[str, Maker] = {
 }
 
 
-def main(arguments: list[str] | None = None) -> str:
-    """Measure all; returns the table."""
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=16384)
     parser.add_argument("--columns", type=int, nargs="*", default=[1024, 8192])
     parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument("--only", default="", help="a part of the names of what is to be measured")
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args(arguments)
-    what = measure.use()
+    parser.add_argument("--seconds", type=float, default=600, help="begin nothing after this time")
+    options = parser.parse_args()
+    print(f"{measure.use()}\n")
     kn.set_default(device="cuda")
-    rows = []
+    head = ("kernel", "dtype", "shape", "µs", "GB/s", "copy GB/s", "of the copy")
+    table = measure.Table(*head, seconds=options.seconds)
+    chosen = {name: make for name, make in KERNELS.items() if options.only in name}
     for dtype in options.dtypes:
         for columns in options.columns:
-            for name, make in KERNELS.items():
-                kn.seed(1)
-                work, size_bytes = make(options.rows, columns, dtype)
-                found = measure.in_turn({"ours": work, "copy": measure.copying(size_bytes)}, options.rounds)
-                speed = {k: size_bytes / t / 1e6 for k, t in found.items()}
-                shape = f"{options.rows} x {columns}"
-                share = f"{100 * found['copy'] / found['ours']:.0f} %"
-                rows.append(
-                    (name, dtype, shape, f"{1e3 * found['ours']:.0f}", *(f"{s:.0f}" for s in speed.values()), share)
-                )
+            for name, make in chosen.items():
+                cells = name, dtype, f"{options.rows} x {columns}"
+                if table.late:
+                    table.row(*cells, "no time left")
+                    continue
+                with table.trying(*cells):
+                    kn.seed(1)
+                    work, size_bytes = make(options.rows, columns, dtype)
+                    found = measure.in_turn({"ours": work, "copy": measure.copying(size_bytes)}, options.rounds)
+                    ours, copy = (f"{size_bytes / t / 1e6:.0f}" for t in found.values())
+                    share = f"{100 * found['copy'] / found['ours']:.0f} %"
+                    table.row(*cells, f"{1e3 * found['ours']:.0f}", ours, copy, share)
+                work = found = None  # type: ignore[assignment]
                 kn.gc()
-    head = ("kernel", "dtype", "shape", "µs", "GB/s", "copy GB/s", "of the copy")
-    text = f"{what}\n\n{measure.table(head, rows)}"
-    small = kn.compile(lambda x: x + 1)
-    x = kn.zeros(16)
-    text += f"\n\nA call of a small program, from Python: {1e3 * measure.milliseconds(lambda: small(x)):.1f} µs\n"
-    assert np.allclose(small(x).numpy(), 1)
-    return text
+    table.close()
 
 
 if __name__ == "__main__":
-    print(main())
+    main()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from knetc.runtime import devices
@@ -59,6 +62,20 @@ def in_turn(works: Mapping[str, Work], rounds: int = 5) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in found.items()}
 
 
+def host_us(work: Work, calls: int = 100, rounds: int = 30) -> float:
+    """How long the host takes for a call, in microseconds: the device, which may be slower, is waited for between
+    rounds of calls and not within them."""
+    found = []
+    for _ in range(rounds):
+        gpu.synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        found.append((time.perf_counter() - start) / calls)
+    gpu.synchronize()
+    return 1e6 * statistics.median(found)
+
+
 def copying(size_bytes: int) -> Work:
     """A copy on the device that reads and writes ``size_bytes`` altogether."""
     half = max(size_bytes // 2, 1)
@@ -71,7 +88,34 @@ def copying(size_bytes: int) -> Work:
     return copy
 
 
-def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    """A table in Markdown."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+class Table:
+    """A table in Markdown whose rows are printed as they come; what fails is told below it."""
+
+    def __init__(self, *head: str, seconds: float = 1e9) -> None:
+        """Nothing is begun when ``seconds`` are over."""
+        self.end = time.monotonic() + seconds
+        self.failures: list[str] = []
+        self.row(*head)
+        self.row(*("---" for _ in head))
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() > self.end
+
+    def row(self, *cells: Any) -> None:
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+    @contextmanager
+    def trying(self, *cells: Any) -> Iterator[None]:
+        """What is done inside may fail, or is left out when it is late: the row says so then, and the rest goes on."""
+        try:
+            yield
+        except Exception as error:
+            self.row(*cells, f"failed: {type(error).__name__}")
+            name = ", ".join(map(str, cells))
+            self.failures.append(f"{name}:\n\n```\n{''.join(traceback.format_exception(error))[-2000:].strip()}\n```")
+
+    def close(self) -> None:
+        for failure in self.failures:
+            print(f"\n{failure}")
+        print(flush=True)

@@ -1,6 +1,8 @@
 """Everything that wants a GPU with one command, as one report: ``python benchmarks/gpu/run.py [--save FILE]``.
 
-The tests that need a GPU, then kernels against copies, then training steps against PyTorch if it is installed.
+Needs no installation of knetc: a checkout, and a Python with numpy, ml_dtypes, networkx, jinja2 and triton; pytest for
+the tests, PyTorch for what training steps are compared with. Each part has its time; what it has printed when that is
+over, or when it fails, stays in the report, which is written after each part.
 """
 
 from __future__ import annotations
@@ -8,44 +10,157 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent.parent
+
+LANGUAGE = ("numpy_functions", "control", "indexing", "sorting", "linalg", "autograd", "vmap", "checkpoint", "train")
+"""Tests of the language, made on the GPU."""
 
 
-def versions() -> str:
-    """Versions of what matters."""
-    found = []
-    for name in ("knetc", "triton", "torch", "numpy"):
+@dataclass(frozen=True)
+class Part:
+    """A piece of the report: a command, and how many of the seconds it may take."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    seconds: float
+    code: bool = False
+    """Whether its output is text to be shown as it is."""
+
+
+def parts(seconds: float) -> list[Part]:
+    """The parts in order; ``seconds`` is the time for all of them."""
+    python, share = sys.executable, seconds / 480
+    tests = (
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-rfE",
+        "--no-header",
+        "--tb=short",
+        "--timeout=120",
+        "-p",
+        "no:cacheprovider",
+    )
+    if importlib.util.find_spec("xdist"):  # most of the time is the compiler's
+        tests += ("-n", str(min(8, os.cpu_count() or 1)))
+    language = [f"tests/test_{name}.py" for name in LANGUAGE]
+
+    def script(name: str, limit: float) -> tuple[str, ...]:
+        return python, "-u", str(FOLDER / name), "--seconds", str(int(limit))
+
+    return [
+        Part("launch", "Launches and builds", script("launch.py", 40 * share), 50 * share),
+        Part("kernels", "Kernels", script("kernels.py", 80 * share), 100 * share),
+        Part("tests", "Tests that need a GPU", (*tests, "-m", "gpu"), 100 * share, True),
+        Part("language", "Tests of the language, on the GPU", (*tests, "--on", "cuda", *language), 60 * share, True),
+        Part("training", "Training steps", script("training.py", 150 * share), 170 * share),
+    ]
+
+
+def package(folder: Path) -> Path:
+    """A folder in which this checkout's parts are the package ``knetc``, as an installation puts them together."""
+    made = folder / "knetc"
+    made.mkdir()
+    for found in (ROOT / "knetc").iterdir():
+        (made / found.name).symlink_to(found)
+    for name in ("runtime", "codegen", "templates"):
+        (made / name).symlink_to(ROOT / name)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of the parts: this checkout's package, and a cache of its own, which is empty."""
+    known = [str(package(folder)), str(FOLDER), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, known))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "KNETC_CACHE_DIR": str(folder / "cache")}
+
+
+def machine() -> str:
+    """Versions of what matters, and what the driver says of the GPU."""
+    found = [f"Python {sys.version.split()[0]}"]
+    for name in ("triton", "torch", "numpy", "nvidia-cublas", "nvidia-cublas-cu12", "llvmlite"):
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"no {name}")
-    return ", ".join((f"Python {sys.version.split()[0]}", *found))
+            continue
+    commands = {
+        "GPU": ("nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.mem", "--format=csv,noheader"),
+        "commit": ("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
+    }
+    for what, command in commands.items():
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            said = ""
+        found.append(f"{what}: {said or 'unknown'}")
+    return ", ".join(found)
 
 
-def output(*command: str) -> str:
-    """What a command prints, its errors too."""
-    done = subprocess.run(command, cwd=FOLDER.parent.parent, capture_output=True, text=True)
-    return done.stdout + (done.stderr[-3000:] if done.returncode else "")
+def run(part: Part, environment: dict[str, str]) -> str:
+    """What a part prints, shown at once; its errors' end if it fails or has to be stopped."""
+    start = time.monotonic()
+    lines: list[str] = []
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            part.command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        late = threading.Timer(part.seconds, os.killpg, (process.pid, signal.SIGKILL))
+        late.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+        code = process.wait()
+        late.cancel()
+        errors.seek(0)
+        said = errors.read()[-3000:].strip()
+    text = "".join(lines).strip()
+    if part.code:
+        text = f"```\n{text[-6000:]}\n```"
+    took = time.monotonic() - start
+    if code:
+        why = "was stopped" if code == -signal.SIGKILL else f"ended with {code}"
+        text += f"\n\nThis part {why} after {took:.0f} s."
+        text += f"\n\n```\n{said}\n```" if said else ""
+    return f"{text}\n\n({took:.0f} s)\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the report to a file too")
+    parser.add_argument("--only", nargs="*", metavar="PART", help="some of launch, kernels, tests, language, training")
+    parser.add_argument("--seconds", type=float, default=480, help="the time for all parts together")
     options = parser.parse_args()
-    parts = [f"# {datetime.date.today().isoformat()}: on a GPU\n\n{versions()}\n"]
-    tests = output(sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rf", "--no-header", "--tb=line")
-    parts.append(f"## Tests\n\n```\n{tests[-6000:].strip()}\n```\n")
-    for title, script in (("Kernels", "kernels.py"), ("Training steps", "training.py")):
-        parts.append(f"## {title}\n\n{output(sys.executable, str(FOLDER / script)).strip()}\n")
-        print(parts[-1], flush=True)
-    report = "\n".join(parts)
-    print(report)
-    if options.save:
-        options.save.write_text(report)
+    chosen = [part for part in parts(options.seconds) if not options.only or part.name in options.only]
+    report = f"# {datetime.date.today().isoformat()}: on a GPU\n\n{machine()}\n"
+    print(report, flush=True)
+    with tempfile.TemporaryDirectory(prefix="knetc-gpu-") as folder:
+        where = environment(Path(folder))
+        for part in chosen:
+            print(f"\n## {part.title}\n", flush=True)
+            report += f"\n## {part.title}\n\n{run(part, where)}"
+            if options.save:
+                options.save.write_text(report)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ pending work, a trace collects a function's graph, a builder serves a pass.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Hashable, Iterator, Mapping
@@ -35,8 +36,8 @@ _OWN = tuple(
 
 @cache
 def own_file(file: str) -> bool:
-    """Whether a source file belongs to knetc or NumPy."""
-    return file.startswith(_OWN)
+    """Whether a source file belongs to knetc or NumPy, by whatever links its name leads there."""
+    return not file.startswith("<") and os.path.realpath(file).startswith(_OWN)
 
 
 def user_line(depth: int = 2) -> Line | None:
@@ -44,7 +45,7 @@ def user_line(depth: int = 2) -> Line | None:
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not own_file(file) and not file.startswith("<"):
+        if not file.startswith("<") and not own_file(file):
             return Line(file, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return None
