@@ -219,7 +219,7 @@ def gpu_compiler(target: Any) -> Callable[[str, str], tuple[Cubin, bytes]]:
                 found = cubin_from_json(json.loads(stored[4 : 4 + size])), stored[4 + size :]
             else:
                 compiler = importlib.import_module("knetc.codegen.triton.compile")
-                cubin, code = found = compiler.compile_source(text, target)
+                cubin, code = found = compiler.compile_source(name, text, target)
                 if config.cache:
                     head = json.dumps(to_json(cubin)).encode()
                     disk.store_object(key, len(head).to_bytes(4, "little") + head + code)

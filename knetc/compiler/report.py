@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from knetc.ir import printer
 from knetc.ir.node import Graph
 from knetc.ir.op import Kind
-from knetc.runtime.program import ArgumentRef, BufferSpec, Program, Region, Step, repeats, to_json
+from knetc.runtime.program import ArgumentRef, BufferSpec, Member, Program, Region, Step, repeats, to_json
 
 STAGES = ("trace", "grad", "simplify", "fuse", "plan", "llvm", "asm")
 """What may be asked for, in the order in which it comes about."""
@@ -88,8 +88,10 @@ def peak_bytes(program: Program) -> int:
 def plan_text(program: Program) -> str:
     """A program as a table: memory first, then the kernels in order, with the reason why each one ends."""
     names = buffer_names(program)
+    launches = sum(1 if step.library else len(step.grids) for step in program.steps)
+    counted = f"{launches} launches, " if launches else ""
     lines = [
-        f"# {program.target}: {len(program.steps)} kernels, arena {size_text(program.arena_bytes)}, "
+        f"# {program.target}: {len(program.steps)} kernels, {counted}arena {size_text(program.arena_bytes)}, "
         f"peak {size_text(peak_bytes(program))} with inputs and outputs"
     ]
     for name, spec in zip(names, program.buffers):
@@ -147,17 +149,32 @@ def _head(region: Region, around: Sequence[Region], names: list[str]) -> str:
 
 
 def _step(number: int, step: Step, names: list[str]) -> list[str]:
-    head = f"kernel {number}: {step.name}({', '.join(_argument(ref, names) for ref in step.arguments)})"
-    lines = [
-        head,
-        f"    # reads {size_text(step.read_bytes)}, writes {size_text(step.written_bytes)}, "
-        f"{step.operations:,} operations"
-        + (f", workspace {size_text(step.workspace_bytes)}" if step.workspace_bytes else ""),
-    ]
-    lines += [f"    # {text}" for text in (step.reason, *step.notes) if text]
-    if step.lines:
-        lines.append(f"    # {', '.join(step.lines)}")
+    head = f"kernel {number}: "
+    if not step.members:
+        return _facts(head, step, names)
+    lines = [f"{head}{len(step.members)} kernels that are launched together", f"    # {_work(step)}"]
+    for member in step.members:
+        lines += [f"    {line}" for line in _facts("", member, names)]
     return lines
+
+
+def _facts(head: str, kernel: Step | Member, names: list[str]) -> list[str]:
+    """What is known of a kernel, or of one that is launched with others."""
+    arguments = ", ".join(_argument(ref, names) for ref in kernel.arguments)
+    lines = [f"{head}{kernel.name}({arguments})", f"    # {_work(kernel)}"]
+    notes = kernel.notes if isinstance(kernel, Step) else ()
+    lines += [f"    # {text}" for text in (kernel.reason, *notes) if text]
+    if kernel.lines:
+        lines.append(f"    # {', '.join(kernel.lines)}")
+    return lines
+
+
+def _work(kernel: Step | Member) -> str:
+    space = kernel.workspace_bytes if isinstance(kernel, Step) else 0
+    return (
+        f"reads {size_text(kernel.read_bytes)}, writes {size_text(kernel.written_bytes)}, "
+        f"{kernel.operations:,} operations{f', workspace {size_text(space)}' if space else ''}"
+    )
 
 
 def kernels_text(program: Program, *, short: bool = False) -> str:
