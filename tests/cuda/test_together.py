@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def mlp(widths: tuple[int, ...], batch: int, optimizer: str, device: str = "cpu"
     """A training step, the Params in it, and a batch for it."""
     random = np.random.default_rng(0)
     ws: list[Any] = []
-    for inputs, outputs in zip(widths, widths[1:]):
+    for inputs, outputs in itertools.pairwise(widths):
         ws.append(kn.param((random.standard_normal((outputs, inputs)) / 8).astype(np.float32), device=device))
         ws.append(kn.param(np.zeros(outputs, np.float32), device=device))
     for w in ws:

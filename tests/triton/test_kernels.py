@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from knetc.codegen.assemble import assemble
 from knetc.codegen.triton import search
-from knetc.codegen.triton.backend import TritonBackend, parameter_format
+from knetc.codegen.triton.backend import TritonBackend, build, parameter_format
 from knetc.codegen.triton.compile import compile_source, compiled
 from knetc.codegen.triton.cubin import read_cubin
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import header_of, symbol_of
 from knetc.runtime.base import dtypes
+from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CompileError
 from knetc.runtime.cuda.driver import parameter_offsets
 
+from knetc.compiler import pipeline
 from knetc.ir.build import trace_function
 from knetc.ir.types import TensorType
 from knetc.ops import reduction, scan
@@ -43,6 +45,12 @@ KERNELS: dict[str, Callable[[], str]] = {
     "scan": lambda: sources(lambda x: scan.cumsum(x, 1), (F32, (64, 200)))[0],
     "matmul": lambda: sources(
         lambda x, w, b: relu(matmul(x, w) + b), (BF16, (512, 256)), (BF16, (256, 100)), (BF16, (100,))
+    )[0],
+    "together": lambda: sources(
+        lambda x, y, z: [relu(x) * 2, relu(y) * 2, reduction.sum(z, axis=1)],
+        (F32, (5, 1000)),
+        (F32, (30,)),
+        (F32, (8, 64)),
     )[0],
     "search": lambda: next(iter(search.outside(np.dtype(np.int32), 1000, 0, 10).functions.values())),
 }
@@ -114,3 +122,14 @@ def test_what_triton_refuses_is_shown_with_its_source() -> None:
 def test_what_is_no_cubin_is_refused() -> None:
     with pytest.raises(CompileError, match="no cubin with a kernel k"):
         read_cubin(b"nothing", "k")
+
+
+def test_programs_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way from a graph to a program with its machine code, as on a machine with a GPU."""
+    monkeypatch.setattr(config, "cache", False)
+    monkeypatch.setattr(pipeline, "_kernels", {})
+    target = GpuTarget("cuda", "sm_90")
+    graph = pipeline.optimised(trace_function(lambda x: softmax(x, axis=-1), TensorType(np.dtype(F32), (4, 100))))
+    _, program, objects = build(graph, target, pipeline.gpu_compiler(target))
+    assert {grid.function for step in program.steps for grid in step.grids} == {c.function for c in program.cubins}
+    assert set(program.objects) == set(objects) and all(code[:4] == b"\x7fELF" for code in objects.values())
