@@ -28,7 +28,7 @@ PLANS = 6
 """Ways to cut a product into tiles that are measured where a device is measured."""
 
 COMPILERS = 4
-"""Threads that ask for compiled kernels at once; those that must be made are made in processes."""
+"""Threads that compile kernels at once: Triton's compilers work mostly outside of Python's lock."""
 
 _CODES = {"i8": "b", "u8": "B", "i16": "h", "u16": "H", "i32": "i", "u32": "I", "i64": "q", "u64": "Q"}
 _CODES |= {"fp32": "f", "fp64": "d"}

@@ -180,7 +180,7 @@ def _defined(prelude: Prelude, code: Code, block: int, split: bool) -> str:
     names: dict[str, str] = {}
 
     def called(lines: Sequence[str]) -> list[str]:
-        return [re.sub(r"\w+(?=\()", lambda word: names.get(word[0], word[0]), line) for line in lines]
+        return [re.sub(r"(?<![.\w])\w+(?=\()", lambda word: names.get(word[0], word[0]), line) for line in lines]
 
     for name, taken, lines in code.functions:
         names[name] = prelude.add(name, taken, called(lines))

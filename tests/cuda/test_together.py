@@ -156,6 +156,21 @@ def test_blocks_that_are_not_full(device: Any) -> None:
         np.testing.assert_array_equal(np.asarray(w), np.arange(n, dtype=np.float32) * 2 + 1)
 
 
+def test_functions_of_one_name(device: Any) -> None:
+    """A kernel may be called like a function that it, or another one, calls."""
+    x, y = np.float32([1, np.nan, 3]), np.float32([2, 2, 2, np.nan])
+
+    @kn.compile(device="cuda")
+    def step(x: Any, y: Any) -> Any:
+        return kn.maximum(x, 2), kn.maximum(y, x[0]), kn.maximum(kn.exp(x), 1), kn.exp(y)
+
+    made = step(x, y)
+    assert compiled(step).steps[0].members
+    expected = np.maximum(x, 2), np.maximum(y, x[0]), np.maximum(np.exp(x), 1), np.exp(y)
+    for found, wanted in zip(made, expected):
+        np.testing.assert_allclose(np.asarray(found), wanted, 1e-6)
+
+
 def test_a_launch_takes_so_many_parameters(device: Any) -> None:
     ws = [kn.param(np.full(k % 7 + 1, k, np.float32), device="cuda") for k in range(300)]
     vs = [kn.param(np.full(k % 7 + 1, 1, np.float32), device="cuda") for k in range(300)]
