@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -19,12 +20,20 @@ from knetc.runtime.base.errors import KnetcError
 from knetc.runtime.base.threads import thread_count
 from knetc.runtime.cpu import host
 
+_SIGPIPE_STATUS = 128 + 13
+"""What a shell shows for a command that a closed pipe has ended."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 if something is wrong, 2 for a command that cannot be used."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads has enough, as head has; at exit Python would write once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGPIPE_STATUS
     except UsageError as error:
         print(f"knetc: {error}", file=sys.stderr)
         return 2

@@ -204,3 +204,11 @@ def test_as_a_module_and_with_debug_output(model: Path) -> None:
             capture_output=True, text=True, env={**environment, "KNETC_DEBUG": str(level)}, check=True,
         ).stderr  # fmt: skip
         assert all(word in told for word in words), told
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(model: Path) -> None:
+    command = [sys.executable, "-m", "knetc", "dump-ir", "model.py:own", "--stage", "trace,llvm"]
+    with subprocess.Popen(command, cwd=model, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 128 + 13

@@ -1,17 +1,18 @@
 """Indexing as NumPy's: reading, assigning and gradients with every kind of key; what is not known while tracing.
 
-An example is a batch of keys, which one compiled function takes: thousands of keys make few programs, and what fails
-shrinks to one key.
+An example is a batch of keys, which one compiled function takes: thousands of keys make few programs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, NamedTuple
 
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 import knetc as kn
@@ -115,14 +116,35 @@ def cases(draw: st.DrawFn, make: Callable[[tuple[int, ...]], st.SearchStrategy[A
 
 
 def batches(*given: Any) -> st.SearchStrategy[list[Case]]:
-    """Many cases, which shrink to the one that fails."""
+    """Many cases, for one compilation."""
     return st.integers(1, BATCH).flatmap(lambda n: st.lists(cases(*given), min_size=n, max_size=n))
 
 
-def some(count: int) -> settings:
-    """So many batches: an example is large, and slow to draw, because it is many."""
+def some(count: int, *given: Any) -> Callable[[Callable[[list[Case]], None]], Callable[[], None]]:
+    """Decorate a test of a batch of cases, so that it runs on so many batches.
+
+    Of a batch that fails the cases are tried one by one, and the first that fails alone is what is reported: shrinking
+    the batch would compile it for minutes.
+    """
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-    return settings(max_examples=count, deadline=None, suppress_health_check=checks)
+
+    def decorate(test: Callable[[list[Case]], None]) -> Callable[[], None]:
+        @settings(
+            max_examples=count, deadline=None, suppress_health_check=checks, phases=[Phase.explicit, Phase.generate]
+        )
+        @hypothesis.given(batches(*given))
+        @wraps(test)
+        def run(batch: list[Case]) -> None:
+            try:
+                test(batch)
+            except Exception:
+                for case in batch:
+                    test([case])
+                raise
+
+        return run
+
+    return decorate
 
 
 def assigned(x: np.ndarray, k: Any, value: Any) -> np.ndarray:
@@ -143,8 +165,7 @@ def check_assigning(found: Any, batch: list[Case]) -> None:
         np.testing.assert_array_equal(np.asarray(y), assigned(*case), err_msg=str(case))
 
 
-@some(40)
-@given(batches(keys, [*SHAPES, ()]))
+@some(40, keys, [*SHAPES, ()])
 def test_reading(batch: list[Case]) -> None:
     found = kn.compile(lambda xs: [x[case.key] for x, case in zip(xs, batch)])([kn.array(case.x) for case in batch])
     for case, y in zip(batch, found):
@@ -152,22 +173,19 @@ def test_reading(batch: list[Case]) -> None:
         np.testing.assert_array_equal(np.asarray(y), case.x[case.key], err_msg=str(case))
 
 
-@some(35)
-@given(batches(keys, [*SHAPES, ()]))
+@some(35, keys, [*SHAPES, ()])
 def test_assigning(batch: list[Case]) -> None:
     check_assigning(kn.compile(lambda xs: assign(xs, batch))([kn.array(case.x) for case in batch]), batch)
 
 
-@some(12)
-@given(batches(masked))
+@some(12, masked)
 def test_assigning_at_masks_compiled(batch: list[Case]) -> None:
     """A number at any mask; rows, where the mask comes first."""
     batch = [case if isinstance(case.key, np.ndarray) else case._replace(value=-2.5) for case in batch]
     check_assigning(kn.compile(lambda xs: assign(xs, batch))([kn.array(case.x) for case in batch]), batch)
 
 
-@some(5)
-@given(batches(masked))
+@some(5, masked)
 def test_masks_outside_of_traces(batch: list[Case]) -> None:
     read, written = [], []
     for x, key, value in batch:
@@ -181,8 +199,7 @@ def test_masks_outside_of_traces(batch: list[Case]) -> None:
     check_assigning(found[len(read) :], batch)
 
 
-@some(14)
-@given(batches(keys))
+@some(14, keys)
 def test_gradients_of_reading_and_assigning(batch: list[Case]) -> None:
     """The gradient of reading adds up at each place; that of assigning goes to what is read last."""
     weights = [np.cos(np.arange(x[key].size)).reshape(x[key].shape) for x, key, _ in batch]
