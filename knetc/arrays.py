@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from knetc import lazy, tapes
+from knetc import direct, lazy, tapes
 from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.ir.types import Shape, TensorType
@@ -261,6 +261,8 @@ class ArrayLike(Readable):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         tapes.forbid_assignment()
+        if direct.assign(self, key, value):
+            return
         now = lazy.context().read(self) if self.owner is None else node_of(self)
         new = value if is_scalar(value) else node_of(value)
         if key is Ellipsis:

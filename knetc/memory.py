@@ -108,8 +108,8 @@ def moved(storage: Storage, type: TensorType, to: str) -> Storage:
 
 # --- ownership -------------------------------------------------------------------------------------------------------
 
-#: what counting references to an object adds: the variable and the argument of the call
-_CALL = sys.getrefcount(object()) + 1
+CALL = sys.getrefcount(object()) + 1
+"""What counting the references to an object adds: the variable and the argument of the call."""
 
 
 def overwritable(walked: Sequence[Node], known: Mapping[int, int], leaves: Iterable[Node]) -> set[int]:
@@ -123,7 +123,7 @@ def overwritable(walked: Sequence[Node], known: Mapping[int, int], leaves: Itera
     pinned: set[int] = set()
     for node in reversed(walked):
         if node.serial not in pinned:
-            held = sys.getrefcount(node) - _CALL - 1 - uses[node.serial] - known.get(node.serial, 0)  # 1: ``walked``
+            held = sys.getrefcount(node) - CALL - 1 - uses[node.serial] - known.get(node.serial, 0)  # 1: ``walked``
             if held <= 0:
                 continue
         pinned.add(node.serial)
@@ -134,5 +134,5 @@ def overwritable(walked: Sequence[Node], known: Mapping[int, int], leaves: Itera
 def _is_own(storage: Storage) -> bool:
     """Whether this is the only record of a whole buffer of our own memory."""
     buffer = storage.buffer
-    sole = sys.getrefcount(storage) <= _CALL + 1 and sys.getrefcount(buffer) <= _CALL + 1
+    sole = sys.getrefcount(storage) <= CALL + 1 and sys.getrefcount(buffer) <= CALL + 1
     return sole and buffer.owner is None and not storage.offset

@@ -24,7 +24,7 @@ _LAYERS = (
     ("knetc.ops",),
     (
         "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.cut", "knetc.memory", "knetc.stream", "knetc.tapes",
-        "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
+        "knetc.direct", "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
         "knetc.host_guard", "knetc.primitives", "knetc.inner", "knetc.numpy_table", "knetc.assignments",
         "knetc.bodies", "knetc.control", "knetc.selection", "knetc.array_api", "knetc.linalg",
         "knetc.readable",
@@ -42,7 +42,8 @@ _USERS = _LAYERS.index(())
 #: Who may import what runs programs (all of ``runtime`` but its base); it imports nothing but itself.
 _USES_RUNTIME = (
     "knetc.runtime", "knetc.memory", "knetc.cut", "knetc.lazy", "knetc.arrays", "knetc.creation", "knetc.random",
-    "knetc.codegen", "knetc.compiler", "knetc.devices", "knetc.nn", "knetc.train.data", "knetc.cli", "knetc.dump",
+    "knetc.direct", "knetc.codegen", "knetc.compiler", "knetc.devices", "knetc.nn", "knetc.train.data", "knetc.cli",
+    "knetc.dump",
 )  # fmt: skip
 
 #: Packages that are slow to import (or optional), and the modules that import them.

@@ -102,21 +102,27 @@ INPUT = register(Op("input", Kind.LEAF, lambda *, index, type, scalar: type, ari
 it is passed by value (a Python number at run time; shape ()) and not as memory."""
 
 
+def rounded(value: Scalar, dtype: np.dtype) -> Scalar:
+    """A Python number as ``dtype`` has it; raises RangeError for an int that an integer dtype does not hold."""
+    if type(value) is float and dtype == dtypes.f64:
+        return value
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(value, dtype).item()  # type: ignore[no-any-return]
+    except OverflowError:
+        raise RangeError(
+            f"the number {value} does not fit into {dtype}, the dtype of the arrays beside it: a Python number takes "
+            f"their dtype; convert them first, for example with x.astype('int64')"
+        ) from None
+
+
 def constant(value: Scalar, dtype: np.dtype, shape: Shape = ()) -> Node:
     """A scalar known while compiling, spread over ``shape``.
 
     The value is stored as a Python scalar already rounded to ``dtype``, so equal constants are equal nodes. Raises
     RangeError for an int that an integer dtype does not hold.
     """
-    try:
-        with np.errstate(over="ignore"):
-            rounded = np.asarray(value, dtype).item()
-    except OverflowError:
-        raise RangeError(
-            f"the number {value} does not fit into {dtype}, the dtype of the arrays beside it: a Python number takes "
-            f"their dtype; convert them first, for example with x.astype('int64')"
-        ) from None
-    return record(CONSTANT, (), {"value": rounded, "dtype": dtype, "shape": shape})
+    return record(CONSTANT, (), {"value": rounded(value, dtype), "dtype": dtype, "shape": shape})
 
 
 # --- elementwise application -----------------------------------------------------------------------------------------
