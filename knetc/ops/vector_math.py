@@ -28,6 +28,7 @@ from knetc.ops.vector_expression import (
     FORMATS,
     Number,
     bits_of,
+    by_horner,
     in_double,
     on_numbers,
     polynomial,
@@ -101,15 +102,21 @@ def _exp_shifted(x: Number, shift: int) -> Number:
     return _scale(_exp_reduced(r), n + shift if shift else n)
 
 
-def _exp(x: Number) -> Number:
+def _exp_by_instruction(x: Number) -> Number | None:
+    """exp(x) where the processor has an instruction for powers of two."""
     product = x * LOG2_E
     power = product.exp2()
     if power is None:
-        return _exp_shifted(x, 0)
+        return None
     # what rounding took from the product, and what float32 took from log2 e
     head = float(np.float32(LOG2_E))
     lost = x.fma(LOG2_E - head, x.fma(head, -product))
     return power * select(abs(product) < 256.0, lost, 0.0).fma(math.log(2), 1.0)
+
+
+def _exp(x: Number) -> Number:
+    power = _exp_by_instruction(x)
+    return _exp_shifted(x, 0) if power is None else power
 
 
 def _exp2(x: Number) -> Number:
@@ -165,9 +172,24 @@ def _cosh(x: Number) -> Number:
     return half + 0.25 / half
 
 
+def _exp_of_negative(a: Number) -> Number:
+    """exp(-a) for positive ``a``: no power of two is large, so that 2**64 times as much is in range and normal."""
+    power = _exp_by_instruction(-a)
+    if power is not None:
+        return power
+    a = a.at_most(104.5 if a.dtype == dtypes.f32 else 746.0)
+    magic = a.format.magic + a.format.bias + 64  # which gives the exponent its place when the bits are shifted
+    shifted = a.fma(-LOG2_E, magic)
+    whole = shifted - magic
+    head, rest = LN2[a.dtype]
+    r = whole.fma(rest, whole.fma(head, a))
+    power = by_horner(r, (1.0, -1.0, *((-1) ** k * c for k, c in enumerate(fitted.EXP[a.dtype]))))
+    return power * (shifted.bits() << a.format.mantissa_bits).as_float() * 2.0**-64
+
+
 def _sigmoid(x: Number) -> Number:
     # exp of the negative magnitude neither overflows nor loses the small results on the left
-    t = _exp(-abs(x))
+    t = _exp_of_negative(abs(x))
     return select(x < 0.0, t, t.constant(1.0)).ratio(t + 1.0)
 
 
