@@ -226,9 +226,9 @@ FITS = [
     ),
     Fit(
         "POWER_LOG",
-        "((2 atanh s) / s - 2 - 2/3 z) / z² in z = s²",
-        lambda z: ((atanh_quotient(z) - 2) / z - mp.mpf(2) / 3) / z,
-        mp.mpf(2) / 5,
+        "((atanh s) / s - 1 - 1/3 z) / z² in z = s²",
+        lambda z: ((atanh_quotient(z) / 2 - 1) / z - mp.mpf(1) / 3) / z,
+        mp.mpf(1) / 5,
         quadratic,
         mp.mpf(0),
         ATANH_TOP,

@@ -215,10 +215,11 @@ def _steps_to_two(x: Number) -> tuple[Number, Number, Number, Number]:
 
 def _stirling(x: Number) -> tuple[Number, Number]:
     """``m`` and ``n`` with gamma(x) = m 2**n, for x from 8.5 up to some hundreds."""
-    high, low = vm._log2_in_two(x)
-    shifted = high - LOG2_E_HEAD  # exact: log2 (x / e) in two pieces
-    head = vm._upper_half(shifted)
-    rest = low + (shifted - head) - LOG2_E_REST
+    e, f = vm._split_normal(x)
+    whole, low = vm._log2_in_two(e.to(x.dtype), f)
+    high = vm._upper_half(whole)
+    head = high - LOG2_E_HEAD  # exact: log2 (x / e) in two pieces
+    rest = low + (whole - high) - LOG2_E_REST
     y = x - 0.5
     y_high = vm._upper_half(y)
     product = y_high * head

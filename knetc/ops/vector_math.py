@@ -299,52 +299,57 @@ def _cbrt(x: Number) -> Number:
     return select((magnitude > 0.0) & (magnitude < math.inf), root.copysign(x), x)
 
 
-#: 2 / (3 ln 2): an upper half and the rest
-POWER_SCALE = (0.9617966860532761, 7.872699542894897e-09)
+#: 2 / ln 2 and 1/3 and what they lack
+TWO_LOG2_E = (2.8853900817779268, 4.0710547481862066e-17)
+THIRD = (0.3333333333333333, 1.850371707708594e-17)
 
 
-def _log2_in_two(a: Number) -> tuple[Number, Number]:
-    """log2 of a positive float64 as an upper half and a rest: together about 65 bits."""
-    e, f = _split(a)
+def _exact_product(a: Number, b: Number) -> tuple[Number, Number]:
+    """The product of two float64, and what rounding took from it."""
+    product = a.rounded_product(b)
+    if a.e.fused:
+        return product, a.fma(b, -product)
+    a_high, b_high = _upper_half(a), _upper_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    return product, a_high * b_high - product + a_high * b_low + a_low * b_high + a_low * b_low
+
+
+def _log2_in_two(e: Number, f: Number) -> tuple[Number, Number]:
+    """log2(2**e (1 + f)) of float64 and what rounding took from it: together about 64 bits."""
     d = f + 2.0
-    s = f / d
-    s_high = _upper_half(s)
-    d_high = _upper_half(d)
-    d_low = f - (d_high - 2.0)
-    s_low = (f - s_high * d_high - s_high * d_low) / d
-    # 3/2 log(1 + f) = s (3 + z + 3/2 z² Q(z)), z = s²
-    square_high = s_high * s_high
-    square_low = s_low * (s_high + s)
-    z = square_high + square_low
-    series = (z * z).fma(polynomial(z, fitted.POWER_LOG) * 1.5, square_low)
-    t_high = _upper_half(square_high + 3.0 + series)
-    t_low = series - (t_high - 3.0 - square_high)
-    u = s_high * t_high
-    v = s_low.fma(t_high, t_low * s)
-    p_high = _upper_half(u + v)
-    p_low = v - (p_high - u)
-    head = POWER_SCALE[0] * p_high
-    rest = p_high.fma(POWER_SCALE[1], p_low * (2 / 3 * LOG2_E))
-    high = _upper_half(head + rest + e)
-    return high, rest - (high - e - head)
+    inverse = 1.0 / d
+    s = f * inverse
+    product, lost = _exact_product(s, d)
+    s_rest = (f - product - lost - s * (f - (d - 2.0))) * inverse
+    # 1/2 log(1 + f) = s + s w, w = z (1/3 + z Q(z)), z = s²
+    z, z_rest = _exact_product(s, s)
+    more = z * polynomial(z, fitted.POWER_LOG)
+    t = more + THIRD[0]
+    t_rest = more - (t - THIRD[0]) + THIRD[1]
+    w, lost = _exact_product(z, t)
+    w_rest = z.fma(t_rest, (s + s).fma(s_rest, z_rest).fma(t, lost))
+    small, lost = _exact_product(s, w)
+    small_rest = s.fma(w_rest, s_rest.fma(w, lost)) + s_rest
+    half = s + small
+    half_rest = small - (half - s) + small_rest
+    scaled, lost = _exact_product(half, half.constant(TWO_LOG2_E[0]))
+    scaled_rest = half.fma(TWO_LOG2_E[1], half_rest.fma(TWO_LOG2_E[0], lost))
+    high = e + scaled
+    return high, scaled - (high - e) + scaled_rest
 
 
-def _power_of_magnitude(a: Number, y: Number) -> Number:
-    """a**y for positive finite ``a`` in float64, without special cases."""
-    high, low = _log2_in_two(a)
-    y = y.at_most(2.0**70).at_least(-(2.0**70))
-    y_high = _upper_half(y)
-    head = y_high * high
-    rest = (y - y_high).fma(high, y * low)
-    total = (head + rest).at_most(1100.0).at_least(-1100.0)
-    n, whole = _nearest_integer(total)
+def _power_of_parts(e: Number, f: Number, y: Number) -> Number:
+    """(2**e (1 + f))**y in float64, for exponents below 2**70."""
+    high, low = _log2_in_two(e, f)
+    head, lost = _exact_product(y, high)
     inside = abs(head) < 1100.0
-    r = select(inside, head - whole + rest, 0.0)
+    n, whole = _nearest_integer(head.at_most(1100.0).at_least(-1100.0))
+    r = select(inside, head - whole + y.fma(low, lost), 0.0)
     return _scale(_exp_reduced(r * math.log(2)), n)
 
 
 def _power_of_magnitude_f32(a: Number, y: Number) -> Number:
-    """As ``_power_of_magnitude`` for float32 in float64 with shorter series; ``a`` may be 0, but not subnormal."""
+    """a**y of float32 in float64 with short series; ``a`` may be 0, but not subnormal."""
     e, f = _split_normal(a)
     f = f.to(dtypes.f64)
     exponent = select(a.equals(0.0), -1e300, e.to(dtypes.f64))
@@ -365,9 +370,18 @@ def _with_sign_of_power(x: Number, y: Number, result: Number) -> Number:
     return select((x < 0.0) & (x > -math.inf) & ~whole, math.nan, result)
 
 
-def _pow_f64(x: Number, y: Number) -> Number:
+def _power_of_magnitude(a: Number, y: Number) -> Number:
+    """The same of float64."""
+    e, f = _split_normal(a)
+    result = _power_of_parts(e.to(a.dtype), f, y)
+    return select(a.equals(0.0) & y.differs(0.0), select(y > 0.0, 0.0, y.constant(math.inf)), result)
+
+
+@in_double
+def _unusual_pow(x: Number, y: Number) -> Number:
+    """``x**y`` for all operands."""
     a = abs(x)
-    result = _power_of_magnitude(a, y)
+    result = _power_of_parts(*_split(a), y.at_most(2.0**70).at_least(-(2.0**70)))
     rising = y > 0.0
     result = select(a.equals(0.0), select(rising, 0.0, x.constant(math.inf)), result)
     result = select(a.equals(math.inf), select(rising, math.inf, x.constant(0.0)), result)
@@ -379,18 +393,12 @@ def _pow_f64(x: Number, y: Number) -> Number:
     return select(x.equals(1.0) | y.equals(0.0), 1.0, result)
 
 
-@in_double
-def _unusual_pow(x: Number, y: Number) -> Number:
-    return _pow_f64(x, y)
-
-
 def _pow(x: Number, y: Number) -> Number:
-    if x.dtype == dtypes.f64:
-        return _pow_f64(x, y)
     a = abs(x)
     usual = a.equals(0.0) | (a >= x.format.smallest_normal) & (a < math.inf)
-    result = _with_sign_of_power(x, y, _power_of_magnitude_f32(a, y))
-    return rarely(~(usual & (abs(y) < math.inf)), result, _unusual_pow, x, y)
+    short = x.dtype == dtypes.f32
+    result = _with_sign_of_power(x, y, (_power_of_magnitude_f32 if short else _power_of_magnitude)(a, y))
+    return rarely(~(usual & (abs(y) < (math.inf if short else 2.0**70))), result, _unusual_pow, x, y)
 
 
 # --- what operations call --------------------------------------------------------------------------------------------
