@@ -47,10 +47,12 @@ class Frame:
     column_mask: bool = False
     wide: bool = False
     """Whether offsets need 64 bits."""
+    deep: int = 1
+    """In how many lines the columns of a block lie, one below the other; of blocks of one row."""
 
     @property
     def shape(self) -> str:
-        return f"[{self.rows}]" if self.flat else f"[{self.rows}, {self.columns}]"
+        return f"[{self.rows}]" if self.flat else f"[{self.rows * self.deep}, {self.columns // self.deep}]"
 
     @property
     def row(self) -> str:

@@ -45,6 +45,9 @@ VALUES = 3 << 14
 HELD = 96
 """Numbers of 32 bits that a thread may hold: the rest of its registers is for what is computed from them."""
 
+THREADS = 32
+"""Threads of a warp."""
+
 CHUNK = 4096
 """Elements of a block when a row is walked in pieces."""
 
@@ -113,6 +116,8 @@ class Tile:
 
     rows: int
     columns: int
+    deep: int = 1
+    """In how many lines the columns lie, one below the other, if there is one row."""
 
     @property
     def elements(self) -> int:
@@ -137,11 +142,17 @@ def row_tile(rows: int, columns: int, values: int, along_rows: bool) -> Tile | N
     return Tile(height, width)
 
 
-def long_tile(rows: int, columns: int, along_rows: bool) -> Tile:
-    """The block for rows that are walked in pieces."""
+def long_tile(rows: int, columns: int, along_rows: bool, itemsize: int, in_order: bool) -> tuple[Tile, int]:
+    """The block for rows that are walked in pieces, and its warps; ``in_order`` tells that the rows are scanned."""
     if along_rows:
-        return Tile(min(power(rows), 32), min(power(columns), CHUNK // 32))
-    return Tile(1, min(power(columns), CHUNK))
+        tile = Tile(min(power(rows), 32), min(power(columns), CHUNK // 32))
+        return tile, warps(tile.elements)
+    width = min(power(columns), CHUNK)
+    if in_order:
+        return Tile(1, width), warps(width)
+    count = 4 if width >= 2048 else 2
+    line = min(width, THREADS * count * max(16 // itemsize, 1))  # what all threads read at once, 16 bytes each
+    return Tile(1, width, width // line), count
 
 
 def column_tile(rows: int, columns: int, transposed: bool) -> Tile:

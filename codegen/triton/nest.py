@@ -9,19 +9,15 @@ result does not depend on the order in which programs run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from knetc.codegen.axes import Loops, merged, rebuild
 from knetc.codegen.kernel import Kernel
-from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Scan, Stage, Statement, Store
-from knetc.codegen.triton import model
-from knetc.codegen.triton.apart import taken_apart
+from knetc.codegen.loopnest import Load, LoopNest, Offset, Reduce, Scan, Stage, Store
+from knetc.codegen.triton import long_rows, model
 from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame
-from knetc.codegen.triton.emitter import register_type
-from knetc.codegen.triton.fold import Fold, Running
 from knetc.codegen.triton.scatter import Elected, Vote, in_wide_memory, scattered, votes
-from knetc.codegen.triton.writer import Job, Launches, Totals, Writer, dense
-from knetc.runtime.base import dtypes
+from knetc.codegen.triton.writer import Job, Launches, Totals, Writer
 from knetc.runtime.program import Slot
 
 
@@ -242,144 +238,16 @@ def _write(writer: Writer, totals: Totals) -> None:
             writer.statement(statement, totals, by_row=stage.level == "row")
 
 
-@dataclass
-class Part:
-    """A stage of a kernel that walks its rows: straight code, or a loop with what comes before and after it."""
-
-    body: list[str]
-    loop: bool = False
-    start: list[str] = field(default_factory=list)
-    finish: list[str] = field(default_factory=list)
-
-
 def _long_rows(job: Job) -> None:
     """Rows that are walked in blocks."""
     loops = job.loops
-    if loops.reductions("outer"):
-        for nest, slots in taken_apart(job):
-            lower_into(job.launches, nest, slots)
-        return
-    tile = model.long_tile(loops.rows, loops.columns, _along_rows(loops))
-    tile = replace(tile, columns=job.choice.scaled(tile.columns, model.power(loops.columns)))
-    blocks, programs = _count(loops.columns, tile.columns), _count(loops.rows, tile.rows)
-    pieces = model.split_rows(programs, blocks) if _splittable(loops.nest) else 1
-    steps = _count(blocks, pieces)
-    pieces = _count(blocks, steps)
-    frame = Frame(
-        loops, tile.rows, tile.columns, row_mask=loops.rows % tile.rows != 0,
-        column_mask=loops.columns != pieces * steps * tile.columns, wide=_wide(job),
-    )  # fmt: skip
-    writer = Writer(job, frame)
-    totals = Totals(writer, programs)
-    parts: list[Part] = []
-    rest: tuple[LoopNest, tuple[Slot, ...]] | None = None
-    for number, stage in enumerate(loops.nest.stages):
-        if stage.level == "element":
-            parts.append(_walk(writer, totals, stage))
-            if pieces > 1:
-                lines, nest, slots = _pieces(writer, number, pieces)
-                parts.append(Part(lines))
-                rest = nest, slots
-                break
-        else:
-            for statement in stage.body:
-                if pieces == 1 or not isinstance(statement, Store):  # the second kernel stores
-                    writer.statement(statement, totals, by_row=True)
-            parts.append(Part(writer.body.take()))
-    finish = totals.finish()
-    how = f"each in {pieces} pieces" if pieces > 1 else f"{tile.rows} at a time"
-    writer.emit(
-        "long_rows", programs * pieces, f"{loops.rows} rows of {loops.columns}, {how}, in blocks of {tile.columns}.",
-        warps=model.warps(tile.elements, _alive(loops)),
-        rows=loops.rows, columns=loops.columns, steps=steps, pieces=pieces, start=totals.start,
-        row_axes=writer.body.axis_lines(ROWS), column_axes=writer.body.axis_lines(COLUMNS), parts=parts, finish=finish,
-    )  # fmt: skip
-    _combine(job, totals)
-    if rest is not None:
-        lower_into(job.launches, *rest)
-
-
-def _walk(writer: Writer, totals: Totals, stage: Stage) -> Part:
-    """An element stage as a loop over a row's blocks; its folds become accumulators."""
-    body, start, finish = writer.body, [], []
-    folds: list[tuple[Reduce, Fold, list[str]]] = []
-    for statement in stage.body:
-        if isinstance(statement, Scan):
-            start += _follow(writer, statement)
-            continue
-        if not (isinstance(statement, Reduce) and statement.over == "inner"):
-            writer.statement(statement, totals, by_row=False)
-            continue
-        fold = Fold(statement, writer.prelude)
-        names = [f"row{number}" for number in statement.results]
-        for name, identity, dtype in zip(names, fold.identity, fold.dtypes):
-            start.append(f"{name} = tl.full({writer.frame.shape}, {identity}, {register_type(dtype)})")
-        body.lines += fold.step(names, body.operand(statement, fold, COLUMNS, broadcast=False), f"{names[0]}_")
-        folds.append((statement, fold, names))
-    lines = body.take()
-    body.forget(COLUMNS)
-    for statement, fold, names in folds:
-        finish += fold.along(names, 1, writer.results(statement, fold))
-    return Part(lines, True, start, finish)
-
-
-def _follow(writer: Writer, scan: Scan) -> list[str]:
-    """A scan of a block that goes on from the block before; gives what sets the state before the first one."""
-    running = Running(scan, writer.prelude)
-    state = [f"before{scan.result}_{k}" for k in range(len(scan.operands))]
-    names = writer.scan(scan, state)
-    rows, columns = writer.frame.rows, writer.frame.columns
-    last = f"tl.arange(0, {columns})[None, :] == {columns - 1}"
-    for name, value in zip(state, names):
-        writer.body.lines.append(f"{name} = tl.sum(tl.where({last}, {value}, 0), 1, keep_dims=True)")
-        if dtypes.is_integer(scan.dtype) and scan.dtype.itemsize < 4:
-            writer.body.lines[-1] += f".to({register_type(scan.dtype)})"
-    kind = register_type(scan.dtype)
-    return [f"{name} = tl.full([{rows}, 1], {value}, {kind})" for name, value in zip(state, running.identity)]
-
-
-def _splittable(nest: LoopNest) -> bool:
-    """Whether a nest goes over its rows once, to fold them: then a row may be shared by several programs."""
-    element = [s for stage in nest.stages if stage.level == "element" for s in stage.body]
-    passes = [stage for stage in nest.stages if stage.level == "element"]
-    totals = any(isinstance(s, Reduce) and s.over != "inner" for stage in nest.stages for s in stage.body)
-    return len(passes) == 1 and not totals and not any(isinstance(s, (Store, Scan)) for s in element)
-
-
-def _pieces(writer: Writer, number: int, pieces: int) -> tuple[list[str], LoopNest, tuple[Slot, ...]]:
-    """Rows that several programs share: what stores the folds of a piece, and the nest that goes on from them."""
-    job, nest = writer.job, writer.job.nest
-    rows = job.loops.rows
-    masks = writer.frame.mask(ROWS)
-    passed = f", {masks[0]}" if masks else ""
-    lines: list[str] = []
-    arguments, slots = list(nest.arguments), list(job.slots)
-    element: list[Statement] = []
-    reduces: list[Statement] = []
-    fresh = 1 + max(r for s in job.loops.statements for r in _numbers(s))
-    places = {**dense(nest.outer), len(nest.outer): rows}
-    for reduce in nest.stages[number].body:
-        if not isinstance(reduce, Reduce):
-            continue
-        fold = Fold(reduce, writer.prelude)
-        numbers = list(range(fresh, fresh + len(fold.dtypes)))
-        fresh += len(numbers)
-        for value, result, dtype in zip(numbers, reduce.results, fold.dtypes):
-            slot = job.launches.space(rows * pieces * dtype.itemsize)
-            name = writer.partial(slot, dtype)
-            lines.append(f"tl.store({name} + piece * {rows} + row, {writer.body.values[result].value.text}{passed})")
-            element.append(Load(value, len(arguments), Offset(0, places)))
-            arguments.append(Argument("part", dtype, "input", rows * pieces))
-            slots.append(slot)
-        reduces.append(replace(reduce, operand=numbers[0], index=numbers[1] if len(numbers) > 1 else -1))
-    stages = (*nest.stages[:number], Stage("element", (*element, *reduces)), *nest.stages[number + 1 :])
-    return lines, replace(nest, inner=(Axis("piece", pieces),), arguments=tuple(arguments), stages=stages), tuple(slots)
-
-
-def _numbers(statement: Statement) -> tuple[int, ...]:
-    if isinstance(statement, Reduce):
-        return statement.results or (0,)
-    return (0,) if isinstance(statement, Store) else (statement.result,)
+    scanned = any(isinstance(s, Scan) for s in loops.statements)
+    sizes = [a.dtype.itemsize for a in job.nest.arguments if a.size > 1]
+    tile, warps = model.long_tile(loops.rows, loops.columns, _along_rows(loops), min(sizes, default=4), scanned)
+    columns = job.choice.scaled(tile.columns, model.power(loops.columns))
+    tile = replace(tile, columns=columns, deep=max(columns * tile.deep // tile.columns, 1))
+    for nest, slots in long_rows.lower(job, tile, warps, wide=_wide(job)):
+        lower_into(job.launches, nest, slots)
 
 
 def _wide(job: Job) -> bool:

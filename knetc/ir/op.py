@@ -218,6 +218,8 @@ class Op:
     exact: bool = False
     """Whether it rounds nothing (choosing, comparing, negating …), or does so itself (cast): ``reference`` and
     ``emit`` then take float16 and bfloat16 as they are. All others are given float32, and their result is rounded."""
+    sums_to_products: bool = False
+    """Whether f(a + b) = f(a) f(b), but for rounding: sums of f(x - m) can be taken while m is still changing."""
 
     def evaluate(self, *arrays: Any, **attributes: Any) -> Any:
         """The operation in NumPy, by its reference; float16 and bfloat16 are computed in float32, then rounded."""

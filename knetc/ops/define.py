@@ -85,6 +85,7 @@ def elementwise(
     order: int = 2,
     commutative: bool = False,
     exact: bool = False,
+    sums_to_products: bool = False,
 ) -> Op:
     """Declare an operation on elements.
 
@@ -112,6 +113,7 @@ def elementwise(
             ulp=ulp,
             bad=bad,
             exact=exact,
+            sums_to_products=sums_to_products,
         )
     )
 

@@ -50,6 +50,7 @@ def _function(
     emit: Any = None,
     cost: int = 12,
     ulp: float = 4.0,
+    sums_to_products: bool = False,
 ) -> Op:
     """A function of one float; ``gradient(x, y, dy)`` is written with the source, the result and its gradient."""
     return define.elementwise(
@@ -61,6 +62,7 @@ def _function(
         cost=cost,
         domains=(Domain(low, high, (*_EVERYWHERE, *special)),),
         ulp=ulp,
+        sums_to_products=sums_to_products,
     )
 
 
@@ -96,8 +98,8 @@ CBRT = _function("cbrt", np.cbrt, lambda x, y, dy: dy / (y * y * 3), low=0.1, sp
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
-EXP = _function("exp", np.exp, lambda x, y, dy: dy * y, special=(100.0, -110.0, 1000.0), cost=8)
-EXP2 = _function("exp2", np.exp2, lambda x, y, dy: dy * (y * LN2), special=(-160.0, 2000.0))
+EXP = _function("exp", np.exp, lambda x, y, dy: dy * y, special=(100.0, -110.0, 1000.0), cost=8, sums_to_products=True)
+EXP2 = _function("exp2", np.exp2, lambda x, y, dy: dy * (y * LN2), special=(-160.0, 2000.0), sums_to_products=True)
 EXPM1 = _function("expm1", np.expm1, lambda x, y, dy: dy * (y + 1), special=(1e-9, 1000.0))
 LOG = _function("log", np.log, lambda x, y, dy: dy / x, low=0.1, special=(-1.0, 1.0), cost=10)
 LOG2 = _function("log2", np.log2, lambda x, y, dy: dy / (x * LN2), low=0.1, special=(-1.0, 8.0))

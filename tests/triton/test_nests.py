@@ -22,6 +22,7 @@ from knetc.ops import activations, reduction, scan
 from knetc.ops.arithmetic import add
 from knetc.ops.indexed import gather
 from knetc.ops.movement import concat_node, permute_dims
+from knetc.ops.transcendental import exp
 from knetc.passes.differentiate import gradients
 from knetc.passes.simplify import simplify
 
@@ -65,6 +66,18 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "column places": (lambda x: reduction.argmin(x, axis=0), [(90, 21)]),
     "row sums": (lambda x: (reduction.sum(x, axis=1), reduction.prod(x, axis=1)), [(19, 53)]),
     "row places": (lambda x: reduction.argmax(x, axis=1), [(19, 530)]),
+    "softmax of few rows": (lambda x: activations.softmax(x, axis=-1), [(3, 1000)]),
+    "layernorm of few rows": (normalised, [(3, 1000), (1000,), (1000,)]),
+    "maximum, its place and logsumexp": (
+        lambda x: (reduction.max(x, axis=1), reduction.argmax(x, axis=1), activations.logsumexp(x, axis=1)),
+        [(9, 301)],
+    ),
+    "weighted exponentials": (
+        lambda x, y: reduction.sum(y * exp(x - reduction.max(x, axis=1, keepdims=True)), axis=1),
+        [(5, 333), (5, 333)],
+    ),
+    "variances of few rows": (lambda x: reduction.var(x + 100, axis=1), [(2, 1500)]),
+    "variances of columns": (lambda x: reduction.var(x, axis=0), [(700, 5)]),
     "few long rows": (lambda x: reduction.sum(activations.relu(x), axis=1) * 2, [(3, 2000)]),
     "middle": (lambda x: reduction.sum(x, axis=1), [(6, 40, 15)]),
     "outer and inner": (lambda x: reduction.sum(x, axis=(0, 2)), [(6, 21, 15)]),
@@ -83,7 +96,7 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param != "usual":
         chosen = {"BLOCK": 64, "CHUNK": 32, "PROGRAMS": 6, "SERIAL": 1, "VALUES": 1 << 12}
     if request.param == "looped":
-        chosen["IN_REGISTERS"] = 8
+        chosen |= {"IN_REGISTERS": 8, "THREADS": 2}
     for name, value in chosen.items():
         monkeypatch.setattr(model, name, value)
     return str(request.param)
@@ -137,7 +150,7 @@ def test_the_form_fits_the_shape() -> None:
         return activations.softmax(x, axis=-1)
 
     assert templates(softmax, np.ones((64, 1000), "f4")) == ["64 rows of 1000, 1 at a time in registers."]
-    [long] = templates(softmax, np.ones((64, 100_000), "f4"))
+    [long] = templates(softmax, np.ones((640, 100_000), "f4"))
     assert "in blocks of 4096" in long
     total = templates(lambda x: reduction.sum(x), np.ones((1 << 20,), "f4"))
     assert len(total) == 2 and "1048576 points" in total[0] and "1 rows of 512" in total[1]
