@@ -58,7 +58,8 @@ def test_logarithms_of_sums_that_are_nearly_one(dtype, level):
 @pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64], ids=str)
 def test_logarithms_of_sums_of_which_some_digits_are_lost(dtype):
     rng = np.random.default_rng(4)
-    p, shift = rng.uniform(1e-3, 1 - 1e-3, 3000), rng.normal(0, 0.2, 3000)
+    p = np.concatenate([rng.uniform(1e-3, 1 - 1e-3, 3000), rng.uniform(0.4, 0.6, 20000)])  # the even are the hardest
+    shift = rng.normal(0, 0.2, p.size)
     x, y = (np.log(p) + shift).astype(dtype), (np.log1p(-p) + shift).astype(dtype)
     actual = kernel("logaddexp", dtype, "native")(x, y)
     a, b = np.maximum(x, y).astype(np.longdouble), np.minimum(x, y).astype(np.longdouble)
