@@ -121,7 +121,7 @@ def _logaddexp(x: Number, y: Number) -> Number:
     inverse = 1.0 - s  # about: its square is less than an eighth from 1 / (1 + t)
     usual = total + ((lost * inverse).fma(inverse, t - (total - larger)) - rest)
     # dearer with the digits that are lost: the closest are hundreds of times slower, and a few in a thousand
-    usual = rarely(abs(usual) < (larger * -0.6).at_most(0.25), usual, _logaddexp_close_to_zero, x, y)
+    usual = rarely(abs(usual) < (larger * -0.625).at_most(0.25), usual, _logaddexp_close_to_zero, x, y)
     usual = rarely(abs(usual) < larger * -(2.0**-8), usual, _logaddexp_near_zero, x, y)
     return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger, usual))
 
