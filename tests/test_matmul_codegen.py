@@ -346,7 +346,7 @@ def test_shapes_share_functions() -> None:
 def test_a_tile_stays_in_registers(level: str) -> None:
     target = native.target(level)
     tile = tile_for(target, np.dtype("float32"))
-    _, text = tile.function(tile.rows, tile.vectors, np.dtype("float32"), target)
+    _, text = tile.function(tile.rows, tile.vectors, tile.masked, np.dtype("float32"), target)
     blocks = re.split(r"^\.L\S*:", native.assembly(text, target), flags=re.MULTILINE)
     loop = max(blocks, key=lambda block: len(re.findall(r"v?mul|fmadd", block)))
     assert len(re.findall(r"fmadd|mulps", loop)) == tile.rows * tile.vectors

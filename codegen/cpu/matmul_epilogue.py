@@ -80,7 +80,7 @@ class Epilogue:
     ) -> None:
         """Emit the loops over a block: one vector of columns at a time, the last one masked."""
         column = len(batch) + 1
-        hints = (
+        hints: tuple[str, ...] = (
             '!{!"llvm.loop.vectorize.predicate.enable", i1 true}',
             f'!{{!"llvm.loop.vectorize.width", i32 {lanes}}}',
             '!{!"llvm.loop.interleave.count", i32 1}',

@@ -39,7 +39,7 @@ class Function:
 def main_function(
     dtype: np.dtype,
     tile: Tile,
-    tiles: tuple[tuple[int, int], ...],
+    tiles: tuple[tuple[int, int, bool], ...],
     batch_axes: int,
     epilogue: Epilogue | None,
     target: Target,
@@ -47,7 +47,7 @@ def main_function(
 ) -> Function:
     """The function that computes blocks of the product; its items are (batch, block of columns, block of rows).
 
-    ``tiles`` are the (rows, vectors) of the tile functions that it calls. With an epilogue a block's sums lie in a
+    ``tiles`` are the (rows, vectors, masked) of the tile functions it calls. With an epilogue a block's sums lie in a
     buffer until they are complete; ``turned`` says that they are those of the transposed product.
     """
     code = Code(half=target.half)
@@ -115,7 +115,8 @@ def main_function(
                     a_tile = code.at(a_piece, code.mul(i, a_step))
                     c_tile = code.at(c_panel, code.mul(code.sub(i, c_top), c_row))
                     ahead_tile = code.at(ahead, code.mul(code.sub(i, i_begin), fetched.row_bytes))
-                    function = _chosen_tile(code, functions, rows, width)
+                    is_whole = code.test("eq", valid, str(tile.lanes))
+                    function = _chosen_tile(code, functions, rows, width, is_whole)
                     code.line(
                         f"call void {function}(ptr {a_tile}, i64 {a_row}, i64 {a_k}, ptr {b_tile}, i64 {b_stride}, "
                         f"ptr {c_tile}, i64 {c_row}, i64 {count}, i1 {is_first}, i64 {code.sub(rows, '1')}, "
@@ -280,16 +281,21 @@ def _panel(code: Code, table: Table, tile: Tile, panel: str) -> tuple[str, str]:
     return start, code.min(code.choose(is_wide, str(tile.vectors), narrow), code.sub(total, start))
 
 
-def _chosen_tile(code: Code, functions: dict[tuple[int, int], tuple[str, str]], rows: str, width: str) -> str:
-    """The tile function with the fewest rows that suffice, for a panel's width."""
-    by_width: dict[int, list[int]] = {}
-    for r, v in functions:
-        by_width.setdefault(v, []).append(r)
-    chosen = ""
-    for v, heights in sorted(by_width.items()):
-        name = ""
-        for r in sorted(heights, reverse=True):
-            this = f"@{functions[r, v][0]}"
-            name = code.choose(code.test("sle", rows, str(r)), this, name, "ptr") if name else this
-        chosen = code.choose(code.test("eq", width, str(v)), name, chosen, "ptr") if chosen else name
-    return chosen
+def _chosen_tile(
+    code: Code, functions: dict[tuple[int, int, bool], tuple[str, str]], rows: str, width: str, is_whole: str
+) -> str:
+    """The tile function with the fewest rows that suffice, for a panel's width, and masked if its columns need it."""
+    kinds: dict[bool, dict[int, list[int]]] = {}
+    for r, v, masked in functions:
+        kinds.setdefault(masked, {}).setdefault(v, []).append(r)
+    result = ""
+    for masked, by_width in sorted(kinds.items()):  # unmasked ones first
+        chosen = ""
+        for v, heights in sorted(by_width.items()):
+            name = ""
+            for r in sorted(heights, reverse=True):
+                this = f"@{functions[r, v, masked][0]}"
+                name = code.choose(code.test("sle", rows, str(r)), this, name, "ptr") if name else this
+            chosen = code.choose(code.test("eq", width, str(v)), name, chosen, "ptr") if chosen else name
+        result = code.choose(is_whole, result, chosen, "ptr") if result else chosen
+    return result

@@ -276,12 +276,18 @@ def part_depth(spec: MatmulSpec) -> int:
     return spec.k // parts if parts > 1 else 0  # what is left over, fewer than there are parts, is a small part more
 
 
-def tile_shapes(m: int, columns: Panels, tile: Tile) -> tuple[tuple[int, int], ...]:
-    """The (rows, vectors) of the tiles that are needed: few kinds, so that most shapes share a function."""
-    widths = {*columns.widths, *((tile.vectors,) if columns.wide_count else ())}
+def tile_shapes(m: int, columns: Panels, tile: Tile) -> tuple[tuple[int, int, bool], ...]:
+    """The (rows, vectors, masked) of the tiles that are needed: few kinds, so that most shapes share a function.
+
+    Masked loads take the units that multiply, so only the last panel has them, if its columns are no whole vectors.
+    """
+    *others, last = ((tile.vectors,) if columns.wide_count else ()) + columns.widths
+    if columns.wide_count > 1:
+        others.append(tile.vectors)
+    widths = {(vectors, False) for vectors in others} | {(last, tile.masked and columns.extent % tile.lanes != 0)}
     half = tile.rows // 2
     heights = (tile.rows, half) if m > half else (half,) if m > 1 else (1,)
-    return tuple((rows, vectors) for rows in heights for vectors in sorted(widths))
+    return tuple((rows, *width) for rows in heights for width in sorted(widths))
 
 
 def by_axis(name: str, numbers: Sequence[int]) -> dict[str, int]:

@@ -36,12 +36,12 @@ class Tile:
     """Lanes along k, of tiles that are one column wide; 0 for all others."""
 
     def function(
-        self, rows: int, vectors: int, dtype: np.dtype, target: Target, fetches: bool = False
+        self, rows: int, vectors: int, masked: bool, dtype: np.dtype, target: Target, fetches: bool = False
     ) -> tuple[str, str]:
-        """Symbol and text of the tile function for this many rows and vectors."""
+        """Symbol and text of the tile function for this many rows and vectors, the last of which may be masked."""
         if self.dot:
             return dot_function(rows, self.dot, dtype, target)
-        return tile_function(rows, vectors, self, dtype, target, fetches)
+        return tile_function(rows, vectors, masked, self.lanes, dtype, target, fetches)
 
 
 def tile_for(target: Target, dtype: np.dtype) -> Tile:
@@ -54,7 +54,7 @@ def tile_for(target: Target, dtype: np.dtype) -> Tile:
 
 @cache
 def tile_function(
-    rows: int, vectors: int, tile: Tile, dtype: np.dtype, target: Target, fetches: bool
+    rows: int, vectors: int, masked: bool, lanes: int, dtype: np.dtype, target: Target, fetches: bool
 ) -> tuple[str, str]:
     """Symbol and text of the function for a tile: c = a @ b over ``count`` of k if ``first``, else c += a @ b.
 
@@ -63,10 +63,10 @@ def tile_function(
     ``ahead_step`` bytes with each k: slowly, for a processor that waits for many lines at once can do nothing else.
     """
     code = Code()
-    unit = VectorType(dtype, tile.lanes)
-    width = tile.lanes * unit.size
+    unit = VectorType(dtype, lanes)
+    width = lanes * unit.size
     grid = [(r, v) for r in range(rows) for v in range(vectors)]
-    mask = unit.mask(code, "%valid") if tile.masked else ""
+    mask = unit.mask(code, "%valid") if masked else ""
     masks = [""] * (vectors - 1) + [mask]
     row_numbers = ["0", *(code.min(str(r), "%last") for r in range(1, rows))]
     a_rows = [code.at("%a", code.mul(r, "%a_row")) for r in row_numbers]
