@@ -41,6 +41,8 @@ def library_call(product: Product, nest: LoopNest | None, precision: str) -> Lib
 
     The call's arguments are those of the generated kernel: both operands, then the epilogue's but the first.
     """
+    if product.a.prologue or product.b.prologue:
+        return "a factor is computed while it is read"
     kinds = tuple(dtypes.short_name(v.base.dtype) for v in (product.a, product.b))
     sums = dtypes.short_name(product.dtype)
     if kinds[0] != kinds[1] or kinds[0] not in ("f32", "f64", "f16", "bf16") or sums not in _RESULTS:

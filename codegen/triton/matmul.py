@@ -15,16 +15,19 @@ from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Store
 from knetc.codegen.products import Product
 from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame, Known
-from knetc.codegen.triton.emitter import Value, register_type
+from knetc.codegen.triton.code import operation
+from knetc.codegen.triton.emitter import Value, literal_text, memory_type, register_type
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.nest import lower_into
+from knetc.codegen.triton.source import Prelude
 from knetc.codegen.triton.tiles import GROUP, MatmulPlan, matmul_plans
 from knetc.codegen.triton.writer import Job, Launches, Totals, Writer, dense
 from knetc.runtime.base import dtypes
 from knetc.runtime.program import Slot
 
+from knetc.ir.node import Node
 from knetc.ir.op import OPS
-from knetc.passes.views import View
+from knetc.passes.views import VIEWS, View
 
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "default": "tf32"}
 """What the precision of float32 products is called by users and by Triton."""
@@ -62,7 +65,7 @@ def plans(product: Product, precision: str, target: GpuTarget) -> list[MatmulPla
 
 def _how(product: Product, precision: str) -> tuple[str, int]:
     """How factors are multiplied (see ``matmul_plans``), and the size of one."""
-    kinds = [view.base.dtype for view in (product.a, product.b)]
+    kinds = [view.dtype for view in (product.a, product.b)]
     if kinds[0] == kinds[1] and dtypes.is_narrow(kinds[0]):
         return "narrow", 2
     return (PRECISIONS[precision] if product.dtype == dtypes.f32 else ""), product.dtype.itemsize
@@ -97,7 +100,7 @@ def _tiles(
     """The kernel that makes tiles. If the plan has splits, the pieces of the inner dimension are the first batch axis,
     along which the factors' views have no stride yet."""
     batches = math.prod(product.batch)
-    kinds = [view.base.dtype for view in (product.a, product.b)]
+    kinds = [view.dtype for view in (product.a, product.b)]
     narrow = _how(product, precision)[0] == "narrow"
     dot = product.dtype == dtypes.f32
     tile, piece = plan.tile, plan.piece(product.k)
@@ -125,6 +128,8 @@ def _tiles(
     cut = f"(inner{{}} < {limit})" if product.k % (piece if plan.splits > 1 else plan.depth) else ""
     convert = "" if narrow or kinds[0] == kinds[1] == product.dtype else f".to({register_type(product.dtype)})"
     left, right = writer.body.parameters[-2:]
+    left_mask = _masks("rows" if frame.row_mask else "", cut.format("[None, :]"))
+    right_mask = _masks(cut.format("[:, None]"), "columns" if frame.column_mask else "")
     about = f"[{product.m}, {product.k}] times [{product.k}, {product.n}], in tiles of {tile.rows} by {tile.columns}"
     about += f", each in {plan.splits} pieces of {piece}." if plan.splits > 1 else "."
     writer.emit(
@@ -133,8 +138,9 @@ def _tiles(
         left=_origin(left, a, "row", -2), right=_origin(right, b, "column", -1),
         left_step=_times("inner[None, :]", product.a.strides[-1]),
         right_step=_times("inner[:, None]", product.b.strides[-2]),
-        left_mask=_mask("rows" if frame.row_mask else "", cut.format("[None, :]")),
-        right_mask=_mask(cut.format("[:, None]"), "columns" if frame.column_mask else ""),
+        left_mask=f", {left_mask}, 0.0" if left_mask else "", right_mask=f", {right_mask}, 0.0" if right_mask else "",
+        left_lines=_prologue("a", a, left_mask, writer.prelude, narrow),
+        right_lines=_prologue("b", b, right_mask, writer.prelude, narrow),
         steps=-(-min(piece, product.k) // plan.depth), depth=plan.depth, convert=convert, dot=dot,
         precision=PRECISIONS[precision], total=register_type(product.dtype), body=writer.body.take(),
     )  # fmt: skip
@@ -193,6 +199,28 @@ def _times(text: str, factor: int) -> str:
     return text if factor == 1 else f"{text} * {factor}"
 
 
-def _mask(*masks: str) -> str:
-    found = [m for m in masks if m]
-    return f", {' & '.join(found)}, 0.0" if found else ""
+def _masks(*masks: str) -> str:
+    return " & ".join(m for m in masks if m)
+
+
+def _prologue(name: str, view: View, mask: str, prelude: Prelude, narrow: bool) -> list[str]:
+    """What makes the values of a factor of the block ``name`` that was read; zeros where nothing was read."""
+    if not view.prologue:
+        return []
+    kind = view.base.dtype
+    lines = [f"{name}_read = {name} != 0" if kind.kind == "b" else f"{name}_read = {name}.to({register_type(kind)})"]
+    values: dict[Node, Value] = {view.base: Value(f"{name}_read", kind)}
+    for number, node in enumerate(view.prologue):
+        if node.op.name in VIEWS:  # of a number
+            values[node] = values[node.sources[0]]
+        elif node.op.name == "constant":
+            values[node] = Value(literal_text(node["value"], node.dtype), node.dtype, literal=True)
+        else:
+            operands = [values[source] for source in node.sources]
+            made = f"{name}_{node.op.name}{number}"
+            more, values[node] = operation(node.op, operands, node.dtype, node.attributes, prelude, made)
+            lines += more
+    value = values[view.prologue[-1]].text
+    stored = memory_type(view.dtype) if narrow else register_type(view.dtype)
+    lines.append(f"{name} = tl.where({mask}, {value}, 0).to({stored})" if mask else f"{name} = {value}.to({stored})")
+    return lines

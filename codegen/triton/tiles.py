@@ -59,7 +59,7 @@ def matmul_plans(m: int, n: int, k: int, batches: int, how: str, size: int, capa
     """
     most = FEWER if capability < 90 or how == "ieee" else ACCUMULATORS
     found = {plan: _clocks(plan, m, n, k, batches, how, size) for plan in _possible(m, n, k, batches, how, size, most)}
-    return sorted(found, key=lambda plan: (found[plan], -plan.tile.elements, plan.splits))
+    return sorted(found, key=lambda plan: (found[plan], -plan.tile.elements, plan.tile.rows + plan.tile.columns))
 
 
 def _possible(m: int, n: int, k: int, batches: int, how: str, size: int, most: int) -> Iterator[MatmulPlan]:

@@ -6,7 +6,9 @@ value of a Param may take the old one's memory when all readers of the old value
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from knetc.ir.build import copy_node
@@ -130,10 +132,33 @@ def _is_spread(node: Node) -> bool:
     return is_number(node)
 
 
+THIN = 64
+"""Rows or columns of a product up to which its time is that of reading its factors."""
+
+
+def with_prologue(operand: Node, view: View, uses: Mapping[Node, int]) -> View:
+    """An operand of a thin matmul as a view of what its value is made of, where that is one array that is in memory
+    anyway: the kernel that would write the operand is saved, and reading it again."""
+    while operand is not view.base:
+        if uses[operand] > 1:
+            return view
+        operand = operand.sources[0]
+    inside, leaves = expression(operand)
+    arrays = [leaf for leaf in leaves if not is_number(leaf)]
+    if uses[operand] > 1 or not inside or len(leaves) != 1 or not arrays or any(n.op.name == "iota" for n in inside):
+        return view
+    [leaf] = arrays
+    there = leaf.op.name == "input" or (uses[leaf] > 1 and leaf.op.name not in VIEWS)
+    if not there or leaf.shape != operand.shape or leaf.dtype.itemsize > operand.dtype.itemsize:
+        return view
+    return replace(view, base=leaf, prologue=inside)
+
+
 class MemoryOrder:
     """A graph with its values in an order that respects in-place updates, and what each reads.
 
-    With ``narrow``, matmuls read float16 and bfloat16 operands as they are, and widen them themselves.
+    With ``narrow``, matmuls read float16 and bfloat16 operands as they are, and widen them themselves; and thin ones
+    compute what is cheap to make of an operand in memory.
     """
 
     def __init__(self, graph: Graph, *, narrow: bool = False) -> None:
@@ -141,9 +166,12 @@ class MemoryOrder:
         self.views: dict[tuple[Node, int], View] = {}
         """How a matmul sees its operands, by node and position."""
         self.sources: dict[Node, tuple[Node, ...]] = {}
+        uses = Counter(s for node in graph.nodes for s in node.sources) + Counter((*graph.outputs, *graph.effects))
         for node in graph.nodes:
             if node.op.name == "matmul":
                 seen = [view_of(s, narrow=narrow) for s in node.sources]
+                if narrow and min(node.shape[-2:]) <= THIN:
+                    seen = [with_prologue(s, view, uses) for s, view in zip(node.sources, seen)]
                 self.views.update({(node, k): view for k, view in enumerate(seen)})
                 self.sources[node] = tuple(view.base for view in seen)
             elif node.op.name in SCATTERS:

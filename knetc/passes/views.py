@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from knetc.ir.node import Node
 from knetc.ir.types import Shape
 from knetc.runtime.base import dtypes
@@ -19,6 +21,14 @@ class View:
     base: Node
     offset: int
     strides: tuple[int, ...]
+    prologue: tuple[Node, ...] = ()
+    """What whoever reads it computes of each element of ``base``, in order; the last one is the value."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values that are seen."""
+        found: np.dtype = self.prologue[-1].dtype if self.prologue else self.base.dtype
+        return found
 
 
 def dense_strides(shape: Shape) -> tuple[int, ...]:

@@ -21,10 +21,12 @@ from knetc.ir.interpret import interpret
 from knetc.ir.node import Graph
 from knetc.ir.types import TensorType
 from knetc.ops.activations import relu
+from knetc.ops.apply import cast
 from knetc.ops.linear import matmul, swapped
 from knetc.passes.simplify import simplify
 
 rng = np.random.default_rng(3)
+F32, BF16 = np.dtype("f4"), dtypes.bfloat16()
 
 
 def traced(function: Callable[..., Any], *arrays: np.ndarray) -> Graph:
@@ -99,10 +101,60 @@ def test_few_tiles_with_a_long_inner_dimension_are_shared(k: int, dtype: Any) ->
         random[-19 * 31 :].reshape(19, 31),
     ]
     graph = traced(gradient, *arrays)
-    [note, *rest] = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).parts[0].kernel.notes
-    assert "pieces of" in note and rest
+    [part] = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).parts
+    assert any("pieces of" in note for note in part.kernel.notes)
     [found], [expected] = simulated_gpu.run(graph, arrays), interpret(graph, arrays)
     np.testing.assert_array_equal(found.astype(np.float64), expected.astype(np.float64))
+
+
+PROLOGUES: dict[str, tuple[Callable[..., Any], list[tuple[Any, tuple[int, int]]]]] = {
+    "scaled bytes": (
+        lambda x, w: matmul(cast(x, F32) / 255.0 - 0.5, w),
+        [(np.uint8, (70, 83)), (np.float32, (83, 10))],
+    ),
+    "exponentials": (lambda x, w: matmul(1 / (x * x + 1), w), [(np.float32, (70, 83)), (np.float32, (83, 10))]),
+    "mask": (lambda x, w: matmul(swapped(cast(x, F32)), w), [(np.bool_, (83, 70)), (np.float32, (83, 10))]),
+    "right": (lambda x, w: matmul(x, swapped(relu(w) * 2)), [(np.float32, (70, 83)), (np.float32, (10, 83))]),
+    "narrow": (lambda x, w: matmul(relu(x + 1), w), [(BF16, (70, 83)), (BF16, (83, 10))]),
+    "double": (lambda x, w: matmul(cast(x, np.dtype("f8")) + 1, w), [(np.float32, (20, 43)), (np.float64, (43, 10))]),
+    "pieces": (lambda x, w: matmul(1 - x, w), [(np.float32, (20, 1800)), (np.float32, (1800, 10))]),
+}
+
+
+@pytest.mark.parametrize("name", PROLOGUES)
+def test_thin_products_compute_a_factor_as_they_read_it(name: str) -> None:
+    function, kinds = PROLOGUES[name]
+    arrays = [np.asarray(rng.integers(0, 2 if d is np.bool_ else 100, s) / 50, d) for d, s in kinds]
+    graph = traced(function, *arrays)
+    parts = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).parts
+    assert len(parts) == 1 and "a factor is computed while it is read" in parts[0].kernel.notes[-1]
+    [found], [expected] = simulated_gpu.run(graph, arrays), interpret(graph, arrays)
+    tolerance = 0.02 if name == "narrow" else 1e-4
+    np.testing.assert_allclose(found.astype(float), expected.astype(float), tolerance, tolerance)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_computing_a_factor_does_not_spill(arch: str) -> None:
+    types = [TensorType(np.dtype("u1"), (8192, 784)), TensorType(F32, (784, 10)), TensorType(F32, (10,))]
+    [(cubin, _)] = compiled_products(lambda x, w, b: relu(matmul(cast(x, F32) / 255.0, w) + b), types, arch)
+    assert cubin.spilled_bytes == 0 and cubin.registers < 200
+
+
+@pytest.mark.parametrize(
+    "function, columns",
+    [
+        (lambda x, w: matmul(relu(x), w), 400),
+        (lambda x, w: (matmul(relu(x), w), relu(x)), 10),
+        (lambda x, w: matmul(relu(matmul(x, w)), swapped(w)), 10),
+    ],
+    ids=["large", "used twice", "epilogue"],
+)
+def test_what_is_better_stored_is_stored(function: Callable[..., Any], columns: int) -> None:
+    """Large products are left to the matrix units and the library; what is in memory anyway is read."""
+    types = [TensorType(F32, (500, 300)), TensorType(F32, (300, columns))]
+    graph = simplify(trace_function(function, *types))
+    parts = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).parts
+    assert not any("while it is read" in note for part in parts for note in part.kernel.notes)
 
 
 def test_batches_are_shared_too() -> None:
@@ -154,7 +206,6 @@ def machine_code(function: Callable[..., Any], arrays: list[np.ndarray], arch: s
     return code
 
 
-BF16 = dtypes.bfloat16()
 BENCHMARKS: dict[str, tuple[Any, tuple[int, int, int]]] = {
     "mlp_large": (np.float32, (256, 1024, 1024)),
     "mlp_wide in tf32": (np.float32, (8192, 4096, 4096)),
