@@ -237,3 +237,21 @@ def test_what_is_done_again_is_in_no_kernel_with_what_it_waits_for(how: str) -> 
     np.add.at(expected, i, x[j])
     np.add.at(expected, j, x[i])
     np.testing.assert_allclose(np.asarray(both(kn.array(x))), expected * np.cos(np.sum(x[i] * x[j])))
+
+
+def test_kernels_joined_of_distant_values_do_not_wait_for_each_other() -> None:
+    def body(u: Any, v: Any) -> Any:
+        i = kn.floor(kn.abs(u) * 3.7).astype("int64") % 3
+        s = kn.switch(i, [lambda p, q: (p - 0.5) * (q + 0.5), lambda p, q: p * q, lambda p, q: p + q], u, kn.sum(v))
+        return kn.hypot(s, 1 + kn.sqrt(s * s + 0.2) ** 2)
+
+    def gradients(function: Any) -> Any:
+        def loss(x: Any, y: Any) -> Any:
+            m = kn.minimum(y, y * 1.1 - 0.003)
+            return kn.sin(function(x, m)) + kn.sum(m)
+
+        return kn.compile(lambda x, y: (kn.grad(loss, 0)(x, y), kn.grad(loss, 1)(x, y)))
+
+    x, y = np.array(0.3), np.array([0.7])
+    for found, expected in zip(gradients(kn.checkpoint(body))(x, y), gradients(body)(x, y)):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(expected))

@@ -9,6 +9,7 @@ kept for people to read. Groups that read the same memory over the same loops ar
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -89,7 +90,20 @@ def fuse(order: MemoryOrder, *, enabled: bool = True, together: bool = False) ->
     ``together`` tells that kernels that do not need each other are launched together, each as many programs: one more
     small kernel then costs next to nothing, and what each program works out again costs more.
     """
-    return _Fuser(order, enabled, together).run()
+    fusion = _Fuser(order, enabled, together).run()
+    return _Fuser(order, enabled, together, thorough=True).run() if is_circular(fusion.units) else fusion
+
+
+def is_circular(units: list[Unit]) -> bool:
+    """Whether some units wait for each other."""
+    waiting = Counter(follower for unit in units for follower in unit.successors)
+    ready = [unit for unit in units if not waiting[unit]]
+    for unit in ready:  # grows
+        for follower in unit.successors:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                ready.append(follower)
+    return len(ready) < len(units)
 
 
 def is_plain(node: Node) -> bool:
@@ -113,10 +127,13 @@ def is_full(*domains: Domain) -> bool:
 
 
 class _Fuser:
-    def __init__(self, order: MemoryOrder, enabled: bool, together: bool) -> None:
+    def __init__(self, order: MemoryOrder, enabled: bool, together: bool, *, thorough: bool = False) -> None:
         self.order = order
         self.enabled = enabled
         self.together = together
+        self.thorough = thorough
+        """Follow every chain of units. Most graphs need not: one that leads back to an earlier value must pass a unit
+        that was joined of distant values, and to look for those too takes time that grows with the square."""
         self.index = {node: k for k, node in enumerate(order.nodes)}
         self.must_store: dict[Node, str] = dict.fromkeys(order.graph.outputs, "it is a result")
         self.read_whole: set[Node] = set()
@@ -177,7 +194,7 @@ class _Fuser:
             unit = stack.pop()
             if unit is goal:
                 return True
-            if id(unit) in seen or unit.first > goal.last:
+            if id(unit) in seen or (unit.first > goal.last and not self.thorough):
                 continue
             seen.add(id(unit))
             stack.extend(self.find(u) for u in unit.successors)
@@ -208,6 +225,8 @@ class _Fuser:
         if self.enabled:
             self.join_siblings()
         units = list(dict.fromkeys(self.find(u) for u in self.units))
+        for unit in units:
+            unit.successors = {self.find(u) for u in unit.successors} - {unit}
         return Fusion(self.order, units, self.aliases)
 
     def needs_memory(self, node: Node) -> bool:
