@@ -42,7 +42,7 @@ class Part:
 
 def parts(seconds: float) -> list[Part]:
     """The parts in order; ``seconds`` is the time for all of them."""
-    python, share = sys.executable, seconds / 480
+    python, share = sys.executable, seconds / 540
     tests = (
         python,
         "-m",
@@ -65,6 +65,7 @@ def parts(seconds: float) -> list[Part]:
     return [
         Part("launch", "Launches and builds", script("launch.py", 40 * share), 50 * share),
         Part("kernels", "Kernels", script("kernels.py", 80 * share), 100 * share),
+        Part("products", "Matrix products", script("products.py", 50 * share), 60 * share),
         Part("tests", "Tests that need a GPU", (*tests, "-m", "gpu"), 100 * share, True),
         Part("language", "Tests of the language, on the GPU", (*tests, "--on", "cuda", *language), 60 * share, True),
         Part("training", "Training steps", script("training.py", 150 * share), 170 * share),
@@ -148,8 +149,8 @@ def run(part: Part, environment: dict[str, str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the report to a file too")
-    parser.add_argument("--only", nargs="*", metavar="PART", help="some of launch, kernels, tests, language, training")
-    parser.add_argument("--seconds", type=float, default=480, help="the time for all parts together")
+    parser.add_argument("--only", nargs="*", metavar="PART", help="some of them, by name (products, training …)")
+    parser.add_argument("--seconds", type=float, default=540, help="the time for all parts together")
     options = parser.parse_args()
     chosen = [part for part in parts(options.seconds) if not options.only or part.name in options.only]
     report = f"# {datetime.date.today().isoformat()}: on a GPU\n\n{machine()}\n"

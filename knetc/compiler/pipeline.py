@@ -87,7 +87,7 @@ def settings(device: Device | None = None) -> tuple[str, str]:
     how = f"fuse={config.fuse} nan_check={ambient().nan_check} timed={config.debug > 0}"
     if device is None:
         return target_key(config.cpu_level), how
-    return device.target, f"{how} precision={ambient().precision} triton={triton_version()}"
+    return device.target, f"{how} precision={ambient().precision} triton={triton_version()} cublas={config.cublas}"
 
 
 def optimised(graph: Graph) -> Graph:

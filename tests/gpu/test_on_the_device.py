@@ -46,6 +46,42 @@ def test_products(dtype: str, most: float, library: bool, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_factor_a_matrix_and_a_bias(dtype: str, library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "cublas", library)
+    random = np.random.default_rng(0)
+    x, w, r, c = (
+        kn.array(random.normal(size=s).astype(np.float32)).astype(dtype)
+        for s in ((3, 40, 64), (3, 64, 72), (3, 40, 72), (72,))
+    )
+    found = kn.compile(lambda x, w, r, c: kn.relu((x @ w) / 8 - r + c))(x, w, r, c)
+    exact = np.maximum(np.float64(x) @ np.float64(w) / 8 - np.float64(r) + np.float64(c), 0)
+    np.testing.assert_allclose(np.float64(found), exact, atol=1e-5 if dtype == "float32" else 0.05, rtol=0.01)
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_gradients_for_weights_share_a_long_inner_dimension(library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "cublas", library)
+    random = np.random.default_rng(0)
+    dy, x = (random.integers(-4, 5, (30_000, n)).astype(np.float32) for n in (24, 40))
+    found = kn.compile(lambda dy, x: dy.T @ x)(kn.array(dy), kn.array(x))
+    np.testing.assert_array_equal(np.asarray(found), dy.T @ x)
+
+
+def test_choices_are_measured() -> None:
+    x, w = kn.rand(4096, 512), kn.rand(512, 768)
+
+    def f(x: Any, w: Any) -> Any:
+        return kn.softmax(kn.tanh(x @ w), axis=-1), kn.sum(w * w, axis=0)
+
+    tuned = kn.compile(f, tune=True)
+    for found, expected in zip(tuned(x, w), f(x, w)):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(expected), 1e-4, 1e-7)
+    steps = tuned.__knetc_compiled__.variants[0].executable.program.steps  # type: ignore[attr-defined]
+    assert any("the best of" in note for step in steps for note in step.notes)
+
+
+@pytest.mark.parametrize("library", [True, False])
 def test_tf32_only_when_asked_for(library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     kn.set_default(precision="default")
     assert 2e-5 < product_error("float32", library, monkeypatch) < 2e-3
