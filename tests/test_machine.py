@@ -82,6 +82,21 @@ def test_brief_loops_are_shared_by_who_is_awake(pause: float) -> None:
         check_pieces(executable, 1000, 30)
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2 or thread_count() < 2, reason="there is nowhere else to run")
+def test_woken_workers_keep_off_the_callers_processor() -> None:
+    allowed = os.sched_getaffinity(0)
+    executable = load(visits_program(2000, 10), COUNT_VISITS)
+    machine.device.stop()
+    before = {int(thread) for thread in os.listdir("/proc/self/task")}
+    for _ in range(2):
+        check_pieces(executable, 2000, 10)
+        time.sleep(0.05)  # they fall asleep
+    workers = {int(thread) for thread in os.listdir("/proc/self/task")} - before
+    places = [os.sched_getaffinity(thread) for thread in workers]
+    assert places and all(len(place) == len(allowed) - 1 and place < allowed for place in places)
+    assert os.sched_getaffinity(0) == allowed
+
+
 def test_many_launches() -> None:
     executable = load(visits_program(64, 8), COUNT_VISITS)
     for _ in range(2000):

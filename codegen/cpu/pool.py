@@ -12,6 +12,9 @@ job: that is shared with workers that are awake, and wakes them only if another 
 a program's steps or a user's loop follow one another. At most one job runs at a time: the caller holds the device's
 lock.
 
+A sleeping worker is woken off the caller's processor: where the scheduler would put it there, as it likes to, it would
+not run before the caller's work is done, while another processor is idle.
+
 The lock is a word: 0 free, 1 held, 2 held and somebody sleeps on it.
 """
 
@@ -34,6 +37,9 @@ declare void @llvm.x86.sse2.pause()
 declare i64 @syscall(i64, ...)
 declare i64 @llvm.readcyclecounter()
 declare i32 @sched_yield()
+declare i32 @sched_getcpu()
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i32 @pthread_setaffinity_np(ptr, i64, ptr)
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(ptr, ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
@@ -162,8 +168,9 @@ entry:
   %all = alloca [16 x i64], align 16
   %old = alloca [16 x i64], align 16
 {_field("threads.at", "pool", layout.THREADS)}{_field("started.at", "pool", layout.STARTED)}\
-{_field("worker.at", "pool", layout.WORKER)}\
+{_field("worker.at", "pool", layout.WORKER)}{_field("avoided.at", "pool", layout.AVOIDED)}\
   store i32 1, ptr %started.at
+  store i32 0, ptr %avoided.at
   %threads = load i32, ptr %threads.at
   %worker = load ptr, ptr %worker.at
   %filled = call i32 @sigfillset(ptr %all)
@@ -228,6 +235,50 @@ gone:
   store i32 0, ptr %started.at
   store i32 0, ptr %stop.at
   br label %done
+done:
+  ret void
+}}
+"""
+
+_AVOID = f"""
+; Lets the workers run where the caller may, but not on its processor; of one that is alone nothing comes.
+define internal void @avoid(ptr %pool, i32 %cpu) #0 noinline {{
+entry:
+  %mask = alloca [128 x i8], align 8
+{_field("threads.at", "pool", layout.THREADS)}{_field("avoided.at", "pool", layout.AVOIDED)}\
+  %next = add i32 %cpu, 1
+  store i32 %next, ptr %avoided.at
+  %error = call i32 @sched_getaffinity(i32 0, i64 128, ptr %mask)
+  %failed = icmp ne i32 %error, 0
+  %far = icmp uge i32 %cpu, 1024
+  %unknown = or i1 %failed, %far
+  br i1 %unknown, label %done, label %known
+known:
+  %byte = lshr i32 %cpu, 3
+  %byte.wide = zext i32 %byte to i64
+  %place = getelementptr i8, ptr %mask, i64 %byte.wide
+  %bits = load i8, ptr %place
+  %cpu.narrow = trunc i32 %cpu to i8
+  %bit = and i8 %cpu.narrow, 7
+  %one = shl i8 1, %bit
+  %others = xor i8 %one, -1
+  %less = and i8 %bits, %others
+  store i8 %less, ptr %place
+  %threads = load i32, ptr %threads.at
+  br label %check
+check:
+  %k = phi i32 [ 1, %known ], [ %k.next, %move ]
+  %more = icmp slt i32 %k, %threads
+  br i1 %more, label %move, label %done
+move:
+  %k.wide = zext i32 %k to i64
+  %line.offset = mul i64 %k.wide, {layout.PART_BYTES}
+  %handle.at = add i64 %line.offset, {layout.PARTS_BEGIN + layout.PART_HANDLE}
+  %handle.ptr = getelementptr i8, ptr %pool, i64 %handle.at
+  %handle = load ptr, ptr %handle.ptr
+  %moved = call i32 @pthread_setaffinity_np(ptr %handle, i64 128, ptr %mask)
+  %k.next = add i32 %k, 1
+  br label %check
 done:
   ret void
 }}
@@ -314,6 +365,16 @@ open:
   %any = icmp ne i32 %asleep, 0
   br i1 %any, label %rouse, label %own
 rouse:
+{_field("avoided.at", "pool", layout.AVOIDED)}\
+  %cpu = call i32 @sched_getcpu()
+  %cpu.next = add i32 %cpu, 1
+  %avoided = load i32, ptr %avoided.at
+  %moved = icmp ne i32 %cpu.next, %avoided
+  br i1 %moved, label %avoid, label %call
+avoid:
+  call void @avoid(ptr %pool, i32 %cpu)
+  br label %call
+call:
   %helpers = sub i64 %parts, 1
   %helpers.narrow = trunc i64 %helpers to i32
   %woken = call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %pool, i32 {_WAKE_PRIVATE}, i32 %helpers.narrow)
@@ -367,5 +428,5 @@ define void @kn_lock_wake(ptr %lock) #0 {{
 
 def emit_pool() -> str:
     """LLVM IR of ``kn_parfor``, ``kn_worker``, ``kn_stop``, ``kn_lock_wait`` and ``kn_lock_wake``."""
-    parts = (_DECLARATIONS, _DRAIN, _WORKER, _START, _STOP, _PARFOR, _LOCK)
+    parts = (_DECLARATIONS, _DRAIN, _WORKER, _START, _STOP, _AVOID, _PARFOR, _LOCK)
     return "".join(parts) + "attributes #0 = { nounwind }\n"

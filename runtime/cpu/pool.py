@@ -24,6 +24,8 @@ WORKER = 272
 """ptr: the workers' main function."""
 LAST_BRIEF = 280
 """i64: the cycle counter when a brief job last found workers asleep."""
+AVOIDED = 288
+"""i32: the processor that workers keep off, which is the caller's, plus one; 0 while there is none."""
 PARTS_BEGIN, PART_BYTES = 320, 64
 """One line for each thread."""
 PART_NEXT, PART_POOL, PART_THREAD, PART_HANDLE = 0, 8, 16, 24
