@@ -170,18 +170,37 @@ def _pointwise(job: Job, body: type[Body] = Body, ballot: Slot | None = None) ->
     blocks = _count(loops.rows, block)
     programs, steps = _shared(blocks) if loops.reductions("outer", "all") else (blocks, 1)
     mask = loops.rows != programs * steps * block
-    writer = Writer(job, Frame(loops, block, 1, flat=True, row_mask=mask, wide=_wide(job)), body, ballot)
+    frame = Frame(loops, block, 1, flat=True, row_mask=mask, wide=_wide(job))
+    writer = Writer(job, frame, body, ballot)
     totals = Totals(writer, programs)
-    for stage in loops.nest.stages:
-        for statement in stage.body:
-            writer.statement(statement, totals, by_row=True)
-    lines = writer.body.take()
+    whole: list[str] = []
+    if mask and steps == 1 and blocks > 1 and not loops.reductions("outer", "all") and _masks_are_narrow(loops):
+        writer.body.frame = replace(frame, row_mask=False)
+        whole = _line(writer, totals)
+        writer.body.forget(ROWS)
+        writer.body.frame = frame
+    lines = _line(writer, totals)
     finish = totals.finish()
     writer.emit(
         "pointwise", programs, f"{loops.rows} points, {block} at a time.", points=loops.rows, steps=steps,
-        start=totals.start, axes=writer.body.axis_lines(ROWS), body=lines, finish=finish,
+        start=totals.start, axes=writer.body.axis_lines(ROWS), body=lines, whole=whole, last=programs - 1,
+        finish=finish,
     )  # fmt: skip
     _combine(job, totals)
+
+
+def _line(writer: Writer, totals: Totals) -> list[str]:
+    """The statements of a line of points."""
+    for stage in writer.job.nest.stages:
+        for statement in stage.body:
+            writer.statement(statement, totals, by_row=True)
+    return writer.body.take()
+
+
+def _masks_are_narrow(loops: Loops) -> bool:
+    """Whether a mask at the end of a line would cut what a thread reads at once: then all would be read singly."""
+    sizes = [a.dtype.itemsize for a in loops.nest.arguments if a.kind != "scalar" and a.size > 1]
+    return loops.rows % (16 // min(min(sizes, default=16), 16)) != 0
 
 
 def _columns(job: Job, *, exchanged: bool = False, body: type[Body] = Body, ballot: Slot | None = None) -> None:

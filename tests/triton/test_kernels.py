@@ -98,6 +98,16 @@ def test_neighbours_are_read_together(dtype: Any, width: int) -> None:
     assert f"LDG.E.{width}" in code and f"STG.E.{width}" in code
 
 
+@pytest.mark.parametrize("points", [1000003, 999 * 513])
+@pytest.mark.parametrize("dtype", [F32, BF16, np.float16])
+def test_neighbours_are_read_together_whatever_their_number(dtype: Any, points: int) -> None:
+    [source] = sources(lambda x, y: x * y + 1, (dtype, (points,)), (dtype, (points,)))
+    code = compiled(source, GpuTarget("cuda", "sm_90")).asm["ptx"]
+    assert "ld.global.v4" in code and "st.global.v4" in code
+    # the last block alone has a mask
+    assert source.count("tl.load") == 4 and source.count(", points)") == 3
+
+
 def test_narrow_floats_are_computed_in_float32() -> None:
     [source] = sources(lambda x, y: relu(x * y + 1), (BF16, (4096,)), (BF16, (4096,)))
     code = compiled(source, GpuTarget("cuda", "sm_90")).asm["ttir"]

@@ -51,6 +51,7 @@ def normalised(x: Any, w: Any, b: Any) -> Any:
 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "elementwise": (lambda x, y: activations.gelu(x) * y + 1, [(7, 33), (7, 33)]),
+    "odd lines": (lambda x, y: x * y + 1, [(333,), (333,)]),
     "broadcast": (lambda x, y: x * y, [(5, 9, 11), (9, 1)]),
     "transposed": (lambda x: permute_dims(x, (1, 0)) * 2, [(70, 90)]),
     "transposed of three": (lambda x: permute_dims(x, (2, 0, 1)) + 1, [(17, 19, 33)]),
