@@ -105,6 +105,20 @@ def warps(elements: int, values: int = 2) -> int:
     return min(max(few, power(elements * values // (32 * HELD))), 16)
 
 
+AHEAD_BYTES = 96 << 10
+"""Most shared memory for what is asked for ahead: every device from sm_80 on has it for one program."""
+
+
+def turns(warps: int, loaded_bytes: int) -> int:
+    """Blocks of rows that a program has under way in its loop: 2 (one is fetched while one is computed) where it is so
+    large that no other program's reads go on while it computes, and what it loads fits into shared memory.
+
+    >>> turns(16, 3 * 4 * 8192), turns(4, 3 * 4 * 1024)
+    (2, 1)
+    """
+    return 2 if warps >= 16 and loaded_bytes <= AHEAD_BYTES else 1
+
+
 def flat_block(points: int) -> int:
     """Points of a block when a nest is walked as one line: small nests are spread over more programs."""
     return min(BLOCK, max(power(points // 128), 128))

@@ -75,6 +75,16 @@ def _alive(loops: Loops) -> int:
     return (len(loads) + len(loops.reductions("outer")) + 1) * (2 if wide else 1)
 
 
+def _loaded(loops: Loops, tile: model.Tile) -> int:
+    """The bytes that a program loads for a block of rows."""
+    loads = {
+        (s.argument, repr(s.offset)): loops.nest.arguments[s.argument].dtype.itemsize
+        for s in loops.statements
+        if isinstance(s, Load) and any(a in loops.inner for a in s.offset.axes)
+    }
+    return tile.elements * sum(loads.values())
+
+
 def _along_rows(loops: Loops) -> bool:
     """Whether neighbours in memory mostly lie in one column."""
     votes = 0
@@ -242,9 +252,11 @@ def _rows(job: Job, tile: model.Tile) -> None:
     _write(writer, totals)
     body = writer.body.take()
     finish = totals.finish()
+    warps = model.warps(tile.elements, _alive(loops))
+    turns = model.turns(warps, _loaded(loops, tile))
     writer.emit(
         "rows", programs, f"{loops.rows} rows of {loops.columns}, {tile.rows} at a time in registers.",
-        warps=model.warps(tile.elements, _alive(loops)),
+        warps=warps, turns=turns,
         rows=loops.rows, columns=loops.columns, steps=steps, start=totals.start,
         row_axes=writer.body.axis_lines(ROWS), column_axes=writer.body.axis_lines(COLUMNS), body=body, finish=finish,
     )  # fmt: skip

@@ -121,6 +121,19 @@ def dear_numbers(order: MemoryOrder) -> frozenset[Node]:
     return frozenset(n for n, cost in work.items() if cost == DEAR_NUMBER and n.op.kind is Kind.ELEMENTWISE)
 
 
+def is_large_column_sum(node: Node) -> bool:
+    """Whether a value is folded from a large array, but not along its last axis."""
+    if node.op.kind is not Kind.REDUCTION:
+        return False
+    [source] = node.sources
+    return source.ndim - 1 not in node["axes"] and source.type.size_bytes >= LARGE_BYTES
+
+
+def is_narrowing(node: Node) -> bool:
+    """Whether a value is its source in fewer bytes."""
+    return node.op.name == "cast" and node.dtype.itemsize < node.sources[0].dtype.itemsize
+
+
 def is_full(*domains: Domain) -> bool:
     """Whether one kernel has no room for all these and one more value."""
     return sum(len(d.axes) for d in domains) >= MAX_GROUP or sum(d.cost() for d in domains) >= MAX_COST
@@ -322,6 +335,9 @@ class _Fuser:
             groups.pop(unit, None)
         if not self.enabled:
             why = why or "fusion is off"
+        if self.together and is_large_column_sum(node) and all(is_narrowing(u) for u in self.order.users[node]):
+            self.store_alone(node, why or "what rounds it would keep it from the kernel that goes through its rows")
+            return
         if why and node.op.name == "reshape" and not is_number(node.sources[0]):
             self.alias(node)
             return

@@ -98,6 +98,18 @@ def test_neighbours_are_read_together(dtype: Any, width: int) -> None:
     assert f"LDG.E.{width}" in code and f"STG.E.{width}" in code
 
 
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_gradients_of_a_norm_read_their_rows_once(dtype: Any) -> None:
+    """Sums of rows and of columns in one kernel, which asks for the next rows before it is done with these."""
+    rows = (dtype, (2048, 8192))
+    main, *rest = sources(normalised, rows, (dtype, (8192,)), rows)
+    assert main.count("tl.load") == 3 and main.count("tl.store") == 2
+    assert len(rest) == (1 if dtype == F32 else 2) and all("2048" not in source for source in rest)
+    made = compiled(main, GpuTarget("cuda", "sm_90"))
+    assert "cp.async" in made.asm["ptx"] and made.metadata.shared <= 100 << 10
+    assert read_cubin(made.asm["cubin"], made.metadata.name).stack_bytes == 0
+
+
 @pytest.mark.parametrize("points", [1000003, 999 * 513])
 @pytest.mark.parametrize("dtype", [F32, BF16, np.float16])
 def test_neighbours_are_read_together_whatever_their_number(dtype: Any, points: int) -> None:

@@ -23,6 +23,7 @@ from knetc.ops.arithmetic import add
 from knetc.ops.indexed import gather
 from knetc.ops.movement import concat_node, permute_dims
 from knetc.ops.transcendental import exp
+from knetc.passes import fuse
 from knetc.passes.differentiate import gradients
 from knetc.passes.simplify import simplify
 
@@ -98,6 +99,7 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         chosen = {"BLOCK": 64, "CHUNK": 32, "PROGRAMS": 6, "SERIAL": 1, "VALUES": 1 << 12}
     if request.param == "looped":
         chosen |= {"IN_REGISTERS": 8, "THREADS": 2}
+        monkeypatch.setattr(model, "turns", lambda warps, loaded_bytes: 2)
     for name, value in chosen.items():
         monkeypatch.setattr(model, name, value)
     return str(request.param)
@@ -115,7 +117,8 @@ def test_forms(name: str, blocks: str) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, dtypes.bfloat16()], ids=str)
 @pytest.mark.parametrize("name", ["softmax", "layernorm", "total", "column sums"])
-def test_dtypes(name: str, dtype: Any) -> None:
+def test_dtypes(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuse, "LARGE_BYTES", 1 << 10)
     function, shapes = FUNCTIONS[name]
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
     graph = traced(function, *arrays)
