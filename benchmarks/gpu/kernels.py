@@ -86,6 +86,21 @@ def adam(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
     return lambda: run(g), 2 * w.nbytes + g.nbytes + 2 * state
 
 
+def adam_of_many(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
+    """Updates of 48 Params of different sizes, odd ones too, in few launches."""
+    sizes = [max(rows * columns // 48 - 13 * k, 1) for k in range(48)]
+    ws = [kn.Param(normal(dtype, n), kn.Adam()) for n in sizes]
+    gs = [normal(dtype, n) for n in sizes]
+
+    @kn.compile
+    def run(gs: Any) -> None:
+        for w, g in zip(ws, gs):
+            kn.update(w, g)
+
+    state = sum(box.nbytes for w in ws for box in w.opt.boxes())
+    return lambda: run(gs), sum(2 * w.nbytes + g.nbytes for w, g in zip(ws, gs)) + 2 * state
+
+
 KERNELS: dict[str, Maker] = {
     "gelu(x * w + b)": elementwise,
     "gelu(x * w + b), gradients": elementwise_grad,
@@ -94,6 +109,7 @@ KERNELS: dict[str, Maker] = {
     "layernorm, gradients": layernorm_grad,
     "cross-entropy and gradient": cross_entropy,
     "Adam": adam,
+    "Adam, 48 Params": adam_of_many,
 }
 
 
