@@ -183,16 +183,17 @@ class ArrayLike(Readable):
     def __dlpack__(
         self,
         *,
-        stream: Any = None,
+        stream: Any = dlpack.UNSAID,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> Any:
         """The memory for another library, not copied; while it is held there, assignments here take fresh memory."""
-        options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        options: dict[str, Any] = {"max_version": max_version, "dl_device": dl_device, "copy": copy}
         storage = self._storage("an export")
         if storage.buffer.device != CPU:
-            return dlpack.export_gpu(storage.buffer, storage.offset, self.dtype, self.shape, **options)
+            return dlpack.export_gpu(storage.buffer, storage.offset, self.dtype, self.shape, stream, **options)
+        options["stream"] = None if stream is dlpack.UNSAID else stream
         return dlpack.export(lazy.numpy_view(storage, self.type, writeable=True), **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:

@@ -45,12 +45,24 @@ def export(array: np.ndarray[Any, Any], **options: Any) -> Any:
     return capsule
 
 
-def export_gpu(buffer: Buffer, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], **options: Any) -> Any:
-    """A capsule of a GPU's memory for another library. Raises BufferError for wishes that are not met."""
+UNSAID: Any = object()
+"""The stream of those who say none."""
+
+
+def export_gpu(
+    buffer: Buffer, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], stream: Any, **options: Any
+) -> Any:
+    """A capsule of a GPU's memory for another library. Raises BufferError for wishes that are not met, and for those
+    who say no stream: libraries that know GPUs say theirs, and NumPy would find out too late that it does not."""
+    if stream is UNSAID:
+        raise BufferError(
+            f"this memory is on {buffer.device}, and who asks for it names no stream: NumPy sees a copy of it with "
+            "np.asarray(x); a library for GPUs passes stream= (None for the default stream)"
+        )
     wanted = options.get("dl_device")
     if options.get("copy") or wanted not in (None, device_of(buffer.device)):
         raise BufferError(f"memory on {buffer.device} is exported as it is; copy it first, with kn.to_device")
-    return _gpu().export(buffer, offset, dtype, shape, options.get("stream"))
+    return _gpu().export(buffer, offset, dtype, shape, stream)
 
 
 def take_gpu(array: Any) -> tuple[Buffer, np.dtype[Any], tuple[int, ...]] | None:

@@ -144,6 +144,9 @@ def patch_tensor(tensor: Any, scope: Any) -> None:
 for name in ("cast_impl", "create_fp_to_fp"):
     setattr(interpreter.InterpreterBuilder, name, cast)
 interpreter.InterpreterBuilder.create_dot = dot
+interpreter.InterpreterBuilder.get_bf16 = lambda self, value: interpreter.TensorHandle(
+    np.array([value], _BRAIN).view(np.uint16), tl.bfloat16
+)
 for name, place in (("create_masked_load", 1), ("create_masked_store", 2), ("create_atomic_rmw", 3)):
     with_mask(name, place)
 for name in dir(interpreter.InterpreterBuilder):

@@ -256,9 +256,13 @@ class Executable:
                 if k < self._buffers and value % GRID_ALIGNMENT:
                     kept.append(self._aligned(value, self.program.buffers[k].size_bytes))
                     value = kept[-1].at
+                known[k] = None  # until it is written
+                try:
+                    for place in places[k]:
+                        place.write(value)
+                except struct.error as error:
+                    raise OverflowError(f"{value} does not fit") from error
                 known[k] = value
-                for place in places[k]:
-                    place.write(value)
         if not kept:
             self._last = values
         return kept

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
-from knetc.runtime.base.errors import DeviceError, LabelError, TraceError, UnsupportedError
+from knetc.runtime.base.errors import DeviceError, LabelError, RangeError, TraceError, UnsupportedError
 from knetc.runtime.cuda import sections
 from on_device import on_device
 from optable import cases, check
 
 import knetc as kn
-from knetc.ir.op import OPS
+from knetc.ir.op import OPS, Op
 
 GPU = "cuda:0"
+_OPS = [op for op in OPS.values() if op.reference is not None and op.name not in ("group", "item")]
 
 
 def same(x: Any, y: Any, tolerance: float = 1e-6) -> None:
@@ -360,7 +362,9 @@ def test_what_dlpack_holds_lives_until_it_is_given_back(device: Any) -> None:
 def test_what_dlpack_does_not_do(device: Any) -> None:
     x = kn.ones(3, device="cuda")
     with pytest.raises(BufferError, match="to_device"):
-        x.__dlpack__(dl_device=(1, 0))
+        x.__dlpack__(stream=None, dl_device=(1, 0))
+    with pytest.raises(BufferError, match=r"on cuda:0.*np\.asarray"):
+        np.from_dlpack(x)
 
     class Elsewhere:
         def __dlpack_device__(self) -> tuple[int, int]:
@@ -373,10 +377,10 @@ def test_what_dlpack_does_not_do(device: Any) -> None:
 # --- operations
 
 
-@pytest.mark.parametrize("name", ["exp", "where", "sum", "argmax", "gather", "matmul", "pad", "concat", "cumsum"])
-def test_operations_by_the_runtime(simulated: Any, name: str) -> None:
-    """All of them are tried kernel by kernel elsewhere; here as programs in shared memory, as users run them."""
-    check([c for c in cases(OPS[name]) if c.types[0].dtype.itemsize <= 4][:6], on_device)
+@pytest.mark.parametrize("op", _OPS, ids=lambda op: op.name)
+def test_operations(simulated: Any, op: Op) -> None:
+    """Every operation as programs in shared memory, as users run them; kernel by kernel they are tried elsewhere."""
+    check(list(cases(op)), on_device)
 
 
 # --- loops and branches
@@ -416,6 +420,37 @@ def test_loops_and_branches(device: Any) -> None:
             expected = expected * 2
         expected = expected + 3 + (1 if expected.sum() > 20 else -1)
         same(run(kn.ones(4, device="cuda"), kn.array(n, device="cuda")), expected)
+
+
+def test_threads(device: Any) -> None:
+    @kn.compile(device="cuda")
+    def f(x: Any) -> Any:
+        return kn.sum(kn.exp(x)) * 2
+
+    wrong: list[object] = []
+
+    def work(k: int) -> None:
+        for n in range(10):
+            x = np.full(1000, (k + n) % 5, np.float32)
+            if not np.isclose(float(f(x)), 2000 * np.exp(x[0]), 1e-4):
+                wrong.append((k, n))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_integers_beyond_64_bits(device: Any) -> None:
+    f = kn.compile(lambda x, n: x + n)
+    x = kn.arange(3, device="cuda")
+    assert f(x, 5).tolist() == [5, 6, 7]
+    for _ in range(2):
+        with pytest.raises(RangeError, match="does not fit into int64"):
+            f(x, 1 << 70)
+        assert f(x, 6).tolist() == [6, 7, 8]
 
 
 # --- a model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -113,27 +112,6 @@ def test_graphs_and_single_launches_agree(monkeypatch: pytest.MonkeyPatch) -> No
         return np.concatenate([np.ravel(w), np.ravel(v)])
 
     assert np.array_equal(trained(True), trained(False))
-
-
-def test_threads() -> None:
-    @kn.compile
-    def f(x: Any) -> Any:
-        return kn.sum(kn.exp(x)) * 2
-
-    wrong: list[object] = []
-
-    def work(k: int) -> None:
-        for n in range(50):
-            x = np.full(1000, (k + n) % 5, np.float32)
-            if not np.isclose(float(f(x)), 2000 * np.exp(x[0]), 1e-4):
-                wrong.append((k, n))
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 # --- other libraries, without copies
