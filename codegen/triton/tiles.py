@@ -58,6 +58,8 @@ def matmul_plans(m: int, n: int, k: int, batches: int, how: str, size: int, capa
     the matrix units, ``ieee`` not), or empty for numbers of ``size`` bytes that are multiplied and summed.
     """
     most = FEWER if capability < 90 or how == "ieee" else ACCUMULATORS
+    if capability < 90 and how == "tf32x3":
+        most //= 2  # each factor is three there
     found = {plan: _clocks(plan, m, n, k, batches, how, size) for plan in _possible(m, n, k, batches, how, size, most)}
     return sorted(found, key=lambda plan: (found[plan], -plan.tile.elements, plan.tile.rows + plan.tile.columns))
 

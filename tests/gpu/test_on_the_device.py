@@ -67,6 +67,15 @@ def test_gradients_for_weights_share_a_long_inner_dimension(library: bool, monke
     np.testing.assert_array_equal(np.asarray(found), dy.T @ x)
 
 
+@pytest.mark.parametrize("library", [True, False])
+def test_nan_goes_through_the_relu_of_an_epilogue(library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "cublas", library)
+    x = np.ones((64, 64), np.float32)
+    x[3, 5] = np.nan
+    found = np.asarray(kn.compile(lambda x, w: kn.relu(x @ w))(kn.array(x), kn.ones((64, 64))))
+    assert np.isnan(found[3]).all() and np.isfinite(np.delete(found, 3, 0)).all()
+
+
 def test_choices_are_measured() -> None:
     x, w = kn.rand(4096, 512), kn.rand(512, 768)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import simulated_gpu
 from knetc.codegen.assemble import assemble
+from knetc.codegen.triton import model
 from knetc.codegen.triton.backend import TritonBackend
 from knetc.codegen.triton.compile import compile_source, compiled
 from knetc.codegen.triton.model import GpuTarget
@@ -105,6 +106,27 @@ def test_few_tiles_with_a_long_inner_dimension_are_shared(k: int, dtype: Any) ->
     assert any("pieces of" in note for note in part.kernel.notes)
     [found], [expected] = simulated_gpu.run(graph, arrays), interpret(graph, arrays)
     np.testing.assert_array_equal(found.astype(np.float64), expected.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, BF16], ids=str)
+def test_whatever_plan_is_measured_as_the_fastest(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "TUNED_BYTES", 0)
+    arrays = [rng.integers(-8, 8, shape).astype(dtype) for shape in ((75, 530), (90, 530), (90,))]
+    graph = traced(layer, *arrays)
+    [expected] = interpret(graph, arrays)
+    seen: set[int] = set()
+
+    def taken(number: int) -> Callable[..., tuple[int, str]]:
+        def tuner(kernels: Any, arguments: Any) -> tuple[int, str]:
+            seen.update(range(len(kernels)))
+            return min(number, len(kernels) - 1), "as told"
+
+        return tuner
+
+    for number in range(7):
+        [found] = simulated_gpu.run(graph, arrays, tuner=taken(number))
+        np.testing.assert_array_equal(found.astype(np.float64), expected.astype(np.float64))
+    assert len(seen) == 7, "six plans, and the library's"
 
 
 PROLOGUES: dict[str, tuple[Callable[..., Any], list[tuple[Any, tuple[int, int]]]]] = {
@@ -209,6 +231,7 @@ def machine_code(function: Callable[..., Any], arrays: list[np.ndarray], arch: s
 BENCHMARKS: dict[str, tuple[Any, tuple[int, int, int]]] = {
     "mlp_large": (np.float32, (256, 1024, 1024)),
     "mlp_wide in tf32": (np.float32, (8192, 4096, 4096)),
+    "mlp_wide in tf32x3": (np.float32, (8192, 4096, 4096)),
     "mlp_wide in bfloat16": (BF16, (8192, 4096, 4096)),
 }
 """Dtype, rows, columns and inner dimension of the benchmarks' largest products."""
@@ -219,9 +242,10 @@ BENCHMARKS: dict[str, tuple[Any, tuple[int, int, int]]] = {
 def test_products_of_the_benchmarks(name: str, arch: str) -> None:
     """Forward with its epilogue and the gradient for weights: no spills, little enough shared memory, matrix units."""
     dtype, (m, n, k) = BENCHMARKS[name]
+    precision = {"tf32": "default", "tf32x3": "high"}.get(name.partition(" in ")[2], "highest")
     for function, shapes in ((layer, ((m, k), (n, k), (n,))), (weight_gradient, ((m, n), (m, k)))):
         types = [TensorType(np.dtype(dtype), shape) for shape in shapes]
-        for cubin, code in compiled_products(function, types, arch, "default" if "tf32" in name else "highest"):
+        for cubin, code in compiled_products(function, types, arch, precision):
             assert cubin.spilled_bytes == 0 and cubin.registers <= 255
             assert cubin.shared_bytes <= (163 if arch == "sm_80" else 227) << 10
             assert not re.search(r"\b(LDL|STL)\b", code)
