@@ -81,8 +81,8 @@ UFUNCS: dict[Any, Function] = {
         fabs=arithmetic.absolute,
     ),
     **_same(elementary, "copysign deg2rad degrees divmod fmax fmin fmod heaviside rad2deg radians signbit"),
-    **_same(bits, "bitwise_count float_power frexp gcd lcm ldexp logaddexp2 modf nextafter spacing"),
-    **_same(special, "logaddexp"),
+    **_same(bits, "bitwise_count float_power frexp gcd lcm ldexp modf nextafter spacing"),
+    **_same(special, "logaddexp logaddexp2"),
     **_same(linear, "matmul matvec vecdot vecmat"),
 }
 

@@ -137,7 +137,7 @@ GRADIENTS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "block": (lambda x, y: joining.block([[x, y], [y, x]]) ** 2, ((2, 2), (2, 2))),
     "ldexp": (lambda x: bits.ldexp(x, 3) ** 2, ((3,),)),
     "frexp": (lambda x: bits.frexp(x)[0] ** 2, ((3,),)),
-    "logaddexp2": (bits.logaddexp2, ((3,), (3,))),
+    "logaddexp2": (special.logaddexp2, ((3,), (3,))),
     "select": (lambda x, y: choosing.select([x > y, x > 1], [x * x, y * x]), ((5,), (5,))),
     "piecewise": (lambda x: choosing.piecewise(x, [x > 1.5], [lambda v: v**3, lambda v: v**2]), ((5,),)),
     "findmax": (lambda x: statistics.findmax(x, 1)[0], ((2, 3),)),

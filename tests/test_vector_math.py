@@ -19,12 +19,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from scalar_kernels import LEVELS, Elementwise
 from vector_math_cases import (
     BINARY,
+    COMPOSITES,
     FLOATS,
     REFERENCES,
     errors,
     kernel,
     samples,
     worst,
+    worst_composite,
 )
 from vector_math_cases import (
     SPECIAL as EIGHT_ULP,
@@ -52,6 +54,14 @@ def special_values(dtype: np.dtype) -> np.ndarray:
 def test_error_in_ulp(name, dtype, level):
     error, at = worst(name, dtype, level, count=1000)
     assert error <= bound(name, dtype), f"{error} ulp at {at}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_error_in_ulp_of_composites(name, dtype):
+    error, at = worst_composite(name, dtype, count=500)
+    exact = name in ("frexp", "nextafter")
+    assert error <= (0 if exact else BOUNDS[dtype]), f"{error} ulp at {at}"
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

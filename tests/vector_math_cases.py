@@ -12,6 +12,7 @@ import numpy as np
 from knetc.runtime.base import dtypes
 from scalar_kernels import Elementwise
 
+import knetc as kn
 from knetc.ops import special_math, vector_angles, vector_arcs, vector_errors, vector_math
 
 mpmath.mp.dps = 40
@@ -67,17 +68,18 @@ def _gamma(x: Any) -> Any:
     return mpmath.inf if x > 300 else mpmath.mpf(0) if x < -300 else mpmath.gamma(x)
 
 
-def _logaddexp(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """In many digits where the result is nearly 0."""
+def _logaddexp(x: np.ndarray, y: np.ndarray, base: int = 0) -> np.ndarray:
+    """To base 2 or e; in many digits where the result is nearly 0."""
 
     def one(a: float, b: float) -> np.longdouble:
         with mpmath.workdps(60):
+            unit = mpmath.log(base) if base else mpmath.mpf(1)
             larger, smaller = mpmath.mpf(max(a, b)), mpmath.mpf(min(a, b))
-            value = larger + mpmath.log1p(mpmath.exp(smaller - larger))
+            value = larger + mpmath.log1p(mpmath.exp((smaller - larger) * unit)) / unit
         head = float(value)
         return np.longdouble(head) + np.longdouble(float(value - head))
 
-    result = np.logaddexp(x, y)
+    result = np.logaddexp2(x, y) if base else np.logaddexp(x, y)
     for k in np.flatnonzero(abs(result) < 0.5):
         result[k] = one(float(x[k]), float(y[k]))
     return result
@@ -132,9 +134,10 @@ REFERENCES: dict[str, Callable[..., np.ndarray]] = {
     "trigamma": _with_poles(lambda x: mpmath.psi(1, x), math.inf, math.inf, math.inf),
     "tetragamma": _with_poles(lambda x: mpmath.psi(2, x), -math.inf, math.inf, math.nan),
     "pow": np.power, "atan2": np.arctan2, "logaddexp": _logaddexp,
+    "logaddexp2": partial(_logaddexp, base=2),
 }  # fmt: skip
 
-BINARY = ("pow", "atan2", "logaddexp")
+BINARY = ("pow", "atan2", "logaddexp", "logaddexp2")
 SPECIAL = ("erfcx", "erfinv", "erfcinv", "gamma", "lgamma", "digamma", "trigamma", "tetragamma")
 """Whose errors may be 8 ulp."""
 SLOW = ("sin", "cos", "tan", "erf", "erfc", "exp10", "sinpi", "cospi", *SPECIAL)
@@ -203,6 +206,41 @@ def worst(name: str, dtype: np.dtype, level: str = "native", count: int = 2000) 
     """The greatest error found, in ulp, and the arguments where it occurs."""
     arguments, exact = _exact(name, dtype, count // 20 if name in SLOW else count)
     found = errors(kernel(name, dtype, level)(*arguments), exact)
+    at = int(np.argmax(found))
+    return float(found[at]), tuple(float(a[at]) for a in arguments)
+
+
+def _exponents(dtype: np.dtype, count: int) -> np.ndarray:
+    most = 2 * np.finfo(dtype).maxexp
+    return np.random.default_rng(8).integers(-most, most, count, np.int32)
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
+
+
+#: functions made of operations: the function of knetc, what it is exactly, and how many floats it takes
+COMPOSITES: dict[str, tuple[Callable[..., Any], Callable[..., np.ndarray], int]] = {
+    "frexp": (lambda x: kn.frexp(x)[0], lambda x: np.frexp(x)[0], 1),
+    "hypot": (kn.hypot, np.hypot, 2),
+    "ldexp": (lambda x: kn.ldexp(x, _exponents(x.dtype, x.size)), lambda x: x, 1),
+    "nextafter": (kn.nextafter, lambda x, y: np.nextafter(x, y), 2),
+    "softplus": (kn.softplus, _softplus, 1),
+}
+
+
+def worst_composite(name: str, dtype: np.dtype, count: int = 2000) -> tuple[float, tuple[float, ...]]:
+    """The greatest error of a function made of operations, run by the compiler for this processor."""
+    function, reference, arity = COMPOSITES[name]
+    arguments = samples("pow" if arity == 2 else name, dtype, count)
+    with np.errstate(all="ignore"):
+        if name == "nextafter":  # of its own dtype
+            exact = reference(*arguments).astype(np.longdouble)
+        else:
+            exact = reference(*(a.astype(np.longdouble) for a in arguments))
+        if name == "ldexp":
+            exact = np.ldexp(exact, _exponents(dtype, exact.size))
+        found = errors(np.asarray(function(*map(kn.array, arguments))), exact)
     at = int(np.argmax(found))
     return float(found[at]), tuple(float(a[at]) for a in arguments)
 

@@ -21,13 +21,13 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
-from knetc.ops.arithmetic import absolute, clip, maximum, trunc
+from knetc.ops.arithmetic import absolute, clip, trunc
 from knetc.ops.division import floor_divide, mod
 from knetc.ops.elementary import copysign
 from knetc.ops.identities import stop_gradient
 from knetc.ops.logic import bitwise_and, equal, greater, invert, isfinite, isinf, isnan, left_shift, right_shift, where
 from knetc.ops.reduction import to_float
-from knetc.ops.transcendental import exp2, log1p, power
+from knetc.ops.transcendental import power
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError
 
@@ -93,7 +93,7 @@ def _power_of_two(exponent: Node, dtype: np.dtype) -> Node:
 
 @composite(2, wide=True)
 def ldexp(x: Operand, exponent: Operand) -> Any:
-    """``x * 2**exponent``, for integer exponents, rounded once; its gradient with respect to ``x`` is the power.
+    """``x * 2**exponent``, for integer exponents, exact but for results that are subnormal; its gradient with respect to ``x`` is the power.
 
     >>> ldexp(kn.array([0.75]), 3)  # [6]
     """
@@ -235,14 +235,3 @@ def float_power(base: Operand, exponent: Operand) -> Any:
     >>> float_power(kn.array([2, 3]), 0.5)  # [1.41421356, 1.73205081]
     """
     return power(*(cast_node(n, dtypes.f64) for n in to_nodes(base, exponent)))
-
-
-@composite(2, wide=True)
-def logaddexp2(a: Operand, b: Operand) -> Any:
-    """``log2(2**a + 2**b)`` without overflow.
-
-    >>> logaddexp2(kn.array([1.0]), 1.0)  # [2]
-    """
-    left, right = coerce("logaddexp2", (a, b), accepts="f")
-    apart = where(equal(left, right), constant(0, left.dtype, left.shape), left - right)
-    return maximum(left, right) + log1p(exp2(-absolute(apart))) * (1 / math.log(2))

@@ -299,6 +299,23 @@ LOGADDEXP = define.elementwise(
     domains=(Domain(0.0, 3.0, special=(0.0, 1000.0, INFINITY, -INFINITY, float("nan"))),),
 )
 
+
+def _logaddexp2_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    a, b = node.sources
+    difference = where(equal(a, b), 0, a - b) * math.log(2)
+    return dy * sigmoid(difference), dy * sigmoid(-difference)
+
+
+LOGADDEXP2 = define.elementwise(
+    "logaddexp2",
+    reference=np.logaddexp2,
+    gradient=_logaddexp2_gradient,
+    emit=special_math.logaddexp2,
+    arity=2,
+    cost=25,
+    domains=(Domain(0.0, 3.0, special=(0.0, 1000.0, INFINITY, -INFINITY, float("nan"))),),
+)
+
 # --- plain functions -------------------------------------------------------------------------------------------------
 
 
@@ -409,3 +426,11 @@ def logaddexp(a: Operand, b: Operand) -> Any:
     >>> logaddexp(kn.array([0.0, 1000.0]), 0)  # [0.6931472, 1000]
     """
     return elementwise(LOGADDEXP, a, b)
+
+
+def logaddexp2(a: Operand, b: Operand) -> Any:
+    """``log2(2**a + 2**b)``; never overflows.
+
+    >>> logaddexp2(kn.array([1.0, 2000.0]), 1)  # [2, 2000]
+    """
+    return elementwise(LOGADDEXP2, a, b)

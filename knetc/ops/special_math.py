@@ -126,6 +126,26 @@ def _logaddexp(x: Number, y: Number) -> Number:
     return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger, usual))
 
 
+@in_double
+def _logaddexp2_near_zero(x: Number, y: Number) -> Number:
+    larger, smaller = select(x > y, x, y), select(x > y, y, x).at_least(-1000.0)
+    total = dw.exp(wide(larger) * dw.LN2) - 1.0 + dw.exp(wide(smaller) * dw.LN2)
+    return (vm._log1p(total.high) + total.low / (total.high + 1.0)) * vm.LOG2_E
+
+
+def _logaddexp2(x: Number, y: Number) -> Number:
+    a, b = x.to(dtypes.f64), y.to(dtypes.f64)
+    larger = select(a > b, a, b)
+    # equal ones may be infinite, and then have no difference
+    distance = select(a.equals(b), 0.0, abs(a - b))
+    usual = larger + vm._log1p(vm._exp2(-distance)) * vm.LOG2_E
+    # a difference of numbers that are nearly equal: of results of float64 wherever a binary digit is lost
+    below, above = (0.7, 1.5) if x.dtype == dtypes.f64 else (2.0**-20, 2.0**-20)
+    close = (usual > larger * below) & (usual < larger * -above)
+    result = rarely(close, usual.to(x.dtype), _logaddexp2_near_zero, x, y)
+    return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger.to(x.dtype), result))
+
+
 # --- error functions -------------------------------------------------------------------------------------------------
 
 
@@ -463,6 +483,7 @@ def polygamma(e: Any, x: Any, *, order: int) -> Any:
 
 
 exp10, sinpi, cospi = on_numbers(_exp10), on_numbers(_sinpi), on_numbers(_cospi)
-logaddexp, logaddexp_simple = on_numbers(_logaddexp), on_numbers(_logaddexp_simple)
+logaddexp, logaddexp2 = on_numbers(_logaddexp), on_numbers(_logaddexp2)
+logaddexp_simple = on_numbers(_logaddexp_simple)
 erfcx, erfinv, erfcinv = on_numbers(_erfcx), on_numbers(_erfinv), on_numbers(_erfcinv)
 gamma, lgamma, digamma = on_numbers(_gamma), on_numbers(_lgamma), on_numbers(_digamma)
