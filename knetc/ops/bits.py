@@ -93,7 +93,9 @@ def _power_of_two(exponent: Node, dtype: np.dtype) -> Node:
 
 @composite(2, wide=True)
 def ldexp(x: Operand, exponent: Operand) -> Any:
-    """``x * 2**exponent``, for integer exponents, exact but for results that are subnormal; its gradient with respect to ``x`` is the power.
+    """``x * 2**exponent``, for integer exponents, exact but for subnormal results.
+
+    Its gradient with respect to ``x`` is the power.
 
     >>> ldexp(kn.array([0.75]), 3)  # [6]
     """

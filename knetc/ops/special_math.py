@@ -136,11 +136,14 @@ def _logaddexp2_near_zero(x: Number, y: Number) -> Number:
 def _logaddexp2(x: Number, y: Number) -> Number:
     a, b = x.to(dtypes.f64), y.to(dtypes.f64)
     larger = select(a > b, a, b)
-    # equal ones may be infinite, and then have no difference
-    distance = select(a.equals(b), 0.0, abs(a - b))
-    usual = larger + vm._log1p(vm._exp2(-distance)) * vm.LOG2_E
+    # equal ones may be infinite, and then have no difference; what is lost of others is not a number
+    distance = two_sum(select(a > b, b, a), -larger)
+    lost = select(abs(distance.low) < 1.0, distance.low, 0.0)
+    power = vm._exp2(select(a.equals(b), 0.0, distance.high))
+    power = power + power * (lost * math.log(2))
+    usual = larger + vm._log1p(power) * vm.LOG2_E
     # a difference of numbers that are nearly equal: of results of float64 wherever a binary digit is lost
-    below, above = (0.7, 1.5) if x.dtype == dtypes.f64 else (2.0**-20, 2.0**-20)
+    below, above = (0.7, 2.5) if x.dtype == dtypes.f64 else (2.0**-20, 2.0**-20)
     close = (usual > larger * below) & (usual < larger * -above)
     result = rarely(close, usual.to(x.dtype), _logaddexp2_near_zero, x, y)
     return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger.to(x.dtype), result))
