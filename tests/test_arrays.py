@@ -180,6 +180,7 @@ def test_operators_and_their_reflections() -> None:
         x + "a"  # type: ignore[operator]
 
 
+@pytest.mark.cpu
 def test_numpy_sees_the_memory_read_only() -> None:
     x = array([1.0, 2.0])
     view = np.asarray(x)

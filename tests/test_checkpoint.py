@@ -65,6 +65,7 @@ def test_the_numbers_are_equal_and_the_memory_is_less() -> None:
     assert little <= (DEPTH + 4) * one
 
 
+@pytest.mark.cpu
 def test_memory_grows_with_the_square_root_of_the_depth() -> None:
     def deep(*, saving: bool) -> Callable[[Any], list[Any]]:
         weights = [kn.Param(RANDOM.normal(size=(WIDTH, WIDTH)) / WIDTH**0.5) for _ in range(16)]

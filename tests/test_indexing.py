@@ -334,6 +334,7 @@ def test_places_are_written_into_the_memory_there_is() -> None:
     np.testing.assert_array_equal(np.asarray(kept), n)
 
 
+@pytest.mark.cpu
 def test_writing_places_takes_no_other_memory() -> None:
     x, where = kn.zeros(1 << 20), kn.arange(1 << 20)
 

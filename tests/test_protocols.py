@@ -210,6 +210,7 @@ def test_numpy_functions_that_there_are_not() -> None:
         data += x
 
 
+@pytest.mark.cpu
 def test_memory_is_shared_by_dlpack_and_the_buffer_protocol() -> None:
     x = kn.array([1.0, 2.0])
     seen = np.from_dlpack(x)
@@ -225,6 +226,7 @@ def test_memory_is_shared_by_dlpack_and_the_buffer_protocol() -> None:
     assert x.__buffer__(0).tolist() == [5, 2]
 
 
+@pytest.mark.cpu
 def test_dlpack_of_every_dtype() -> None:
     for dtype in ("float64", "float32", "float16", "int8", "int16", "int32", "int64", "uint8", "uint64", "bool"):
         x = kn.array([[1, 0], [1, 1]], dtype)

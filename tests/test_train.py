@@ -291,6 +291,7 @@ def test_progress_passes_items_and_draws() -> None:
     kn.progress_([], io=output)
 
 
+@pytest.mark.cpu
 def test_updates_take_the_memory_that_nobody_else_holds() -> None:
     w, g = kn.Param(np.ones(1000), kn.Adam()), kn.array(np.ones(1000))
     addresses = [w.buffer.address, w.opt.fstm.buffer.address, w.opt.scndm.buffer.address]
@@ -317,6 +318,7 @@ def test_updates_take_the_memory_that_nobody_else_holds() -> None:
     assert held.tolist() == before and pending.tolist() is not None
 
 
+@pytest.mark.cpu
 def test_lazy_training_needs_no_fresh_memory() -> None:
     w = kn.Param(np.ones(1000))
     address = w.buffer.address
