@@ -15,11 +15,15 @@ import knetc as kn
 PAGE = Path(__file__).parent / "reference.md"
 
 SECTIONS = {
-    "Arrays and Params": ("arrays", "params", "creation", "assignments"),
+    "Arrays and Params": ("arrays", "array_api", "params", "creation", "assignments"),
     "Arithmetic and logic": ("ops.arithmetic", "ops.division", "ops.logic", "ops.bits", "ops.choosing"),
-    "Elementary and special functions": ("ops.transcendental", "ops.elementary", "ops.special"),
-    "Reductions, scans and statistics": ("ops.reduction", "ops.scan", "ops.statistics", "ops.calculus"),
-    "Sorting, searching and indexing": ("ops.sorting", "ops.selection", "selection", "ops.indexed"),
+    "Elementary and special functions": (
+        "ops.transcendental", "ops.elementary", "ops.special", "ops.angles", "ops.probability",
+    ),
+    "Reductions, scans and statistics": (
+        "ops.reduction", "ops.scan", "ops.statistics", "ops.calculus", "ops.polynomials",
+    ),
+    "Sorting, searching and indexing": ("ops.sorting", "ops.selection", "selection", "sets", "ops.indexed"),
     "Shapes": ("ops.movement", "ops.joining", "ops.padding", "ops.rearrange"),
     "Linear algebra": ("ops.linear", "ops.contraction", "ops.linalg", "ops.matrices", "ops.norms"),
     "Neural networks": ("nn", "ops.activations", "ops.losses", "ops.random", "random"),

@@ -13,9 +13,12 @@ import numpy as np
 from knetc.arrays import ArrayLike
 from knetc.creation import arange
 from knetc.ops import random
-from knetc.ops.apply import Operand, is_scalar, to_nodes
+from knetc.ops.apply import Operand, is_scalar, reshape_node, to_nodes, wrap_like
+from knetc.ops.indexed import gather
+from knetc.ops.logic import to_bool
 from knetc.ops.logic import where as choose
 from knetc.ops.movement import normalize_axis
+from knetc.ops.scan import cumsum
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, ShapeError, UnsupportedError
 
@@ -52,6 +55,21 @@ def fill(x: Any, value: Operand) -> Any:
     """
     _target("fill", x)[...] = value
     return x
+
+
+def place(x: Any, mask: Operand, values: Operand) -> None:
+    """``x[mask] = values``, one after another in C order, from the front again where they are too few.
+
+    >>> y = kn.zeros(3); kn.place(y, kn.array([True, False, True]), kn.array([1.0, 2.0]))
+    """
+    target = _target("place", x)
+    [chosen], [row] = to_nodes(mask), to_nodes(values)
+    if chosen.shape != target.shape or not row.type.size:
+        raise ShapeError(f"place: a mask {chosen.type} and values {row.type} for an array of shape {target.shape}")
+    flat = reshape_node(chosen, (chosen.type.size,))
+    rank = (cumsum(to_bool(flat), 0) - 1) % row.type.size
+    found = reshape_node(gather(reshape_node(row, (row.type.size,)), [rank]), chosen.shape)
+    target[...] = choose(mask, _like(target, wrap_like((target, mask, values), found)), target)
 
 
 def fill_diagonal(x: Any, value: Operand, wrap: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from knetc import assignments, creation, selection
+from knetc import assignments, creation, selection, sets
 from knetc import linalg as matrix_names
 from knetc.arrays import ArrayLike
 from knetc.ops import (
@@ -27,6 +27,7 @@ from knetc.ops import (
     movement,
     norms,
     padding,
+    polynomials,
     rearrange,
     reduction,
     scan,
@@ -220,8 +221,8 @@ def _kinds(function: Function) -> Function:
 
 #: NumPy's other functions
 FUNCTIONS: dict[Any, Function] = {
-    **_same(assignments, "copyto fill_diagonal put put_along_axis putmask"),
-    **_same(calculus, "convolve correlate ediff1d gradient interp polyval trapezoid"),
+    **_same(assignments, "copyto fill_diagonal place put put_along_axis putmask"),
+    **_same(calculus, "convolve correlate ediff1d gradient interp polyval trapezoid unwrap"),
     **_same(choosing, "array_equiv choose isin piecewise select"),
     **_same(contraction, "einsum tensordot"),
     **_same(arithmetic, "round"),
@@ -240,15 +241,17 @@ FUNCTIONS: dict[Any, Function] = {
         "swapaxes transpose",
     ),
     **_same(padding, "pad"),
+    **_same(polynomials, "poly polyadd polyder polyfit polyint polymul polysub"),
     **_same(
         rearrange,
-        "diag diagflat diagonal fliplr flipud meshgrid repeat roll rollaxis rot90 tile tril triu vander",
+        "diag diagflat diagonal fliplr flipud meshgrid repeat resize roll rollaxis rot90 tile tril triu vander",
     ),
     **_same(reduction, "all any argmax argmin count_nonzero max mean min prod sum"),
     **_same(scan, "cumprod cumsum cumulative_prod cumulative_sum"),
-    **_same(selection, "argwhere bincount flatnonzero nonzero unique"),
+    **_same(selection, "argwhere bincount compress extract flatnonzero nonzero trim_zeros unique"),
     **_same(selection, "unique_all unique_counts unique_inverse unique_values"),
-    **_same(ops_selection, "histogram"),
+    **_same(ops_selection, "histogram histogram_bin_edges ravel_multi_index unravel_index"),
+    **_same(sets, "intersect1d setdiff1d setxor1d union1d"),
     **_same(
         sorting,
         "argpartition digitize lexsort median nanmedian nanpercentile nanquantile partition percentile quantile "
@@ -334,33 +337,24 @@ READERS = frozenset(
 )  # fmt: skip
 
 _SHAPE = "the shape of its result depends on the data; "
-_SETS = _SHAPE + "use numpy on numpy.asarray(x)"
-_POLYNOMIALS = "use it on numpy.asarray(coefficients), then numpy.polyval on knetc arrays"
+_POLYNOMIALS = "use it on numpy.asarray(coefficients): the number of its results, or their being real, depends on them"
 _DATES = "there are no dates among the dtypes"
 _STATIC = "its result does not depend on the array's numbers; call it with numbers and index with the result"
 
 #: for NumPy's functions that have no counterpart: what is nearest
 ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("busday_count", "busday_offset", "datetime_as_string", "is_busday", "isnat"), _DATES),
-    **dict.fromkeys(("intersect1d", "setdiff1d", "setxor1d", "union1d", "trim_zeros"), _SETS),
-    **dict.fromkeys(("poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "roots"), _POLYNOMIALS),
-    **dict.fromkeys(("diag_indices_from", "tril_indices_from", "triu_indices_from", "ix_", "unravel_index"), _STATIC),
+    **dict.fromkeys(("polydiv", "roots"), _POLYNOMIALS),
+    **dict.fromkeys(("diag_indices_from", "tril_indices_from", "triu_indices_from", "ix_"), _STATIC),
     **dict.fromkeys(("geomspace", "linspace", "logspace"), "use kn.linspace and its kin with numbers as bounds"),
-    **dict.fromkeys(("histogram2d", "histogramdd", "histogram_bin_edges"), "use numpy on numpy.asarray(x)"),
+    **dict.fromkeys(("histogram2d", "histogramdd"), "use numpy on numpy.asarray(x)"),
     "angle": "there are no complex numbers; use kn.atan2(y, x)",
     "apply_along_axis": "write the function for arrays, or use kn.vmap",
     "apply_over_axes": "reductions take several axes: axis=(0, 1)",
-    "compress": _SHAPE + "index with the mask, or use kn.where",
     "einsum_path": "numpy.einsum of knetc arrays chooses its own order",
-    "extract": _SHAPE + "index with the mask, or use kn.where",
     "i0": "it is in no library of ours; a function over NumPy's arrays can be wrapped with kn.primitive(host=True)",
     "packbits": "use kn.left_shift and kn.sum on a last axis of 8",
-    "place": "use numpy.putmask, or kn.where",
-    "polyfit": "use kn.lstsq(kn.vander(x, degree + 1), y)",
     "printoptions": "it takes no arrays",
-    "ravel_multi_index": "the nearest is a sum of the indices times the strides",
-    "resize": "use kn.tile and a slice",
     "sort_complex": "there are no complex numbers; use kn.sort",
     "unpackbits": "use kn.right_shift(x[..., None], kn.arange(8)) & 1",
-    "unwrap": "use numpy.diff and kn.cumsum",
 }

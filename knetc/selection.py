@@ -15,12 +15,12 @@ from knetc.arrays import Array, array, to_numpy
 from knetc.ops import selection, sorting
 from knetc.ops.apply import Operand, to_nodes, wrap_like
 from knetc.ops.indexed import take
-from knetc.ops.movement import reshape
+from knetc.ops.movement import cut_node, normalize_axis, reshape
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError, UnsupportedError
 
 
-def _need_values(name: str, option: str = "size") -> None:
+def need_values(name: str, option: str = "size") -> None:
     """Raise UnsupportedError while tracing, when no value is known."""
     if lazy.tracing():
         raise UnsupportedError(
@@ -44,7 +44,7 @@ def nonzero(x: Operand, *, size: int | None = None, fill_value: Any = None) -> t
     if size is not None:
         [node] = to_nodes(x)
         return tuple(wrap_like((x,), places) for places in selection.nonzero_sized(node, size, fill_value))
-    _need_values("nonzero")
+    need_values("nonzero")
     return tuple(array(places) for places in np.nonzero(to_numpy(x)))
 
 
@@ -64,10 +64,52 @@ def argwhere(x: Operand, *, size: int | None = None, fill_value: Any = None) -> 
     """
     [node] = to_nodes(x)
     if size is None:
-        _need_values("argwhere")
+        need_values("argwhere")
         return array(np.argwhere(to_numpy(x)))
     places = selection.nonzero_sized(node, size, fill_value)
     return wrap_like((x,), selection.rows_of(places, size))  # type: ignore[no-any-return]
+
+
+def extract(condition: Operand, x: Operand, *, size: int | None = None) -> Array:
+    """The elements of ``x``, in C order, where ``condition`` (as many elements) is not 0.
+
+    With ``size`` there are so many, also while tracing: the first element of ``x`` is put where there are fewer.
+
+    >>> extract(kn.array([True, False, True]), kn.array([1, 2, 3]))  # [1, 3]
+    """
+    if size is None:
+        need_values("extract")
+    return take(reshape(x, (-1,)), flatnonzero(condition, size=size))  # type: ignore[no-any-return]
+
+
+def compress(condition: Operand, x: Operand, axis: int | None = None, *, size: int | None = None) -> Array:
+    """The parts of ``x`` along an axis (of all elements in C order without one) where the vector ``condition`` holds.
+
+    ``condition`` may be shorter than the axis. With ``size`` there are so many parts, also while tracing: the first
+    part of ``x`` is put where there are fewer.
+
+    >>> compress(kn.array([False, True]), kn.array([[1, 2], [3, 4]]), axis=0)  # [[3, 4]]
+    """
+    if size is None:
+        need_values("compress")
+    source = reshape(x, (-1,)) if axis is None else x
+    return take(source, flatnonzero(condition, size=size), axis or 0)  # type: ignore[no-any-return]
+
+
+def trim_zeros(x: Operand, trim: str = "fb") -> Any:
+    """A vector without the zeros at its front ("f" in ``trim``) and its back ("b"). It is computed at once.
+
+    >>> trim_zeros(kn.array([0, 1, 0, 2, 0]))  # [1, 0, 2]
+    """
+    if lazy.tracing():
+        raise UnsupportedError("trim_zeros: how many zeros there are is not known while a function is traced")
+    places = np.flatnonzero(to_numpy(x))
+    if not len(places):
+        return take(x, np.zeros(0, np.int64))
+    low = int(places[0]) if "f" in trim.lower() else 0
+    high = int(places[-1]) + 1 if "b" in trim.lower() else to_numpy(x).size
+    [node] = to_nodes(x)
+    return wrap_like((x,), cut_node(node, 0, low, high))
 
 
 # --- distinct elements -----------------------------------------------------------------------------------------------
@@ -102,7 +144,7 @@ def _distinct(name: str, x: Operand, size: int | None, fill_value: Any, equal_na
         [node] = to_nodes(x)
         found = selection.unique_sized(node, size, fill_value, equal_nan=equal_nan)
         return UniqueAll(*(wrap_like((x,), part) for part in found))
-    _need_values(name)
+    need_values(name)
     values = to_numpy(x)
     flat = values.reshape(-1)
     order = to_numpy(sorting.argsort(array(flat)))
@@ -119,6 +161,27 @@ def _distinct(name: str, x: Operand, size: int | None, fill_value: Any, equal_na
     return UniqueAll(chosen, indices, array(inverse.reshape(values.shape)), array(counts))
 
 
+def _distinct_parts(x: Operand, axis: int, size: int | None, equal_nan: bool) -> UniqueAll:
+    """The distinct parts along an axis."""
+    if lazy.tracing():
+        raise UnsupportedError("unique: the distinct parts along an axis are not known while a function is traced")
+    if size is not None:
+        raise UnsupportedError("unique: size= goes with axis=None; the parts along an axis are computed at once")
+    values = to_numpy(x)
+    axis = normalize_axis("unique", axis, values.ndim)
+    rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    order = np.lexsort(rows.T[::-1]) if rows.shape[1] else np.arange(len(rows))
+    ordered = rows[order]
+    after, before = ordered[1:], ordered[:-1]
+    same = (after == before) | ((after != after) & (before != before) & equal_nan)
+    first = np.concatenate([np.ones(min(len(rows), 1), bool), ~same.all(1)])
+    starts = np.flatnonzero(first)
+    inverse = np.empty(len(rows), np.int64)
+    inverse[order] = np.cumsum(first) - 1
+    indices = array(order[starts])
+    return UniqueAll(take(x, indices, axis), indices, array(inverse), array(np.diff(starts, append=len(rows))))
+
+
 def unique(
     x: Operand,
     return_index: bool = False,
@@ -126,10 +189,14 @@ def unique(
     return_counts: bool = False,
     *,
     equal_nan: bool = True,
+    axis: int | None = None,
     size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
     """The distinct elements of ``x``, sorted; one NaN for all unless ``equal_nan`` is False.
+
+    With ``axis`` the distinct parts along it, as columns are of a matrix for axis 1, in the order of their elements;
+    these are computed at once, without ``size``.
 
     Asked for, also (in a tuple, in this order): each one's first place in C order; for each element of ``x`` which of
     them it is, in the shape of ``x``; and how often each occurs. All are int64. With ``size`` there are so many, also
@@ -138,10 +205,13 @@ def unique(
 
     >>> unique(kn.array([3, 1, 3]), return_counts=True)  # [1, 3], [1, 2]
     """
-    if size is None and not (return_index or return_inverse or return_counts) and tapes.innermost() is None:
-        _need_values("unique")
+    if axis is not None:
+        found = _distinct_parts(x, axis, size, equal_nan)
+    elif size is None and not (return_index or return_inverse or return_counts) and tapes.innermost() is None:
+        need_values("unique")
         return array(np.unique(to_numpy(x), equal_nan=equal_nan))
-    found = _distinct("unique", x, size, fill_value, equal_nan)
+    else:
+        found = _distinct("unique", x, size, fill_value, equal_nan)
     chosen = [found.values]
     for part, wanted in zip(found[1:], (return_index, return_inverse, return_counts)):
         if wanted:
@@ -195,7 +265,7 @@ def bincount(x: Operand, weights: Operand = None, minlength: int = 0, *, length:
     >>> bincount(kn.array([0, 2, 2]))  # [1, 0, 2]
     """
     if length is None:
-        _need_values("bincount", "length")
+        need_values("bincount", "length")
         numbers = to_numpy(x)
         if numbers.size and not dtypes.is_integer(numbers.dtype):
             raise DtypeError(f"bincount counts integers, not {numbers.dtype}; cast with x.astype('int64')")

@@ -26,7 +26,7 @@ _LAYERS = (
         "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.cut", "knetc.memory", "knetc.stream", "knetc.tapes",
         "knetc.direct", "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
         "knetc.host_guard", "knetc.primitives", "knetc.inner", "knetc.numpy_table", "knetc.assignments",
-        "knetc.bodies", "knetc.control", "knetc.selection", "knetc.array_api", "knetc.linalg",
+        "knetc.bodies", "knetc.control", "knetc.selection", "knetc.sets", "knetc.array_api", "knetc.linalg",
         "knetc.readable",
     ),
     ("knetc.passes",),

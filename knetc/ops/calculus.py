@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,14 +20,15 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
-from knetc.ops.arithmetic import clip
+from knetc.ops.arithmetic import absolute, clip
 from knetc.ops.division import mod
 from knetc.ops.identities import iota
 from knetc.ops.indexed import gather
 from knetc.ops.linear import product_dtype
-from knetc.ops.logic import greater, greater_equal, less, not_equal, where
+from knetc.ops.logic import equal, greater, greater_equal, less, not_equal, where
 from knetc.ops.movement import concat_node, cut_node, flip_node, normalize_axes, normalize_axis, pad_node
 from knetc.ops.reduction import sum, to_float
+from knetc.ops.scan import cumsum
 from knetc.ops.sorting import argsort, searchsorted
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, UnsupportedError
@@ -172,6 +174,30 @@ def _slope(f: Node, axis: int, spacing: Any, edge_order: int) -> Node:
         a, b, c = (part(extent - k, extent - k + 1) for k in (1, 2, 3))
         last = a * ((2 * q + p) / (q * (p + q))) - b * ((p + q) / (p * q)) + c * (q / (p * (p + q)))
     return concat_node([first, middle, last], axis)
+
+
+@composite()
+def unwrap(p: Operand, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi) -> Any:
+    """Angles along an axis without jumps: where one is more than half a period, multiples of the period are taken off.
+
+    Jumps smaller than ``discont`` stay. Integers stay integers if the period is one.
+
+    >>> unwrap(kn.array([0.0, 3.0, 6.0, 2.0]))  # [0, 3, 6, 8.283185]
+    """
+    [node] = to_nodes(p)
+    if not (dtypes.is_integer(node.dtype) and isinstance(period, int)):
+        node = to_float(node)
+    axis = normalize_axis("unwrap", axis, node.ndim)
+    steps = difference(node, 1, axis)
+    half = period / 2 if dtypes.is_float(node.dtype) else period // 2
+    within = mod(steps + half, period) - half
+    if dtypes.is_float(node.dtype) or period % 2 == 0:  # a step of half a period keeps its sign
+        within = where(equal(within, -half) & greater(steps, 0), half, within)
+    bound = period / 2 if discont is None else discont
+    taken = where(less(cast_node(absolute(steps), dtypes.f64), bound), 0, within - steps)
+    extent = node.shape[axis]
+    later = cut_node(node, axis, 1, extent) + cumsum(taken, axis)
+    return concat_node([cut_node(node, axis, 0, min(extent, 1)), cast_node(later, node.dtype)], axis)
 
 
 # --- sliding sums of products ----------------------------------------------------------------------------------------

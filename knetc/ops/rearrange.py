@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -241,6 +242,27 @@ def _triangle(name: str, x: Operand, k: int, side: Any) -> Any:
     if node.ndim < 2:
         raise ShapeError(f"{name}: an array of at least 2 dimensions is needed, not {node.type}")
     return where(side(past_diagonal(node.shape, k), 0), node, constant(0, node.dtype))
+
+
+@composite()
+def resize(x: Operand, new_shape: int | Sequence[int]) -> Any:
+    """The elements of ``x`` in C order in another shape: repeated where it is larger, cut off where it is smaller.
+
+    >>> resize(kn.array([1, 2]), (2, 3))  # [[1, 2, 1], [2, 1, 2]]
+    """
+    [node] = to_nodes(x)
+    shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
+    size, count = node.type.size, math.prod(shape)
+    if not size or not count:
+        return constant(0, node.dtype, shape)
+    flat = reshape_node(node, (size,))
+    times = -(-count // size)
+    long = (
+        concat_node([flat] * times, 0)
+        if times < 8
+        else reshape_node(broadcast_node(reshape_node(flat, (1, size)), (times, size)), (times * size,))
+    )
+    return reshape_node(cut_node(long, 0, 0, count), shape)
 
 
 # --- powers and grids ----------------------------------------------------------------------------------------------

@@ -86,6 +86,28 @@ def rows_of(places: Sequence[Node], size: int) -> Node:
     return concat_node([reshape_node(place, (index(size), 1)) for place in places], 1)
 
 
+def unravel_index(indices: Operand, shape: Shape) -> tuple[Any, ...]:
+    """The indices along each axis of an array of ``shape``, of places in C order.
+
+    >>> unravel_index(kn.array([5]), (2, 3))  # ([1], [2])
+    """
+    [places] = to_nodes(indices)
+    return tuple(wrap_like((indices,), found) for found in unravel(cast_node(places, dtypes.i64), tuple(shape)))
+
+
+def ravel_multi_index(multi_index: Sequence[Operand], dims: Shape) -> Any:
+    """The places in C order, in an array of the shape ``dims``, of indices along each axis.
+
+    >>> ravel_multi_index((kn.array([1]), kn.array([2])), (2, 3))  # [5]
+    """
+    if len(multi_index) != len(dims):
+        raise ShapeError(f"ravel_multi_index: {len(multi_index)} indices for {len(dims)} axes")
+    total: Any = constant(0, dtypes.i64)
+    for places, extent in zip(multi_index, dims):
+        total = total * extent + cast_node(to_nodes(places)[0], dtypes.i64)
+    return wrap_like(tuple(multi_index), total)
+
+
 # --- distinct elements -----------------------------------------------------------------------------------------------
 
 
@@ -179,6 +201,14 @@ def _bin_counts(node: Node, bounds: Node, weights: Node | None, even: bool) -> N
     if weights is None:
         return scatter_add(cast_node(inside, dtypes.i64), [place], (bins,))
     return scatter_add(where(inside, reshape_node(to_float(weights), node.shape), 0), [place], (bins,))
+
+
+def histogram_bin_edges(x: Operand, bins: int | Operand = 10, range: tuple[float, float] | None = None) -> Any:
+    """The bounds of the bins that ``histogram`` would count in.
+
+    >>> histogram_bin_edges(kn.array([1.0, 3.0]), bins=2)  # [1, 2, 3]
+    """
+    return histogram(x, bins, range).bin_edges
 
 
 def histogram(

@@ -32,7 +32,7 @@ from knetc.ops.arithmetic import ceil, clip, floor, rint
 from knetc.ops.host import by_rule, host_call
 from knetc.ops.identities import iota
 from knetc.ops.indexed import gather, scatter_add, take_along_axis
-from knetc.ops.logic import equal, isnan, less, less_equal, where
+from knetc.ops.logic import equal, greater_equal, isnan, less, less_equal, where
 from knetc.ops.movement import flip_node, normalize_axes, normalize_axis, permute_node
 from knetc.ops.reduction import Axis, any, sum, to_float
 from knetc.runtime.base import dtypes
@@ -200,6 +200,9 @@ _BETWEEN = {
 _AT = {"lower": floor, "higher": ceil, "nearest": rint}
 """The methods that choose an element beside the place of ``linear``."""
 
+_STEPS = ("inverted_cdf", "averaged_inverted_cdf")
+"""The methods that take the first element below which the share lies; or, where that ends, the mean with the next."""
+
 
 def _gathered_axes(name: str, x: Node, axis: Axis) -> tuple[Node, tuple[int, ...]]:
     """``x`` with the axes that are looked at merged into one at the front, and which these are."""
@@ -234,8 +237,8 @@ def _quantile(
 ) -> Any:
     """``quantile``; shares are of ``percent``, and with ``skip`` NaN are not counted."""
     [node] = to_nodes(x)
-    if method not in _BETWEEN and method not in _AT and method != "midpoint":
-        names = ", ".join((*_BETWEEN, *_AT, "midpoint"))
+    names = ", ".join((*_BETWEEN, *_AT, *_STEPS, "midpoint"))
+    if method not in names.split(", "):
         raise UnsupportedError(f"{name}: there is no method {method!r}; there are {names}")
     node = to_float(node)
     rows, axes = _gathered_axes(name, node, axis)
@@ -256,13 +259,17 @@ def _quantile(
         known = constant(float(n), dtypes.f64, shape)
         spoilt = broadcast_node(any(unknown, -1), shape)
     alpha, beta = _BETWEEN.get(method, (1.0, 1.0))
-    place = clip(share * (known + (1 - alpha - beta)) + (alpha - 1), 0.0, known - 1)
+    count = share * (known if method in _STEPS else known + (1 - alpha - beta))
+    ends = equal(count, floor(count)) & greater_equal(count, 1)  # where a step ends
+    place = clip(ceil(count) - 1 if method in _STEPS else count + (alpha - 1), 0.0, known - 1)
     if method in _AT:
         place = _AT[method](place)
     low = floor(place)
     fraction = place - low
     if method == "midpoint":
         fraction = where(equal(fraction, 0), 0.0, 0.5)
+    if method == "averaged_inverted_cdf":
+        fraction = where(ends, 0.5, 0.0)
     after = where(fraction > 0, low + 1, low)
 
     def at(places: Node) -> Node:
@@ -286,7 +293,8 @@ def quantile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "linear
 
     The axes of ``q`` come first in the result's shape. ``method`` says what counts between two elements, as in NumPy:
     ``linear`` (the default), ``lower``, ``higher``, ``nearest``, ``midpoint``, ``hazen``, ``weibull``,
-    ``median_unbiased``, ``normal_unbiased`` and ``interpolated_inverted_cdf``. Raises ShapeError for no elements.
+    ``median_unbiased``, ``normal_unbiased``, ``interpolated_inverted_cdf``, ``inverted_cdf`` and
+    ``averaged_inverted_cdf``. Raises ShapeError for no elements.
 
     >>> quantile(kn.array([1.0, 2.0, 3.0, 4.0]), 0.25)  # 1.75
     """
