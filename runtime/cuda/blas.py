@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any, cast
@@ -24,6 +25,13 @@ WORKSPACE_BYTES = 32 << 20
 """What the library may use while it computes; NVIDIA recommends this much from sm_90 on."""
 
 _TYPES = {"f32": "CUDA_R_32F", "f64": "CUDA_R_64F", "f16": "CUDA_R_16F", "bf16": "CUDA_R_16BF"}
+
+
+_REFUSED = {f"CUBLAS_STATUS_{what}" for what in ("INVALID_VALUE", "ARCH_MISMATCH", "NOT_SUPPORTED")}
+
+
+class _Refusal(CudaError):
+    """The library does not do what it was asked for."""
 
 
 def _type(name: str) -> int:
@@ -50,7 +58,8 @@ class CublasLt:
         status = getattr(self._library, name)(*arguments)
         if status:
             said = (self._status_name(status) or b"a status without a name").decode(errors="replace")
-            raise CudaError(f"{name} answers {said} ({status})")
+            kind = _Refusal if said in _REFUSED else CudaError
+            raise kind(f"{name} answers {said} ({status})")
 
     def _made(self, name: str, *arguments: Any) -> int:
         made = ctypes.c_void_p()
@@ -72,22 +81,35 @@ class CublasLt:
         return found
 
     def _tried(self, call: LibraryCall) -> Plan | str:
-        """A plan that the library has been seen to take: it is asked for the product once without making it.
-
-        What it refuses then it would refuse in the middle of a program, where nothing else can make the product.
-        """
+        """A plan that the library does not refuse when it is asked for the product."""
         made: list[tuple[str, int]] = []
         try:
             plan = self._planned(call, made)
-            at = self.workspace.at
-            addresses = (at + call.a.offset, at + call.b.offset, at, at if call.bias >= 0 else 0, at)
-            driver = self.device.driver
-            driver.free_graph(driver.capture(self.device.stream, lambda: self.run(plan, addresses, self.device.stream)))
+            self._ask(plan, call)
         except CudaError as error:
             for what, handle in made:
                 self._call(f"cublasLt{what}Destroy", handle)
             return str(error)
         return plan
+
+    def _ask(self, plan: Plan, call: LibraryCall) -> None:
+        """Ask for a product once without making it: what is refused now would be refused in the middle of a program,
+        where nothing else can make it. Only a refusal counts: what else may go wrong while a stream is captured (a
+        kernel that must be loaded first) says nothing of the product."""
+        at, driver, stream = self.workspace.at, self.device.driver, self.device.stream
+        addresses = (at + call.a.offset, at + call.b.offset, at, at if call.bias >= 0 else 0, at)
+        refusals: list[_Refusal] = []
+
+        def ask() -> None:
+            try:
+                self.run(plan, addresses, stream)
+            except _Refusal as refusal:
+                refusals.append(refusal)
+
+        with suppress(CudaError):
+            driver.free_graph(driver.capture(stream, ask))
+        if refusals:
+            raise refusals[0]
 
     def _planned(self, call: LibraryCall, made: list[tuple[str, int]]) -> Plan:
         """The library counts by columns: C's rows are its columns, so it makes the transpose, ``Bᵀ Aᵀ``.

@@ -66,6 +66,7 @@ static void product(void *data) {
 API S cublasLtMatmul(void *h, Product *p, const void *alpha, char *a, Layout *la, char *b, Layout *lb, const void *beta, char *c, Layout *lc, char *d, Layout *ld, const Algorithm *algorithm, void *workspace, size_t size, void *stream) {
     int epilogue = (int)p->attribute[7], batch = (int)ld->attribute[5];
     if (refuse == 3) return 15;
+    if (refuse == 4) return refuse = 0, 14; /* an internal error, once */
     if (algorithm->data[0] != 77 || !workspace || size < (32u << 20)) return 7;
     Work w = {
         .n = (int)ld->rows, .m = (int)ld->columns, .k = (int)(p->attribute[3] ? la->rows : la->columns),

@@ -118,6 +118,14 @@ def test_refusals_are_told(gpu: Fake, blas: Any, caplog: pytest.LogCaptureFixtur
     assert blas.fake_live() == left, "what was described for a product that is not made goes again"
 
 
+def test_a_failure_that_is_no_refusal_says_nothing(gpu: Fake, blas: Any) -> None:
+    blas.fake_refuse(4)
+    factor = Factor(0, 0, "f32", False, 4, 16)
+    call = LibraryCall("cublaslt", 4, 4, 4, 1, factor, factor, 2, "f32")
+    executable = Executable(product_program(call), {}, devices.device(0))
+    assert executable._work, "the library is asked again when the program runs"
+
+
 def test_no_library(gpu: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libraries, "CUBLASLT", ("libcublasLt-of-no-version.so",))
     factor = Factor(0, 0, "f32", False, 4, 16)
