@@ -235,17 +235,20 @@ def _differentiated(
     plains = [to_nodes(part)[0] for part in parts]
     if not places:
         return value
-    finished: list[Any] = []
-    results: list[Node] = []
-    # One result alone is not remembered: a rule that held its own node would keep memory until the next collection.
-    siblings = results if several else [plains[0]]
-    for number, plain in enumerate(plains):
 
-        def rule(node: Node, dy: Node, number: int = number) -> list[Any]:
-            given = {k: _handle(s) for k, s in zip(places, node.sources[1:])}
-            arguments = [given.get(k, arg) for k, arg in enumerate(args)]
-            ys = tuple(_handle(node if k == number else other) for k, other in enumerate(siblings))
-            dys = tuple(_handle(dy if k == number else constant(0, o.dtype, o.shape)) for k, o in enumerate(plains))
+    def attached(number: int, plain: Node, given: Sequence[Node]) -> Node:
+        """A result with its gradient; ``given`` are the array arguments, and of several results all the plain ones.
+
+        The gradient looks at nothing else, as loops and transformations record these nodes anew.
+        """
+
+        def rule(node: Node, dy: Node) -> list[Any]:
+            given = node.sources[1:]
+            handles = dict(zip(places, map(_handle, given)))
+            arguments = [handles.get(k, arg) for k, arg in enumerate(args)]
+            others = given[len(places) :] or (node,)
+            ys = tuple(_handle(node if k == number else attached(k, o, given)) for k, o in enumerate(others))
+            dys = tuple(_handle(dy if k == number else constant(0, o.dtype, o.shape)) for k, o in enumerate(others))
             call = (dys, ys) if several else (dys[0], ys[0])
 
             def contribution(place: int, source: Node) -> Node | None:
@@ -258,11 +261,14 @@ def _differentiated(
                 made = None if gradient is None else gradient(*call, *arguments, **kwargs)
                 return None if made is None else _fitted(function, place, made, source)
 
-            return [functools.partial(contribution, k, s) for k, s in zip(places, node.sources[1:])]
+            found: list[Any] = [functools.partial(contribution, k, s) for k, s in zip(places, given)]
+            return [*found, *[None] * (len(given) - len(places))]
 
-        made = by_rule(plain, sources, rule)
-        results.append(made)
-        finished.append(made if isinstance(parts[number], Node) else of_node(made))
+        return by_rule(plain, given, rule)
+
+    given = [*sources, *plains] if several else sources
+    made = [attached(number, plain, given) for number, plain in enumerate(plains)]
+    finished = [node if isinstance(part, Node) else of_node(node) for part, node in zip(parts, made)]
     return tuple(finished) if several else finished[0]
 
 

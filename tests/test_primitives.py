@@ -377,3 +377,33 @@ def test_bad_declarations() -> None:
         kn.primitive(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="host=True"):
         kn.primitive(result=lambda x: x)
+
+
+def test_several_results_and_sorting_in_a_loop_to_second_order() -> None:
+    @kn.primitive(
+        lambda dy, y, a, b: dy[0] * b * kn.cos(a * b) + dy[1] * y[1],
+        lambda dy, y, a, b: dy[0] * a * kn.cos(a * b) + dy[1] * 0.5 * y[1],
+    )
+    def own(a: Any, b: Any) -> Any:
+        return kn.sin(a * b), kn.exp(a + 0.5 * b)
+
+    def usual(a: Any, b: Any) -> Any:
+        return kn.sin(a * b), kn.exp(a + 0.5 * b)
+
+    def second(function: Any, reorder: Any) -> Any:
+        def step(c: Any, v: Any) -> Any:
+            p, q = function(reorder(c) * 0.3, v * 0.2)
+            return kn.tanh(p + q * 0.1), p * q
+
+        def loss(x: Any) -> Any:
+            last, products = kn.scan(step, x, kn.stack([x, 2 * x]))
+            return kn.sum(last**2) + kn.sum(products**2)
+
+        return lambda x: kn.grad(lambda x: kn.sum(kn.grad(loss)(x) * np.array([1.0, -0.5])))(x)
+
+    x = np.array([0.3, 0.7])  # in order, and stays so
+    expected = np.asarray(second(usual, lambda c: c)(kn.array(x)))
+    for function in (second(own, lambda c: c), second(usual, kn.sort)):
+        np.testing.assert_allclose(np.asarray(function(kn.array(x))), expected)
+        np.testing.assert_allclose(np.asarray(kn.compile(function)(x)), expected)
+        np.testing.assert_allclose(np.asarray(kn.vmap(function)(np.stack([x, x / 2])))[0], expected)

@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
 from weakref import WeakSet
 
+import numpy as np
+
 from knetc import tapes
+from knetc.arrays import ArrayLike
 from knetc.compiler import pipeline
 from knetc.compiler.captures import Walk, capture_error, walk
 from knetc.compiler.dispatch import BASE, MISS, Writer
@@ -118,6 +121,12 @@ def compile_function(
     return public
 
 
+def kinds_of(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The shapes and dtypes of the arrays among a call's arguments, those in containers not counted."""
+    every = [value for given in values for value in (given if type(given) is tuple else (given,))]
+    return tuple([(value.shape, value.dtype) for value in every if isinstance(value, (ArrayLike, np.ndarray))])
+
+
 @dataclass(eq=False)
 class Variant:
     """A program for one signature and the code in front of it."""
@@ -162,6 +171,8 @@ class Compiled:
         code = self.python.__code__
         self.name = f"{code.co_filename}:{code.co_firstlineno} {self.python.__qualname__}"
         self.variants: list[Variant] = []
+        self.likely: dict[tuple[Any, ...], Variant] = {}
+        """For arguments of these shapes and dtypes the variant that served last."""
         self.lock = threading.RLock()
         _all.add(self)
         self.hits = 0
@@ -248,12 +259,15 @@ class Compiled:
         raise TraceError(f"{self.name}: what the function reaches changes faster than it can be compiled for")
 
     def try_variants(self, values: tuple[Any, ...], settings: Ambient) -> Any:
-        for variant in reversed(self.variants):
+        kinds = kinds_of(values)
+        likely = self.likely.get(kinds)
+        for variant in reversed(self.variants) if likely is None else (likely, *reversed(self.variants)):
             if variant.settings == settings:
                 if settings.check_trace and variant.probe(*values) < 0:
                     self.check(variant, values)
                 result = variant.call(*values)
                 if result is not MISS:
+                    self.likely[kinds] = variant
                     self.hit(variant)
                     return result
         return MISS

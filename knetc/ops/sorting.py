@@ -104,7 +104,8 @@ def sort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable:
     if descending:
         result = flip_node(result, (result.ndim - 1,))
 
-    def rule(_: Node, dy: Node) -> Sequence[Any]:
+    def rule(node: Node, dy: Node) -> Sequence[Any]:
+        source = node.sources[1]
         order = _falling_order(source) if descending else _order(source)
         return [scatter_add(dy, _grid(order), source.shape)]
 

@@ -233,3 +233,24 @@ def test_a_trace_in_one_thread_does_not_concern_another() -> None:
     go_on.set()
     thread.join()
     assert numbers(results[0]).tolist() == [2]
+
+
+def test_many_signatures_in_turn_are_not_tried_one_by_one() -> None:
+    double = compile(lambda x, y: x * 2 + y)
+    calls = [(f32(*range(n)), kind) for n in range(1, 13) for kind in (f32(1), np.arange(1))]
+    for x, y in calls:
+        double(x, y)
+    tried = [0]
+    for variant in double.__knetc_compiled__.variants:
+
+        def counted(*values: Any, call: Any = variant.call) -> Any:
+            tried[0] += 1
+            return call(*values)
+
+        variant.call = counted
+    for x, y in calls:
+        assert (numbers(double(x, y)) == x * 2 + y).all()
+    tried[0] = 0
+    for x, y in calls[::2]:
+        double(x, y)
+    assert tried[0] < 5 * len(calls)
