@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -237,7 +238,7 @@ def compare(name: str, dtype: str, size: int, contenders: dict[str, Contender], 
         else "–"
         for who in CONTENDERS
     ]
-    ulp = f"{error['knetc']:.2f}" if "knetc" in error else "–"
+    ulp = f"{error['knetc']:.2f}" if error.get("knetc", math.nan) >= 0 else "–"
     ratio = f"{statistics.median(ratios):.2f}" if ratios else "–"
     return f"| {name} | {dtype} | {size:,} | {' | '.join(columns)} | {ratio} | {share:.0%} | {ulp} |"
 
