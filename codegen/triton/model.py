@@ -105,6 +105,15 @@ def warps(elements: int, values: int = 2) -> int:
     return min(max(few, power(elements * values // (32 * HELD))), 16)
 
 
+def row_warps(elements: int, values: int) -> int:
+    """Warps for rows in registers: 16 elements a thread at least, since folding over threads costs as much as many.
+
+    >>> row_warps(1024, 2), row_warps(2048, 2), row_warps(16384, 2)
+    (2, 4, 16)
+    """
+    return 2 if elements <= 1024 and values <= 8 else warps(elements, values)
+
+
 AHEAD_BYTES = 96 << 10
 """Most shared memory for what is asked for ahead: every device from sm_80 on has it for one program."""
 

@@ -2,7 +2,7 @@
 
 There are four forms, each with a template: ``pointwise`` (all points in one line), ``columns`` (blocks of rows and
 columns, independent between columns: exchanged axes, sums over rows), ``rows`` (whole rows in registers) and
-``long_rows`` (rows walked in blocks, once for each element stage). Sums over rows are 'partial, then combine': each
+``long_rows`` (rows walked in blocks, as seldom as can be). Sums over rows are 'partial, then combine': each
 program leaves its part in the workspace, and a second nest, lowered as any other, folds the parts in order. So the
 result does not depend on the order in which programs run.
 """
@@ -252,7 +252,7 @@ def _rows(job: Job, tile: model.Tile) -> None:
     _write(writer, totals)
     body = writer.body.take()
     finish = totals.finish()
-    warps = model.warps(tile.elements, _alive(loops))
+    warps = model.row_warps(tile.elements, _alive(loops))
     turns = model.turns(warps, _loaded(loops, tile))
     writer.emit(
         "rows", programs, f"{loops.rows} rows of {loops.columns}, {tile.rows} at a time in registers.",
