@@ -218,3 +218,17 @@ def test_for_many_and_forward(function: Callable[[Any], Any]) -> None:
     weights = rng.standard_normal(change.shape)
     slope = kn.grad(lambda x: kn.sum(function(x) * kn.array(weights)))(kn.array(x[0]))
     np.testing.assert_allclose(np.sum(change.numpy() * weights), np.sum(slope.numpy() * direction))
+
+
+@pytest.mark.parametrize("n", [1024, 5000, 20000])
+def test_the_largest_of_long_rows(n: int) -> None:
+    """Wherever they lie: spread, side by side, one part's width apart, equal, and with NaN among them."""
+    rows = [np.arange(n), -np.arange(n), np.arange(n) * 7919 % 9, np.zeros(n), np.arange(n) % (n // 64)]
+    for row in [r.astype(dtype) for r in rows for dtype in ("float32", "int64")]:
+        for x in (row, np.where(np.arange(n) % 997 == 3, np.nan, row)) if row.dtype.kind == "f" else (row,):
+            values, places = kn.topk(kn.array(x), 7)
+            order = np.argsort(-x if row.dtype.kind == "f" else -row, kind="stable")
+            unknown = np.flatnonzero(np.isnan(x)) if row.dtype.kind == "f" else np.zeros(0, int)
+            wanted = np.concatenate([unknown, order[: n - len(unknown)]])[:7]
+            assert np.asarray(places).tolist() == wanted.tolist()
+            np.testing.assert_array_equal(values, x[wanted])

@@ -26,6 +26,9 @@ _LONG_ROW = 1 << 21
 _LONG = 1024
 """Rows of so many elements are looked through one by one for their largest elements; shorter ones are sorted."""
 
+_STRIDES = 64
+"""Elements of each of the parts whose largest ones tell how large an element must be that is wanted."""
+
 
 def _in_parts(function: Callable[[Array, Array], None]) -> Callable[[Array, Array], None]:
     """A function of rows (2-dimensional source and result) as one of any shape, with some rows for each thread."""
@@ -128,6 +131,13 @@ def _largest(x: Array, out: Array) -> None:
 
 def _candidates(row: Array, count: int) -> Array:
     """Places in order, those of the largest elements among them: few more than wanted, unless many are equal."""
+    strides = len(row) // _STRIDES
+    if strides >= 4 * count:  # the largest of so many parts are so many elements: what is less is not wanted
+        maxima = row[: strides * _STRIDES].reshape(_STRIDES, strides).max(axis=0)
+        maxima.partition(strides - count)
+        least = maxima[strides - count]
+        if least == least:
+            return np.flatnonzero(~(row < least))
     parted = np.partition(row, len(row) - count)
     bound = parted[len(row) - count]
     if (parted[len(row) - count :] != parted[len(row) - count :]).any():  # NaN is the largest
