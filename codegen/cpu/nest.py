@@ -19,7 +19,7 @@ from knetc.codegen.cpu.native import Target, attributes_text
 from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
 from knetc.codegen.cpu.scan import Chunks, chunk_size
 from knetc.codegen.cpu.scope import Cell, Scope, Total, state_dtypes
-from knetc.codegen.cpu.stream import PIECE, Streams
+from knetc.codegen.cpu.stream import Streams, piece_length
 from knetc.codegen.cpu.stream import finish as finish_streams
 from knetc.codegen.cpu.walk import BLOCK, Lanes, Rows, Walk
 from knetc.codegen.kernel import Kernel
@@ -107,7 +107,11 @@ class _Lowering:
         if loops.columns >= EXCHANGE and (turned := exchanged(loops)) is not None:
             loops = simplified(turned)
         serial = any(isinstance(s, Store) and s.accumulate for s in loops.statements)
-        plan = Plan(loops, tuple(loops.outer), lanes=False) if serial else make_plan(loops, PIECE if streaming else 1)
+        plan = (
+            Plan(loops, tuple(loops.outer), lanes=False)
+            if serial
+            else make_plan(loops, piece_length(loops.nest, streaming))
+        )
         function = _Function(loops, plan, sources, self.target, streaming)
         cost = point_cost(loops) * max(plan.block, 1)
         self.notes.append(_describe(plan))

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from knetc.codegen.axes import Loops, is_free, results, used_values
 from knetc.codegen.cpu.scope import Cell, Scope, State, combine_of, identity, state_dtypes
-from knetc.codegen.cpu.stream import PIECE
 from knetc.codegen.loopnest import Reduce, Scan, Stage, Statement, Store
 from knetc.runtime.base import dtypes
 
@@ -36,6 +35,9 @@ FEW_ROWS, LONG = 8, 1 << 18
 """Fewer rows than these, of at least so many elements, are cut into chunks."""
 
 MAX_CHUNKS = 64
+
+PIECE = 1024
+"""Elements of a row that are scanned at a time."""
 
 WINDOW_BYTES = 64
 """Bytes of a window, of elements of 32 bits or more; narrower ones have windows of as many elements as these."""

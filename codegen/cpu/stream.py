@@ -14,14 +14,18 @@ import numpy as np
 from knetc.codegen.cpu.emitter import memory_type
 from knetc.codegen.cpu.frame import PLAIN, Frame
 from knetc.codegen.cpu.scope import Scope
-from knetc.codegen.loopnest import Statement, Store
+from knetc.codegen.loopnest import LoopNest, Statement, Store
 from knetc.runtime.base import dtypes
 
-PIECE = 256
-"""Elements that are computed before they are written: few, so that writing them and computing the next overlap.
-
-With 1024 of them, float64 functions took up to twice as long.
+PIECE_BYTES = 4096
+"""Of a result that are computed before they are written: as many as lie at different places of the first-level cache's
+sets, few enough that writing them and computing the next overlap. With twice as many, functions take twice as long.
 """
+
+
+def piece_length(nest: LoopNest, arguments: frozenset[int]) -> int:
+    """Elements of a piece, for the widest of the arguments that are streamed."""
+    return PIECE_BYTES // max((nest.arguments[k].dtype.itemsize for k in arguments), default=PIECE_BYTES)
 
 
 class Streams:
@@ -29,6 +33,7 @@ class Streams:
 
     def __init__(self, scope: Scope, arguments: frozenset[int], vector_bytes: int) -> None:
         self.scope, self.arguments, self.vector_bytes = scope, arguments, vector_bytes
+        self.length = piece_length(scope.loops.nest, arguments)
         self._arrays: dict[int, str] = {}
 
     def of(self, body: Sequence[Statement], axis: int) -> list[Store]:
@@ -45,11 +50,11 @@ class Streams:
 
     @contextmanager
     def piece(self, stores: Sequence[Store], axis: int, low: str, count: str) -> Iterator[Callable[[str], None]]:
-        """A loop over ``count`` (at most PIECE) points of an axis from ``low``; tell it each index from 0 on."""
+        """A loop over ``count`` (at most ``length``) points of an axis from ``low``; tell it each index from 0 on."""
         scope, frame = self.scope, self.scope.frame
         for s in stores:
             if id(s) not in self._arrays:
-                self._arrays[id(s)] = frame.array(scope.argument(s.argument).dtype, PIECE)
+                self._arrays[id(s)] = frame.array(scope.argument(s.argument).dtype, self.length)
 
         def at(index: str) -> None:
             scope.streamed = {id(s): (self._arrays[id(s)], index) for s in stores}

@@ -13,7 +13,7 @@ from knetc.codegen.axes import Loops, independent, is_free, results, used_values
 from knetc.codegen.cpu.plan import Plan
 from knetc.codegen.cpu.scan import SHORT, Pieces, scans_of, start_scans
 from knetc.codegen.cpu.scope import Cell, Scope, State, Total, combine_of, identity, state_dtypes
-from knetc.codegen.cpu.stream import PIECE, Streams
+from knetc.codegen.cpu.stream import Streams
 from knetc.codegen.loopnest import Load, Offset, Reduce, Scan, Stage, Statement, Store
 
 STRIP = 64
@@ -183,7 +183,7 @@ class Rows(Walk):
         frame = self.scope.frame
         assert self.streams is not None
         with frame.advance(*bounds) as (low, by):
-            count = frame.min(frame.sub(bounds[1], low), str(PIECE))
+            count = frame.min(frame.sub(bounds[1], low), str(self.streams.length))
             by(count)
             high = frame.add(low, count)
             with self.streams.piece(stores, axis, low, count) as at:
