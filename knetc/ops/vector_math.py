@@ -190,7 +190,10 @@ def _exp_of_negative(a: Number) -> Number:
 def _sigmoid(x: Number) -> Number:
     # exp of the negative magnitude neither overflows nor loses the small results on the left
     t = _exp_of_negative(abs(x))
-    return select(x < 0.0, t, t.constant(1.0)).ratio(t + 1.0)
+    total = t + 1.0
+    result = select(x < 0.0, t, t.constant(1.0)).ratio(total)
+    # what the sum lost counts twice where the quotient lies just below a power of two
+    return (t - (total - 1.0)).fma(-result, result)
 
 
 # --- logarithms ------------------------------------------------------------------------------------------------------
