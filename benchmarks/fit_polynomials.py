@@ -95,6 +95,16 @@ def scaled_erfc_f32(t: Any) -> Any:
     return mp.exp(x * x) * mp.erfc(x)
 
 
+def log_of_complement(x: Any) -> Any:
+    """log(erfc(x)) / x + 1."""
+    return 1 + (mp.log(mp.erfc(x)) / x if x else -2 / mp.sqrt(mp.pi))
+
+
+def weight_of_log(x: Any) -> Any:
+    """What that is multiplied by, relative to erf."""
+    return mp.erfc(x) * x / mp.erf(x) if x else mp.sqrt(mp.pi) / 2
+
+
 def erfcx(x: Any) -> Any:
     """exp(x²) erfc(x); by the asymptotic series where the factors are out of range."""
     if x < 100:
@@ -355,6 +365,16 @@ FITS = [
         (9,),
     ),
     Fit(
+        "ERF_F32",
+        "log(erfc(x)) / x + 1, 0 <= x <= 4, relative to erf",
+        log_of_complement,
+        0,
+        weight_of_log,
+        mp.mpf(0),
+        mp.mpf(4),
+        (8,),
+    ),
+    Fit(
         "ERFC",
         "(1 + 2x) exp(x²) erfc(x) in (x - 4) / (x + 4), 0.49 <= x <= 28",
         scaled_erfc,
@@ -498,7 +518,6 @@ FITS = [
 
 #: function, its dtype, steps in 1, where it ends, and the degrees for d, d³ …
 STEPS = (
-    ("ERF", "F32", 32, "4", (2, 1)),
     ("ERF", "F64", 64, "6", (5, 3, 2, 0)),
     ("ERFC", "F32", 32, "10.25", (5, 2)),
     ("ERFC", "F64", 64, "27.4", (11, 8, 5, 2)),

@@ -130,7 +130,7 @@ def test_functions_are_widened(name, dtype):
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_tables_of_error_functions_are_rounded_once(dtype):
     steps, scale = vector_errors.STEPS[dtype], vector_errors.ERFC_SCALE[dtype]
-    erf, erf_slope = vector_errors.erf_tables(dtype)
+    erf, erf_slope = vector_errors.erf_tables() if dtype == dtypes.f64 else ((), ())  # float32 has none
     erfc, erfc_slope = vector_errors.erfc_tables(dtype)
     for k in {*range(0, len(erfc), 23), 1, len(erf) - 1, len(erfc) - 1}:
         r = mpmath.mpf(k) / steps

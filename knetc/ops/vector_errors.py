@@ -1,6 +1,9 @@
 """The error function, its complement and its inverse, as scalar code over an emitter (see ``vector_math``).
 
-The first two are known in tables at multiples r of a small step. From the nearest of these to a = r + d it is
+erf in float32 is 1 - exp(y), where y, the logarithm of erfc(a), is ``a`` times a polynomial. That may be the less
+exact, the nearer erf is to 1; where erf is small, so is y.
+
+erf in float64 and erfc are in tables at multiples r of a small step. From the nearest of these to a = r + d it is
 
     erfc(r) - erfc(a) = s d (F1(v) - d² F3(v) + d⁴/2 F5(v) - d⁶/6 F7(v) …),    v = 2 r d,
 
@@ -23,11 +26,11 @@ import numpy as np
 
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
-from knetc.ops.vector_expression import Number, bits_of, lookup, on_numbers, polynomial, power_of_two, select
+from knetc.ops.vector_expression import Number, bits_of, by_horner, lookup, on_numbers, polynomial, power_of_two, select
 from knetc.runtime.base import dtypes
 
 Tables = tuple[tuple[float, ...], tuple[float, ...]]
-Series = Mapping[np.dtype, tuple[Sequence[float], ...]]
+Series = tuple[Sequence[float], ...]
 
 #: steps in 1
 STEPS = {dtypes.f32: 32, dtypes.f64: 64}
@@ -35,11 +38,8 @@ STEPS = {dtypes.f32: 32, dtypes.f64: 64}
 ERF_END = {dtypes.f32: 4.0, dtypes.f64: 6.0}
 ERFC_END = {dtypes.f32: 10.25, dtypes.f64: 27.3125}
 #: F1, -F3, F5/2 … as polynomials
-ERF_SERIES: Series = {
-    dtypes.f32: (fitted.ERF_F32_1, fitted.ERF_F32_3),
-    dtypes.f64: (fitted.ERF_F64_1, fitted.ERF_F64_3, fitted.ERF_F64_5, fitted.ERF_F64_7),
-}
-ERFC_SERIES: Series = {
+ERF_SERIES: Series = (fitted.ERF_F64_1, fitted.ERF_F64_3, fitted.ERF_F64_5, fitted.ERF_F64_7)
+ERFC_SERIES: Mapping[np.dtype, Series] = {
     dtypes.f32: (fitted.ERFC_F32_1, fitted.ERFC_F32_3),
     dtypes.f64: (fitted.ERFC_F64_1, fitted.ERFC_F64_3, fitted.ERFC_F64_5, fitted.ERFC_F64_7),
 }
@@ -84,9 +84,9 @@ def _exactly(steps: int, end: float) -> list[tuple[Decimal, Decimal]]:
 
 
 @cache
-def erf_tables(dtype: np.dtype) -> Tables:
+def erf_tables() -> Tables:
     """erf and its derivative at multiples of the step."""
-    values = _exactly(STEPS[dtype], ERF_END[dtype])
+    values = _exactly(STEPS[dtypes.f64], ERF_END[dtypes.f64])
     return tuple(float(round(1 - erfc, 24)) for erfc, _ in values), tuple(float(slope) for _, slope in values)
 
 
@@ -122,7 +122,7 @@ def erfinv_tables(dtype: np.dtype) -> Tables:
     return tuple(values), tuple(slopes)
 
 
-def _from_tables(a: Number, end: float, tables: Tables, series: tuple[Sequence[float], ...], sign: float) -> Number:
+def _from_tables(a: Number, end: float, tables: Tables, series: Series, sign: float) -> Number:
     """What the first table is at a >= 0: at the r nearest to it, with ``sign`` times the difference to there."""
     magic = a.format.magic / STEPS[a.dtype]
     shifted = select(a < end, a, end) + magic  # the place in the tables is one even where a is NaN
@@ -137,8 +137,22 @@ def _from_tables(a: Number, end: float, tables: Tables, series: tuple[Sequence[f
     return (slope * (d * sign)).fma(total, value)
 
 
+def _erf_by_power(x: Number) -> Number:
+    """Of float32, without tables, whose entries are gathered one by one."""
+    a = abs(x).at_most(ERF_END[x.dtype])
+    y = a.fma(by_horner(a, fitted.ERF_F32), -a)  # the larger part is exact
+    magic = x.format.magic + x.format.bias  # which gives the exponent its place when the bits are shifted
+    shifted = y.fma(vm.LOG2_E, magic)
+    r = (shifted - magic).fma(-math.log(2), y)
+    power = (shifted.bits() << x.format.mantissa_bits).as_float()
+    # 1 - power exp(r); where y is nearly 0, power is 1, and no digits are lost
+    return (1.0 - power - power * by_horner(r, fitted.EXP[x.dtype]).fma(r * r, r)).copysign(x)
+
+
 def _erf(x: Number) -> Number:
-    return _from_tables(abs(x), ERF_END[x.dtype], erf_tables(x.dtype), ERF_SERIES[x.dtype], 1.0).copysign(x)
+    if x.dtype == dtypes.f32:
+        return _erf_by_power(x)
+    return _from_tables(abs(x), ERF_END[x.dtype], erf_tables(), ERF_SERIES, 1.0).copysign(x)
 
 
 def _erfc(x: Number) -> Number:
