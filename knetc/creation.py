@@ -16,6 +16,7 @@ from knetc.ops.apply import cast_node, constant
 from knetc.ops.identities import iota
 from knetc.ops.logic import equal, less_equal
 from knetc.ops.movement import concat_node
+from knetc.ops.random import as_shape
 from knetc.ops.rearrange import past_diagonal
 from knetc.runtime import devices
 from knetc.runtime.base import dtypes
@@ -24,12 +25,6 @@ from knetc.runtime.devices import CPU, canonical
 
 PRECISIONS = ("highest", "high", "default")
 """How exactly a GPU multiplies matrices of float32."""
-
-
-def as_shape(shape: tuple[Any, ...]) -> Shape:
-    """A shape given as several numbers or as one tuple."""
-    given = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-    return tuple(int(n) for n in given)
 
 
 def _dtype(dtype: Any, otherwise: np.dtype[Any]) -> np.dtype[Any]:

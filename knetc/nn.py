@@ -9,11 +9,12 @@ from typing import Any
 
 from knetc import lazy, random, tapes
 from knetc.arrays import Array, ArrayLike, array
-from knetc.creation import as_shape, zeros
+from knetc.creation import zeros
 from knetc.ir.ambient import ambient, setting
 from knetc.ir.types import Shape
 from knetc.ops import losses
 from knetc.ops.arithmetic import maximum
+from knetc.ops.random import as_shape
 from knetc.params import Param
 from knetc.runtime.base.errors import ShapeError
 from knetc.runtime.devices import canonical

@@ -15,6 +15,7 @@ from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import DifferentiationError, DtypeError, ShapeError, TraceError
 from knetc.runtime.buffers import Buffer
 
+import knetc as kn
 from knetc import lazy
 from knetc.arrays import Array, array, node_of
 from knetc.compiler.function import compile
@@ -465,3 +466,10 @@ def test_mistakes_name_the_users_line() -> None:
         line = mistake.__code__.co_firstlineno
         assert str(caught.value).endswith(f"test_arrays.py:{line}")
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_shapes_consist_of_integers() -> None:
+    for make in (kn.zeros, kn.rand):
+        with pytest.raises(TypeError, match=r"a shape consists of integers, not \(2.0, 2\)"):
+            make((2.0, 2))
+    assert kn.zeros((np.int64(2), 1)).shape == (2, 1)

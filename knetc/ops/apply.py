@@ -110,9 +110,10 @@ def rounded(value: Scalar, dtype: np.dtype) -> Scalar:
         with np.errstate(over="ignore"):
             return np.asarray(value, dtype).item()  # type: ignore[no-any-return]
     except OverflowError:
+        wider = "int64" if -(2**63) <= value < 2**63 else "float64"
         raise RangeError(
             f"the number {value} does not fit into {dtype}, the dtype of the arrays beside it: a Python number takes "
-            f"their dtype; convert them first, for example with x.astype('int64')"
+            f"their dtype; convert them first, for example with x.astype('{wider}')"
         ) from None
 
 

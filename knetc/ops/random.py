@@ -6,6 +6,7 @@ So the numbers depend on the seed and on the order of the draws, not on threads,
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,9 +77,13 @@ def normal_node(shape: Shape, dtype: np.dtype) -> Node:
     return result
 
 
-def _shape(given: tuple[Any, ...]) -> Shape:
+def as_shape(given: tuple[Any, ...]) -> Shape:
+    """A shape given as several integers, or as one tuple or list of them; raises TypeError for other numbers."""
     extents: Sequence[Any] = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-    return tuple(int(n) for n in extents)
+    try:
+        return tuple(operator.index(n) for n in extents)
+    except TypeError:
+        raise TypeError(f"a shape consists of integers, not {tuple(extents)}") from None
 
 
 def rand(*shape: int | Sequence[int], dtype: Any = None) -> Any:
@@ -86,7 +91,7 @@ def rand(*shape: int | Sequence[int], dtype: Any = None) -> Any:
 
     >>> rand(2, 3)  # shape (2, 3)
     """
-    return slots.to_array(uniform_node(_shape(shape), ambient().dtype if dtype is None else dtypes.as_dtype(dtype)))
+    return slots.to_array(uniform_node(as_shape(shape), ambient().dtype if dtype is None else dtypes.as_dtype(dtype)))
 
 
 def randn(*shape: int | Sequence[int], dtype: Any = None) -> Any:
@@ -94,7 +99,7 @@ def randn(*shape: int | Sequence[int], dtype: Any = None) -> Any:
 
     >>> randn(2, 3)  # shape (2, 3)
     """
-    return slots.to_array(normal_node(_shape(shape), ambient().dtype if dtype is None else dtypes.as_dtype(dtype)))
+    return slots.to_array(normal_node(as_shape(shape), ambient().dtype if dtype is None else dtypes.as_dtype(dtype)))
 
 
 def randint(low: int, high: int, shape: int | Sequence[int] = ()) -> Any:
