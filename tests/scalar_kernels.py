@@ -41,7 +41,8 @@ class Elementwise:
     """``emit(emitter, *operands)`` compiled as a loop over dense arrays; call it with NumPy arrays of one size."""
 
     def __init__(self, emit: Callable[..., Scalar], *sources: np.dtype, level: str = "native") -> None:
-        e = LlvmEmitter(half=native.target(level).half, fused=native.target(level).fused)
+        target = native.target(level)
+        e = LlvmEmitter(half=target.half, fused=target.fused, estimates=target.estimates)
         arguments = ", ".join(f"ptr noalias %a{k}" for k in range(len(sources)))
         e.label("entry")
         e.line("br label %loop")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from knetc.codegen.cpu import narrow, rare
+from knetc.codegen.cpu import narrow, rare, roots
 from knetc.runtime.base import dtypes
 
 _TYPES = {
@@ -73,7 +73,8 @@ class LlvmEmitter:
 
     Names made here are ``%v0, %v1 …``; the caller's own names and labels must differ. ``access`` is put behind each
     load and store, for metadata such as ``, !llvm.access.group !1``. ``half`` tells that the CPU converts float16; else
-    that is done with integers, as it always is for bfloat16. ``fused`` tells that its ``fma`` rounds once.
+    that is done with integers, as it always is for bfloat16. ``fused`` tells that its ``fma`` rounds once,
+    ``estimates`` that it estimates inverse roots as AVX-512 does.
 
     >>> e = LlvmEmitter()
     >>> x = Scalar("%x", np.dtype("float32"))
@@ -82,13 +83,14 @@ class LlvmEmitter:
     ['  %v0 = fmul contract float %x, 0x4000000000000000']
     """
 
-    def __init__(self, access: str = "", *, half: bool = False, fused: bool = False) -> None:
+    def __init__(self, access: str = "", *, half: bool = False, fused: bool = False, estimates: bool = False) -> None:
         self.lines: list[str] = []
         self.declarations: dict[str, None] = {}
         self.rare: dict[str, str] = {}
         self.access = access
         self.half = half
         self.fused = fused
+        self.estimates = estimates
         self.contract = True
         self.tables = True
         self._count = 0
@@ -200,7 +202,10 @@ class LlvmEmitter:
             return self.add(self.mul(a, b), c)
         return self._intrinsic("fmuladd", a, b, c)
 
-    def sqrt(self, a: Scalar) -> Scalar:
+    def sqrt(self, a: Scalar, *, beside: bool = False) -> Scalar:
+        """The root, rounded to the nearest; ``beside`` much arithmetic by the instruction, which leaves that alone."""
+        if self.estimates and a.dtype == dtypes.f64 and not beside:
+            return roots.call(self, a)
         return self._intrinsic("sqrt", a)
 
     def abs(self, a: Scalar) -> Scalar:

@@ -26,12 +26,12 @@ class Frame:
 
     Index arithmetic (``add``, ``mul`` …) works on i64 values as text and folds constants, so that code for one axis or
     a stride of one needs no cases. Registers that change in loops are stack memory (``variable``), which LLVM turns
-    into registers; so loops carry nothing but their index. ``half`` and ``fused`` tell what the CPU can do
-    (see ``LlvmEmitter``), ``lanes`` how many float32 its vectors have.
+    into registers; so loops carry nothing but their index. ``half``, ``fused`` and ``estimates`` tell what
+    the CPU can do (see ``LlvmEmitter``), ``lanes`` how many float32 its vectors have.
     """
 
-    def __init__(self, *, half: bool = False, fused: bool = False, lanes: int = 0) -> None:
-        self.emitter = LlvmEmitter(half=half, fused=fused)
+    def __init__(self, *, half: bool = False, fused: bool = False, estimates: bool = False, lanes: int = 0) -> None:
+        self.emitter = LlvmEmitter(half=half, fused=fused, estimates=estimates)
         self.lanes = lanes
         self.block = "start"
         self._entry: list[str] = []

@@ -52,6 +52,11 @@ class Target:
         """Whether the processor multiplies and adds with one rounding."""
         return "x86_64" not in self.triple or self._has("fma")
 
+    @property
+    def estimates(self) -> bool:
+        """Whether the processor estimates the inverse roots of vectors of eight float64, as AVX-512 has it."""
+        return "x86_64" in self.triple and self.vector_bytes == 64
+
     def _has(self, extension: str) -> bool:
         """Whether an x86 processor has an extension that came with AVX2 or before."""
         return f"+{extension}" in self.features.split(",") if self.level == "native" else self.level != "generic"

@@ -220,7 +220,9 @@ class _Function:
     ) -> None:
         self.vector_bytes, self.streaming = target.vector_bytes, streaming
         self.loops, self.plan, self.sources = loops, plan, sources
-        self.frame = Frame(half=target.half, fused=target.fused, lanes=target.vector_bytes // 4)
+        self.frame = Frame(
+            half=target.half, fused=target.fused, estimates=target.estimates, lanes=target.vector_bytes // 4
+        )
         self.slots: list[Slot] = []
         self.places = {argument: self.add(slot) for argument, slot in sources.items()}
         self.extent = self.value(loops.extent(loops.dynamic) if loops.dynamic >= 0 else 0)

@@ -5,19 +5,23 @@ body calls a function that gives back its second operand unless its first, a fla
 that function for vectors, and widens the loop around the call. Only after the optimisation are the functions' bodies
 linked in (``native.compile_ir`` does that, behind ``SEPARATOR`` in the text): a test of all flags of a vector at once
 and a branch to code that is never placed among the loop's.
+
+Other code of which LLVM knows no wide form by itself takes the same way (see ``roots``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from knetc.codegen.cpu.emitter import LlvmEmitter, Scalar
 
 SEPARATOR = "; --- linked after optimisation ---\n"
 
-_LANES = (2, 4, 8, 16, 32, 64)
+LANES = (2, 4, 8, 16, 32, 64)
 """Of the variants: the widths that LLVM chooses among."""
 
 _PURE = "nounwind willreturn memory(none)"
@@ -36,27 +40,40 @@ def call(
     dtype('float32')
     """
     symbol = "_".join(["rare", name, *(o.dtype.name for o in (usual, *operands))])
-    scalars = [o.typed.split()[0] for o in (flag, usual, *operands)]
-    if symbol not in e.rare:
+
+    def define() -> str:
         body = type(e)(half=e.half, fused=e.fused)
         body.contract = False  # rare code is there to be exact
         arguments = [type(o)(f"%x{k}", o.dtype) for k, o in enumerate(operands)]
         result = function(body, *arguments)
-        e.rare[symbol] = _definitions(symbol, scalars, body, result)
-        e.declarations[f"declare {scalars[1]} @{symbol}({', '.join(scalars)}) {_PURE}"] = None
-        for lanes in _LANES:
-            vectors = [f"<{lanes} x {t}>" for t in scalars]
-            e.declarations[f"declare {vectors[1]} @{symbol}_{lanes}({', '.join(vectors)}) {_PURE}"] = None
-    variants = ",".join(f"_ZGV_LLVM_N{n}{'v' * len(scalars)}_{symbol}({symbol}_{n})" for n in _LANES)
-    passed = ", ".join(o.typed for o in (flag, usual, *operands))
-    return e.value(
-        f'call {scalars[1]} @{symbol}({passed}) {_PURE} "vector-function-abi-variant"="{variants}"', usual.dtype
-    )
+        return _definitions(symbol, [o.typed.split()[0] for o in (flag, usual, *operands)], body, result)
+
+    return call_late(e, symbol, define, usual.dtype, (flag, usual, *operands))
+
+
+def call_late(
+    e: LlvmEmitter, symbol: str, define: Callable[[], str], result: np.dtype, operands: Sequence[Scalar]
+) -> Scalar:
+    """Call a pure function that is linked in after the optimisation, when loops have been widened around the call.
+
+    ``define`` writes the definitions: of ``symbol``, and of ``symbol_2``, ``symbol_4`` … for vectors (``LANES``).
+    """
+    scalars = [o.typed.split()[0] for o in operands]
+    returned = e.constant(0, result).typed.split()[0]
+    if symbol not in e.rare:
+        e.rare[symbol] = define()
+        e.declarations[f"declare {returned} @{symbol}({', '.join(scalars)}) {_PURE}"] = None
+        for n in LANES:
+            vectors = ", ".join(f"<{n} x {t}>" for t in scalars)
+            e.declarations[f"declare <{n} x {returned}> @{symbol}_{n}({vectors}) {_PURE}"] = None
+    variants = ",".join(f"_ZGV_LLVM_N{n}{'v' * len(scalars)}_{symbol}({symbol}_{n})" for n in LANES)
+    passed = ", ".join(o.typed for o in operands)
+    return e.value(f'call {returned} @{symbol}({passed}) {_PURE} "vector-function-abi-variant"="{variants}"', result)
 
 
 def kept(symbols: Iterable[str]) -> list[str]:
     """The lines by which the optimiser keeps the declarations of variants that nothing calls yet."""
-    names = [f"ptr @{symbol}_{lanes}" for symbol in symbols for lanes in _LANES]
+    names = [f"ptr @{symbol}_{lanes}" for symbol in symbols for lanes in LANES]
     if not names:
         return []
     return [
@@ -86,8 +103,8 @@ def _definitions(symbol: str, scalars: list[str], body: LlvmEmitter, result: Sca
     assert not body.rare, f"{symbol}: rare code has no rare code of its own"
     parts = [
         *body.declarations,
-        *(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)" for n in _LANES),
-        *(f"declare i{n} @llvm.cttz.i{n}(i{n}, i1)" for n in _LANES),
+        *(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)" for n in LANES),
+        *(f"declare i{n} @llvm.cttz.i{n}(i{n}, i1)" for n in LANES),
         f"define internal {kind} @{symbol}_code({given}) noinline cold #0 {{",
         *body.lines,
         f"  ret {kind} {result.text}",
@@ -102,7 +119,7 @@ def _definitions(symbol: str, scalars: list[str], body: LlvmEmitter, result: Sca
         f"  ret {kind} %result",
         "}",
     ]
-    for n in _LANES:
+    for n in LANES:
         vectors = [f"<{n} x {t}>" for t in operands]
         names = ", ".join(f"{t} %x{k}" for k, t in enumerate(vectors))
         whole = f"<{n} x {kind}>"

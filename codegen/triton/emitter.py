@@ -136,7 +136,7 @@ class TritonEmitter:
             return self.add(self.mul(a, b), c)
         return self.value(f"tl.fma({_argument(a)}, {_argument(b)}, {_argument(c)})", a.dtype)
 
-    def sqrt(self, a: Value) -> Value:
+    def sqrt(self, a: Value, *, beside: bool = False) -> Value:
         return self.value(f"tl.{'sqrt_rn' if a.dtype == dtypes.f32 else 'sqrt'}({_block(a)})", a.dtype)
 
     def abs(self, a: Value) -> Value:

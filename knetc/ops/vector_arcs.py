@@ -42,7 +42,7 @@ def _log1p_of_sum(v: Number, rest: Number) -> Number:
 
 def _asinh_of_magnitude(a: Number) -> Number:
     huge = a > HUGE[a.dtype]
-    inner = a + a * a / ((a.fma(a, 1.0)).sqrt() + 1.0)
+    inner = a + a * a / ((a.fma(a, 1.0)).sqrt(beside=True) + 1.0)
     return vm._log1p(select(huge, a, inner)) + select(huge, math.log(2), a.constant(0.0))
 
 
@@ -55,7 +55,7 @@ def _asinh(x: Number) -> Number:
     a = abs(x)
     if x.dtype == dtypes.f64:
         return _asinh_of_magnitude(a).copysign(x)
-    more = a * a / (a.fma(a, 1.0).sqrt() + 1.0)
+    more = a * a / (a.fma(a, 1.0).sqrt(beside=True) + 1.0)
     v = a + more
     usual = _log1p_of_sum(v, more - (v - a)).copysign(x)
     return rarely(a > HUGE[x.dtype], usual, _huge_asinh, x)
@@ -64,7 +64,7 @@ def _asinh(x: Number) -> Number:
 def _acosh_of_magnitude(x: Number) -> Number:
     t = x - 1.0
     huge = x > HUGE[x.dtype]
-    inner = t + (t * (t + 2.0)).sqrt()
+    inner = t + (t * (t + 2.0)).sqrt(beside=True)
     return vm._log1p(select(huge, x, inner)) + select(huge, math.log(2), x.constant(0.0))
 
 
@@ -78,7 +78,7 @@ def _acosh(x: Number) -> Number:
         return select(x < 1.0, math.nan, _acosh_of_magnitude(x))
     t = x - 1.0
     square = t.fma(t, t + t)
-    root = square.sqrt()
+    root = square.sqrt(beside=True)
     v = root + t
     usual = select(x < 1.0, math.nan, _log1p_of_sum(v, t - (v - root)))
     return rarely(x > HUGE[x.dtype], usual, _huge_acosh, x)
@@ -155,7 +155,7 @@ def _asin_pieces(x: Number) -> tuple[Number, Number]:
     a = abs(x)
     large = a > limit
     z = select(large, 0.5 - a * 0.5, a * a)
-    t = select(large, z.sqrt(), a)
+    t = select(large, z.sqrt(beside=True), a)
     return large, (t * z).fma(polynomial(z, coefficients), t)
 
 

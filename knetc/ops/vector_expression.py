@@ -114,8 +114,8 @@ class Number:
         self.e.contract = before
         return product
 
-    def sqrt(self) -> Number:
-        return self._with(self.e.sqrt(self.value))
+    def sqrt(self, *, beside: bool = False) -> Number:
+        return self._with(self.e.sqrt(self.value, beside=beside))
 
     def trunc(self) -> Number:
         return self._with(self.e.trunc(self.value))
