@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
+import zlib
 from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
 from itertools import pairwise
@@ -601,13 +602,13 @@ def apart(random: np.random.Generator, low: float, shape: tuple[int, ...]) -> np
 
 def public_functions() -> list[tuple[str, tuple[np.ndarray, ...]]]:
     """The functions of arrays, with arguments that they take: one or two vectors or matrices of float64."""
-    random = np.random.default_rng(3)
     shapes: list[tuple[tuple[int, ...], ...]] = [((3,),), ((3,), (3,)), ((3, 3),), ((3, 3), (3, 3)), ((3,), (3,), (3,))]
     found = []
     for name in sorted(set(kn.__all__) - _RANDOM - _NONE - _SYMMETRIC):
         function = getattr(kn, name)
         if not callable(function) or isinstance(function, type) or name.endswith("_"):
             continue
+        random = np.random.default_rng(zlib.crc32(name.encode()))  # so that new names change nothing for others
         for shape in shapes:
             for low in (0.2, 1.2):
                 arguments = tuple(apart(random, low, s) + (np.eye(3) if len(s) > 1 else 0) for s in shape)
@@ -616,7 +617,7 @@ def public_functions() -> list[tuple[str, tuple[np.ndarray, ...]]]:
                     [value] = interpret(graph, arguments)
                 except Exception:
                     continue
-                if value.dtype == np.float64 and np.isfinite(value).all():
+                if value.dtype == np.float64 and np.abs(value).max(initial=0) < 10:  # no pole is near
                     found.append((name, arguments))
                     break
     return found

@@ -41,6 +41,6 @@ def test_links_to_a_checkout_are_a_package(tmp_path: Path) -> None:
     environment = {**os.environ, **run.environment(tmp_path / "pkg")}
     done = subprocess.run([sys.executable, "-W", "error", user], env=environment, capture_output=True, text=True)
     assert done.stdout.startswith(f"{user}:"), done.stderr
-    assert {part.name for part in run.parts(480)} == {"launch", "kernels", "tests", "language", "training"}
+    assert {part.name for part in run.parts(480)} == {"launch", "kernels", "products", "tests", "language", "training"}
     missing = [name for name in run.LANGUAGE if not (script.parents[2] / "tests" / f"test_{name}.py").exists()]
     assert not missing

@@ -60,17 +60,23 @@ def matmul_plans(m: int, n: int, k: int, batches: int, how: str, size: int, capa
     most = FEWER if capability < 90 or how == "ieee" else ACCUMULATORS
     if capability < 90 and how == "tf32x3":
         most //= 2  # each factor is three there
-    found = {plan: _clocks(plan, m, n, k, batches, how, size) for plan in _possible(m, n, k, batches, how, size, most)}
+    deepest = (
+        64 if how == "narrow" else 16 if how == "tf32" and capability < 90 else 32
+    )  # more takes too many registers
+    possible = _possible(m, n, k, batches, how, size, most, deepest)
+    found = {plan: _clocks(plan, m, n, k, batches, how, size) for plan in possible}
     return sorted(found, key=lambda plan: (found[plan], -plan.tile.elements, plan.tile.rows + plan.tile.columns))
 
 
-def _possible(m: int, n: int, k: int, batches: int, how: str, size: int, most: int) -> Iterator[MatmulPlan]:
+def _possible(
+    m: int, n: int, k: int, batches: int, how: str, size: int, most: int, deepest: int
+) -> Iterator[MatmulPlan]:
     if not how:
         tile = Tile(min(max(power(m), 8), 32), min(max(power(n), 8), 16))
         yield from _split(MatmulPlan(tile, 8, 4, 2), m, n, k, batches)
         return
     widest = 256 if how == "narrow" else 128
-    depth = min(max(power(k), 16), 64 if how == "narrow" else 32)
+    depth = min(max(power(k), 16), deepest)
     for rows in (16, 32, 64, 128):
         for columns in (16, 32, 64, 128, 256):
             if rows > max(power(m), 16) or columns > max(power(n), 16) or columns > widest:
