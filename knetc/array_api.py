@@ -7,15 +7,40 @@ default floating dtype is float32 unless ``kn.set_default`` says otherwise.
 from __future__ import annotations
 
 import builtins
-import math
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from knetc import arrays, creation, linalg, selection
-from knetc.arrays import Array, ArrayLike, array, protocol
+from knetc.arrays import Array, array, protocol
+from knetc.dtypes import (
+    KINDS,
+    astype,
+    can_cast,
+    e,
+    finfo,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    inf,
+    int8,
+    int16,
+    int32,
+    int64,
+    isdtype,
+    nan,
+    newaxis,
+    pi,
+    result_type,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from knetc.dtypes import bool_ as bool
 from knetc.ir.ambient import ambient
 from knetc.ops import apply, calculus, sorting
 from knetc.ops.arithmetic import (
@@ -105,110 +130,10 @@ from knetc.ops.transcendental import (
     tanh,
 )
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import DtypeError, ShapeError
+from knetc.runtime.base.errors import ShapeError
 from knetc.selection import unique_all, unique_counts, unique_inverse, unique_values
 
 __array_api_version__ = "2024.12"
-
-# --- constants and dtypes --------------------------------------------------------------------------------------------
-
-e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
-
-bool = dtypes.boolean
-int8, int16, int32, int64 = dtypes.i8, dtypes.i16, dtypes.i32, dtypes.i64
-uint8, uint16, uint32, uint64 = dtypes.u8, dtypes.u16, dtypes.u32, dtypes.u64
-float16, float32, float64 = dtypes.f16, dtypes.f32, dtypes.f64
-
-_KINDS: dict[str, tuple[np.dtype[Any], ...]] = {
-    "bool": (bool,),
-    "signed integer": (int8, int16, int32, int64),
-    "unsigned integer": (uint8, uint16, uint32, uint64),
-    "real floating": (float32, float64),
-    "complex floating": (),
-}
-_KINDS["integral"] = _KINDS["signed integer"] + _KINDS["unsigned integer"]
-_KINDS["numeric"] = _KINDS["integral"] + _KINDS["real floating"]
-
-
-class finfo_object(NamedTuple):
-    """What there is to know about a floating dtype."""
-
-    bits: int
-    eps: float
-    max: float
-    min: float
-    smallest_normal: float
-    dtype: np.dtype[Any]
-
-
-class iinfo_object(NamedTuple):
-    """What there is to know about an integer dtype."""
-
-    bits: int
-    max: int
-    min: int
-    dtype: np.dtype[Any]
-
-
-def _dtype_of(type: Any) -> np.dtype[Any]:
-    return type.dtype if isinstance(type, ArrayLike) else dtypes.as_dtype(type)
-
-
-def finfo(type: Any, /) -> finfo_object:
-    """The bits, precision and bounds of a floating dtype, or of an array's. Raises DtypeError for another."""
-    dtype = _dtype_of(type)
-    if not dtypes.is_float(dtype):
-        raise DtypeError(f"finfo takes a floating-point dtype, not {dtype}; use iinfo for integers")
-    precision = 2.0 ** -dtypes.mantissa_bits(dtype)
-    largest = (2 - precision) * 2.0 ** (1 - dtypes.min_exponent(dtype))
-    smallest = 2.0 ** dtypes.min_exponent(dtype)
-    return finfo_object(dtype.itemsize * 8, precision, largest, -largest, smallest, dtype)
-
-
-def iinfo(type: Any, /) -> iinfo_object:
-    """The bits and bounds of an integer dtype, or of an array's. Raises DtypeError for another."""
-    dtype = _dtype_of(type)
-    if not dtypes.is_integer(dtype):
-        raise DtypeError(f"iinfo takes an integer dtype, not {dtype}; use finfo for floats")
-    bounds = np.iinfo(dtype)
-    return iinfo_object(int(bounds.bits), int(bounds.max), int(bounds.min), dtype)
-
-
-def isdtype(dtype: Any, kind: Any) -> builtins.bool:
-    """Whether a dtype is of a kind: another dtype, a name such as "real floating", or one of a tuple of these."""
-    if isinstance(kind, tuple):
-        return builtins.any(isdtype(dtype, one) for one in kind)
-    own = dtypes.as_dtype(dtype)
-    if isinstance(kind, str):
-        if kind not in _KINDS:
-            raise ValueError(f"isdtype: {kind!r} is none of {', '.join(_KINDS)}")
-        return own in _KINDS[kind] or (kind in ("real floating", "numeric") and dtypes.is_narrow(own))
-    return own == dtypes.as_dtype(kind)
-
-
-def can_cast(from_: Any, to: Any, /) -> builtins.bool:
-    """Whether promotion leads from one dtype (or an array's) to another."""
-    source, target = _dtype_of(from_), _dtype_of(to)
-    return dtypes.promote(source, target) == target
-
-
-def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
-    """The dtype that arrays, dtypes and Python's numbers are promoted to together."""
-    operands = [
-        a if isinstance(a, ArrayLike) or apply.is_scalar(a) else creation.zeros(0, dtype=a) for a in arrays_and_dtypes
-    ]
-    if builtins.all(map(apply.is_scalar, operands)):
-        raise ValueError("result_type takes an array or a dtype at least")
-    return apply.common_dtype(*operands)
-
-
-def astype(x: Any, dtype: Any, /, *, copy: builtins.bool = True, device: Any = None) -> Any:
-    """``x`` with another dtype; ``x`` itself if it has it and no copy is asked for."""
-    if not copy and x.dtype == dtypes.as_dtype(dtype):
-        return x
-    moved = x if device is None else arrays.to_device(x, device)
-    return apply.cast(moved, dtype)
-
 
 # --- creation --------------------------------------------------------------------------------------------------------
 
@@ -350,7 +275,7 @@ class _Info:
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
         """The standard's dtypes, of a kind or of several if asked for."""
-        known = [dtype for name in ("bool", "integral", "real floating") for dtype in _KINDS[name]]
+        known = [dtype for name in ("bool", "integral", "real floating") for dtype in KINDS[name]]
         return {str(dtype): dtype for dtype in known if kind is None or isdtype(dtype, kind)}
 
 

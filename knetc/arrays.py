@@ -520,3 +520,6 @@ def zeros_in_memory(type: TensorType, where: str = CPU) -> Array:
     made = of_buffer(type, buffer)
     lazy.numpy_view(Storage(buffer), type, writeable=True)[...] = 0
     return made
+
+
+__all__ = ["Array", "array", "from_dlpack", "to_device"]

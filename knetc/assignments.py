@@ -189,3 +189,9 @@ def rmul_(x: Any, a: Operand) -> Any:
     >>> x = kn.ones(2); rmul_(x, 3)  # [3, 3]
     """
     return lmul_(a, x)
+
+
+__all__ = [
+    "axpy_", "copyto", "fill", "fill_diagonal", "lmul_", "place", "put", "put_along_axis", "putmask", "rand_",
+    "randn_", "rmul_",
+]  # fmt: skip

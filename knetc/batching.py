@@ -111,3 +111,6 @@ def _placed(value: Value, axis: Any, name: str) -> Node:
             raise TypeError(f"vmap: out_axes gives None for {name}, but each element has its own; give it an axis")
         return value.node
     return from_front(value.node, normalize_axis(f"vmap, {name}", axis, value.node.ndim))
+
+
+__all__ = ["vmap"]

@@ -450,3 +450,6 @@ def _check_types(what: str, place: str, names: Sequence[str], types: Sequence[Te
                 f"{what}: result{place} is {types[0]} by {names[0]} and {type} by {name}: branches give the same "
                 "shapes and dtypes; broadcast or cast one of them"
             )
+
+
+__all__ = ["cond", "fori_loop", "scan", "switch", "while_loop"]

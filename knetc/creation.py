@@ -287,3 +287,10 @@ def atype(x: Any = None) -> Any:
     >>> kn.atype(np.zeros(3)).dtype  # float32
     """
     return ambient().dtype if x is None else array(x, ambient().dtype)
+
+
+__all__ = [
+    "arange", "asarray", "atype", "empty", "empty_like", "eye", "fromfunction", "full", "full_like", "geomspace",
+    "identity", "indices", "linspace", "logspace", "one", "ones", "ones_like", "set_default", "similar", "tri",
+    "zero", "zeros", "zeros_like",
+]  # fmt: skip

@@ -18,3 +18,6 @@ def debug(*, nan_check: bool | None = None, check_trace: bool | None = None) -> 
     """
     changes = {"nan_check": nan_check, "check_trace": check_trace}
     set_process(**{name: value for name, value in changes.items() if value is not None})
+
+
+__all__ = ["debug"]

@@ -283,3 +283,6 @@ def hessian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
         return each[0] if isinstance(argnums, int) else tuple(each)
 
     return jacobian(slope, argnums)
+
+
+__all__ = ["hessian", "jacobian", "jvp", "vjp"]

@@ -147,4 +147,4 @@ def cublaslt() -> str:
     return devices.library_file() or "not found: generated kernels multiply matrices on GPUs"
 
 
-__all__ = ["cpucopy", "cublaslt", "found_devices", "gc", "gpu", "gpucopy", "memory_stats", "synchronize"]
+__all__ = ["cpucopy", "gc", "gpu", "gpucopy", "memory_stats", "synchronize"]

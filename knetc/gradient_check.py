@@ -88,3 +88,6 @@ def _check(
     finally:
         x[...] = before
     return good
+
+
+__all__ = ["gcheck"]

@@ -132,3 +132,6 @@ def accuracy(
         pairs = labels if data is None else data
         return _over_data(losses.accuracy, scores, pairs, axis, average, options)
     return losses.accuracy(scores, labels, axis=axis, average=average)
+
+
+__all__ = ["accuracy", "gaussian", "nll", "param", "param0", "xavier", "xavier_normal", "xavier_uniform"]

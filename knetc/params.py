@@ -117,3 +117,6 @@ def params(x: Any) -> list[Param]:
     if hasattr(x, "gradient") and hasattr(x, "params"):
         return list(x.params)
     return find(x, Param, (Box,))
+
+
+__all__ = ["Param", "params", "value"]

@@ -309,3 +309,6 @@ def unbroadcast(x: Any, dy: Any) -> Array:
     """
     shape = x.shape if hasattr(x, "shape") else to_numpy(x).shape
     return of_node(unbroadcast_node(node_of(dy), tuple(shape)))
+
+
+__all__ = ["primitive", "unbroadcast", "zerograd"]

@@ -82,3 +82,6 @@ def _inside(node: Node, start: int) -> bool:
     while node.op.name == "variable":
         node = node.sources[0]
     return node.serial > start and node.op.name != "input"
+
+
+__all__ = ["checkpoint"]

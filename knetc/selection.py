@@ -271,3 +271,9 @@ def bincount(x: Operand, weights: Operand = None, minlength: int = 0, *, length:
             raise DtypeError(f"bincount counts integers, not {numbers.dtype}; cast with x.astype('int64')")
         length = max(int(numbers.max()) + 1 if numbers.size else 0, minlength)
     return selection.counted(x, weights, length)  # type: ignore[no-any-return]
+
+
+__all__ = [
+    "argwhere", "bincount", "compress", "extract", "flatnonzero", "nonzero", "trim_zeros", "unique", "unique_all",
+    "unique_counts", "unique_inverse", "unique_values",
+]  # fmt: skip

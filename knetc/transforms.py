@@ -194,3 +194,6 @@ def _gradloss(function: Callable[..., Any], argnum: int) -> Callable[..., tuple[
 def training() -> bool:
     """Whether code is being differentiated (or training mode is set): dropout drops and moments move only then."""
     return ambient().training
+
+
+__all__ = ["Tape", "diff", "grad", "gradloss", "training"]

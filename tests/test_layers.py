@@ -27,7 +27,7 @@ _LAYERS = (
         "knetc.direct", "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
         "knetc.host_guard", "knetc.primitives", "knetc.inner", "knetc.numpy_table", "knetc.assignments",
         "knetc.bodies", "knetc.control", "knetc.selection", "knetc.sets", "knetc.array_api", "knetc.linalg",
-        "knetc.readable",
+        "knetc.readable", "knetc.dtypes",
     ),
     ("knetc.passes",),
     ("knetc.transforms", "knetc.gradient_check", "knetc.derivatives", "knetc.batching", "knetc.rematerialize"),

@@ -462,3 +462,6 @@ def first(description: Mapping[str, str]) -> str:
         if text.startswith(("Array", "Param", "NumPy", "a run-time"))
     ]
     return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "") or "no arrays"
+
+
+__all__ = ["compile"]

@@ -266,3 +266,6 @@ def tell_times(executable: Timed) -> None:
 def opened(value: Any) -> Any:
     """A stage's value: code is made when it is asked for."""
     return value() if callable(value) else value
+
+
+__all__ = ["summary"]

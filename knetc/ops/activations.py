@@ -187,3 +187,9 @@ def rmsnorm(x: Operand, weight: Operand = None, *, axis: Axis = -1, eps: float =
     x = to_float(x)
     result = x * rsqrt(mean(square(x), axis, keepdims=True) + eps)
     return result if weight is None else result * weight
+
+
+__all__ = [
+    "elu", "gelu", "layernorm", "leaky_relu", "logp", "logsoftmax", "logsumexp", "relu", "rmsnorm", "selu", "silu",
+    "softmax",
+]  # fmt: skip

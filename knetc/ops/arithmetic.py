@@ -376,3 +376,9 @@ def round(x: Operand, decimals: int = 0) -> Any:
         return positive(x)
     power = 10.0 ** (decimals if decimals > 0 else -decimals)
     return rint(x * power) / power if decimals > 0 else rint(x / power) * power
+
+
+__all__ = [
+    "abs", "abs2", "absolute", "add", "ceil", "clip", "divide", "floor", "maximum", "minimum", "multiply",
+    "negative", "positive", "reciprocal", "rint", "round", "sign", "square", "subtract", "true_divide", "trunc",
+]  # fmt: skip

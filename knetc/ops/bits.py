@@ -237,3 +237,6 @@ def float_power(base: Operand, exponent: Operand) -> Any:
     >>> float_power(kn.array([2, 3]), 0.5)  # [1.41421356, 1.73205081]
     """
     return power(*(cast_node(n, dtypes.f64) for n in to_nodes(base, exponent)))
+
+
+__all__ = ["bitcast", "bitwise_count", "float_power", "frexp", "gcd", "lcm", "ldexp", "modf", "nextafter", "spacing"]

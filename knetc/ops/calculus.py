@@ -330,3 +330,9 @@ def cross(a: Operand, b: Operand, axis: int = -1) -> Any:
     (x, y, z), (u, v, w) = nodes
     parts = [y * w - z * v, z * u - x * w, x * v - y * u]
     return concat_node(parts, normalize_axes("cross", axis, parts[0].ndim)[0])
+
+
+__all__ = [
+    "convolve", "correlate", "cross", "difference", "ediff1d", "gradient", "interp", "polyval", "trapezoid",
+    "unwrap",
+]  # fmt: skip

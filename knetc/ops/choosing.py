@@ -150,3 +150,6 @@ def isapprox(a: Operand, b: Operand, *, rtol: float | None = None, atol: float =
         rtol = 2.0 ** (-dtypes.mantissa_bits(from_dtype) / 2) if dtypes.is_float(from_dtype) else 0.0
     apart = norm(cast_node(left, from_dtype) - right)
     return less_equal(apart, maximum(norm(left), norm(right)) * rtol + atol)
+
+
+__all__ = ["array_equiv", "choose", "isapprox", "isin", "piecewise", "select"]

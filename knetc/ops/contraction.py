@@ -169,3 +169,6 @@ def tensordot(a: Operand, b: Operand, axes: int | tuple[Any, Any] = 2) -> Any:
         labels_b[j] = labels_a[i]
     result = "".join(c for c in labels_a if c not in labels_b) + "".join(c for c in labels_b if c not in labels_a)
     return einsum(f"{''.join(labels_a)},{''.join(labels_b)}->{result}", left, right)
+
+
+__all__ = ["einsum", "tensordot"]

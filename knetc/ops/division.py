@@ -180,3 +180,6 @@ def mod(a: Operand, b: Operand) -> Any:
 
 
 remainder = mod
+
+
+__all__ = ["floor_divide", "mod", "remainder"]

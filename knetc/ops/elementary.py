@@ -193,3 +193,9 @@ def nan_to_num(x: Operand, nan: float = 0.0, posinf: float | None = None, neginf
     x = where(isnan(node), nan, node)
     x = where(isposinf(node), limit if posinf is None else posinf, x)
     return where(isneginf(node), -limit if neginf is None else neginf, x)
+
+
+__all__ = [
+    "clamp", "copysign", "deg2rad", "degrees", "divmod", "fmax", "fmin", "fmod", "heaviside", "isneginf",
+    "isposinf", "nan_to_num", "rad2deg", "radians", "signbit", "sinc",
+]  # fmt: skip

@@ -179,3 +179,6 @@ def check_range(index: Node, low: int, high: int, message: str, error: str = "La
     """
     attributes = {"low": low, "high": high, "message": message, "error": error}
     return record(CHECK_RANGE, (index,), attributes)
+
+
+__all__ = ["stop_gradient"]

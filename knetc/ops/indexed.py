@@ -277,3 +277,6 @@ def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Any:
     places = broadcast_node(places, (*shape[:axis], places.shape[axis], *shape[axis + 1 :]))
     grid = [places if k == axis else iota(dtypes.i64, places.shape, k) for k in range(node.ndim)]
     return gather(node, grid)
+
+
+__all__ = ["embedding", "take", "take_along_axis"]

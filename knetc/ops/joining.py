@@ -367,3 +367,10 @@ def insert(x: Operand, place: int, values: Operand, axis: int | None = None) -> 
     wide = tuple(given.shape[k] if k == axis else n for k, n in enumerate(node.shape))
     given = broadcast_node(given, wide)
     return concat_node([cut_node(node, axis, 0, cut), given, cut_node(node, axis, cut, extent)], axis)
+
+
+__all__ = [
+    "append", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "block", "cat", "cat1d", "column_stack",
+    "concat", "concatenate", "delete", "dsplit", "dstack", "hcat", "hsplit", "hstack", "insert", "split", "stack",
+    "unstack", "vcat", "vsplit", "vstack",
+]  # fmt: skip

@@ -468,7 +468,6 @@ def svdvals(a: Operand) -> Any:
 
 
 __all__ = [
-    "EighResult", "QRResult", "SVDResult", "SlogdetResult", "cholesky", "det", "eigh", "eigvalsh", "inv", "kron",
-    "logdet", "numpy_trace", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
-    "trace",
+    "cholesky", "det", "eigh", "eigvalsh", "inv", "kron", "logdet", "pinv", "qr", "slogdet", "solve", "svd",
+    "svdvals", "trace",
 ]  # fmt: skip

@@ -224,3 +224,6 @@ def vecmat(x: Operand, a: Operand) -> Any:
 def _check_vector(name: str, x: Node) -> None:
     if not x.ndim:
         raise ShapeError(f"{name} takes a vector, not {x.type}")
+
+
+__all__ = ["dot", "inner", "matmul", "matvec", "outer", "vdot", "vecdot", "vecmat"]

@@ -385,3 +385,10 @@ def isfinite(x: Operand) -> Any:
     """
     x = coerce("isfinite", (x,), accepts="f")[0]
     return bitwise_and(less(x, INFINITY), greater(x, -INFINITY))
+
+
+__all__ = [
+    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "equal", "greater", "greater_equal", "invert",
+    "isfinite", "isinf", "isnan", "left_shift", "less", "less_equal", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "not_equal", "right_shift", "where",
+]  # fmt: skip

@@ -108,3 +108,6 @@ def logistic(scores: Operand, labels: Operand, average: bool = True) -> Any:
     """
     [x, y] = to_nodes(scores, labels)
     return bce(x, floor_divide(y + 1, 2), average)
+
+
+__all__ = ["bce", "logistic"]

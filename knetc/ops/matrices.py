@@ -250,3 +250,6 @@ def eigvals(a: Operand) -> Any:
     >>> eigvals(kn.array([[2.0, 0.0], [0.0, 2.0]]))  # [2, 2]
     """
     return _eig(square("eigvals", a))[0]
+
+
+__all__ = ["eig", "eigvals", "lstsq", "matrix_power", "matrix_rank", "multi_dot", "tensorinv", "tensorsolve"]

@@ -446,3 +446,9 @@ def flip(x: Operand, axis: int | Sequence[int] | None = None) -> Any:
     """
     [node] = to_nodes(x)
     return wrap_like((x,), flip_node(node, normalize_axes("flip", axis, node.ndim)))
+
+
+__all__ = [
+    "adjoint", "broadcast_arrays", "broadcast_to", "expand_dims", "flip", "matrix_transpose", "moveaxis",
+    "permute_dims", "permutedims", "ravel", "reshape", "squeeze", "swapaxes", "transpose", "vec",
+]  # fmt: skip

@@ -111,3 +111,6 @@ def numpy_norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = F
     rest = tuple(k for k in range(node.ndim) if k not in axes)
     result = matrix_norm(movement.permute_node(node, (*rest, *axes)), False, ord)
     return _kept(result, node.shape, axes, keepdims)
+
+
+__all__ = ["matrix_norm", "norm", "vector_norm"]

@@ -161,3 +161,6 @@ def _statistic(node: Node, axis: int, width: int, length: int | None, side: int,
     if found.dtype != node.dtype:
         found = cast_node(rint(found), node.dtype)
     return broadcast_node(found, tuple(width if k == axis else n for k, n in enumerate(node.shape)))
+
+
+__all__ = ["pad"]

@@ -310,3 +310,9 @@ def meshgrid(*vectors: Operand, indexing: str = "xy", sparse: bool = False) -> l
         placed = reshape_node(node, thin)
         spread.append(wrap_like(vectors, placed if sparse else broadcast_node(placed, tuple(shape))))
     return spread
+
+
+__all__ = [
+    "diag", "diagflat", "diagonal", "fliplr", "flipud", "meshgrid", "repeat", "resize", "roll", "rollaxis", "rot90",
+    "tile", "tril", "triu", "vander",
+]  # fmt: skip

@@ -457,3 +457,6 @@ def std(
     >>> std(kn.array([1.0, 2.0, 3.0, 4.0]), correction=1)  # 1.2909945
     """
     return sqrt(var(x, axis, correction=correction, corrected=corrected, keepdims=keepdims))
+
+
+__all__ = ["all", "any", "argmax", "argmin", "count_nonzero", "max", "mean", "min", "prod", "std", "sum", "var"]

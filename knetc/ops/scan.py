@@ -351,3 +351,9 @@ def linear_recurrence(a: Operand, b: Operand, axis: int = -1, *, reverse: bool =
     nodes = coerce("linear_recurrence", (a, b), accepts="f")
     place = normalize_axis("linear_recurrence", axis, nodes[0].ndim)
     return record(LINEAR_RECURRENCE, tuple(nodes), {"axis": place, "reverse": reverse})
+
+
+__all__ = [
+    "cummax", "cummin", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "linear_recurrence",
+    "logcumsumexp",
+]  # fmt: skip

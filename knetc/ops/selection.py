@@ -249,3 +249,6 @@ def histogram(
         shares = cast_node(hist, edges.dtype)
         hist = shares / widths / sum(shares)
     return HistogramResult(wrap_like((x, weights), hist), wrap_like((x, weights), edges))
+
+
+__all__ = ["histogram", "histogram_bin_edges", "ravel_multi_index", "unravel_index"]

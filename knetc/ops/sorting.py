@@ -400,3 +400,9 @@ def digitize(x: Operand, bins: Operand, right: bool = False) -> Any:
     >>> digitize(kn.array([0.5, 1.0, 9.0]), kn.array([1.0, 2.0]))  # [0, 1, 2]
     """
     return searchsorted(bins, x, "left" if right else "right")
+
+
+__all__ = [
+    "argpartition", "argsort", "digitize", "lexsort", "median", "nanmedian", "nanpercentile", "nanquantile",
+    "partition", "percentile", "quantile", "searchsorted", "sort", "topk",
+]  # fmt: skip

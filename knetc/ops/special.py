@@ -434,3 +434,9 @@ def logaddexp2(a: Operand, b: Operand) -> Any:
     >>> logaddexp2(kn.array([1.0, 2000.0]), 1)  # [2, 2000]
     """
     return elementwise(LOGADDEXP2, a, b)
+
+
+__all__ = [
+    "cospi", "digamma", "erfcinv", "erfcx", "erfinv", "exp10", "gamma", "lgamma", "logaddexp", "logaddexp2",
+    "loggamma", "polygamma", "sinpi", "trigamma",
+]  # fmt: skip

@@ -321,3 +321,10 @@ def array_equal(a: Operand, b: Operand, equal_nan: bool = False) -> Any:
         return constant(False, dtypes.boolean)
     same = equal(left, right)
     return all(same | (isnan(left) & isnan(right)) if equal_nan else same)
+
+
+__all__ = [
+    "allclose", "array_equal", "average", "corrcoef", "cov", "findmax", "findmin", "isclose", "nanargmax",
+    "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmin", "nanprod", "nanstd", "nansum", "nanvar",
+    "ptp", "stdm", "varm",
+]  # fmt: skip

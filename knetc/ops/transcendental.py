@@ -578,3 +578,10 @@ def hypot(a: Operand, b: Operand) -> Any:
     >>> hypot(kn.array([3.0]), kn.array([4.0]))  # [5]
     """
     return elementwise(HYPOT, a, b)
+
+
+__all__ = [
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "erf", "erfc", "exp", "exp2",
+    "expm1", "hypot", "log", "log1p", "log2", "log10", "pow", "power", "rsqrt", "sigm", "sigmoid", "sin", "sinh",
+    "softplus", "sqrt", "tan", "tanh",
+]  # fmt: skip

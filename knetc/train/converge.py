@@ -41,3 +41,6 @@ def converge_(items: Iterable[Any], alpha: float = 0.1) -> None:
     """Iterate ``converge(...)`` to its end."""
     for _ in converge(items, alpha):
         pass
+
+
+__all__ = ["converge", "converge_"]

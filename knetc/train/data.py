@@ -120,3 +120,6 @@ def minibatch(
         if sources[0].length != sources[1].length:
             raise ShapeError(f"minibatch: x has {sources[0].length} instances and y has {sources[1].length}")
     return Data(sources, int(batchsize), shuffle, partial)
+
+
+__all__ = ["minibatch"]

@@ -158,3 +158,9 @@ rmsprop, rmsprop_ = _training(Rmsprop, "rmsprop")
 adadelta, adadelta_ = _training(Adadelta, "adadelta")
 adam, adam_ = _training(Adam, "adam")
 adamw, adamw_ = _training(AdamW, "adamw")
+
+
+__all__ = [
+    "adadelta", "adadelta_", "adagrad", "adagrad_", "adam", "adam_", "adamw", "adamw_", "minimize", "minimize_",
+    "momentum", "momentum_", "nesterov", "nesterov_", "rmsprop", "rmsprop_", "sgd", "sgd_",
+]  # fmt: skip

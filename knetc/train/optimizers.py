@@ -265,3 +265,6 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__(lr=lr, gclip=gclip, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+
+
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "Rmsprop"]

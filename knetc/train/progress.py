@@ -140,3 +140,6 @@ def progress_(*arguments: Any, steps: int = 0, seconds: float = 0, io: TextIO | 
     """
     for _ in progress(*arguments, steps=steps, seconds=seconds, io=io):
         pass
+
+
+__all__ = ["progress", "progress_"]

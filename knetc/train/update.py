@@ -104,3 +104,6 @@ def clip_together(gradients: Sequence[Any], limit: Any) -> list[Any]:
     norm = sqrt(sum(total(square(g)) for g in gradients if g is not None))
     scale = where(norm > limit, limit / norm, 1.0)
     return [None if g is None else g * scale for g in gradients]
+
+
+__all__ = ["update"]

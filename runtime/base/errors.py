@@ -108,3 +108,10 @@ class GraphTextError(KnetcError, ValueError):
 
 class CompileError(KnetcError, RuntimeError):
     """Native code could not be made."""
+
+
+__all__ = [
+    "AxisError", "CaptureError", "DifferentiationError", "DtypeError", "HostCallError", "KnetcError", "LabelError",
+    "LinearAlgebraError", "NanError", "OutOfMemoryError", "ShapeError", "TraceError", "UnsupportedError",
+    "VariantsError",
+]  # fmt: skip
