@@ -77,7 +77,10 @@ def telling(dtype: np.dtype, random: np.random.Generator, count: int = 400) -> n
         1 + 3 * 2**-11,
     ]
     points += [1 + 2**-11 + 2**-40, 1 - 2**-12 - 2**-40, 1 + 2**-8, 1 + 3 * 2**-8, 127.5, 128, -128.5, 255.5, -0.9, 3e9]
-    points += [1 + 3 * 2**-11, 2.0**31, 2.0**63, 2.0**64, -(2.0**63), 1e300]
+    points += [1 + 3 * 2**-11, 2.0**63, 2.0**64, -(2.0**63), 2.0**63 - 2.0**39, 2.0**64 - 2.0**40, 1e300]
+    points += [
+        s * (2.0**bits + d) for bits in (7, 8, 15, 16, 31, 32) for d in (-129, -1, -0.5, 0, 0.5, 1) for s in (1, -1)
+    ]
     with np.errstate(all="ignore"):
         spread = (random.standard_normal(count) * 2.0 ** random.integers(-26, 34, count)).astype(dtype)
         return np.concatenate([np.array(points).astype(dtype), spread, raw])
@@ -99,7 +102,8 @@ def converted(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 @pytest.mark.parametrize("source", ALL, ids=str)
 def test_conversions_are_numpys(source: np.dtype, level: str) -> None:
     values = telling(source, np.random.default_rng(0))
-    wanted = ALL if level == "native" else NARROW + ((dtypes.f32,) if source in NARROW else ())
+    all_ = level == "native" or dtypes.is_float(source)
+    wanted = ALL if all_ else NARROW
     for dtype in wanted:
         kernel = Elementwise(lambda e, x, to=dtype: e.convert(x, to), source, level=level)
         identical(kernel(values), converted(values, dtype))

@@ -340,8 +340,7 @@ class LlvmEmitter:
         source, target = register_type(a.dtype), register_type(dtype)
         signed = a.dtype.kind == "i"
         if dtypes.is_float(a.dtype) and not dtypes.is_float(dtype):
-            kind = "fptoui" if dtype.kind == "u" else "fptosi"
-            return self.call(f"llvm.{kind}.sat.{target}.{_SUFFIXES[source]}", dtype, a)
+            return self._saturated(a, dtype)
         if dtypes.is_float(a.dtype):
             name = "fpext" if a.dtype.itemsize < dtype.itemsize else "fptrunc"
         elif dtypes.is_float(dtype):
@@ -398,6 +397,28 @@ class LlvmEmitter:
             self._require_equal(name, operands[0], other)
         dtype = operands[0].dtype
         return self.call(f"llvm.{name}.{_SUFFIXES[register_type(dtype)]}", dtype, *operands)
+
+    def _saturated(self, a: Scalar, dtype: np.dtype) -> Scalar:
+        """A float32 or float64 as the nearest integer toward zero that there is; of NaN 0.
+
+        LLVM has an intrinsic for it, but widens bounds, a conversion and choices far better.
+        """
+        limits = np.iinfo(dtype)
+        low, high = (float(np.asarray(bound, a.dtype)) for bound in (limits.min, limits.max))
+        beyond = high > limits.max  # rounded up, when the largest integer is no float
+        last = float(np.nextafter(np.asarray(high, a.dtype), np.asarray(0, a.dtype))) if beyond else high
+        number = self.select(self.compare("uno", a, a), self.constant(0, a.dtype), a)
+        for predicate, bound in (("lt", low), ("gt", last)):
+            limit = self.constant(bound, a.dtype)
+            number = self.select(self.compare(predicate, number, limit), limit, number)
+        # through int32 where that holds all values, since that is what vectors of floats become
+        wide = dtypes.i32 if dtype.itemsize < 4 else dtype
+        kind = "fptoui" if wide.kind == "u" else "fptosi"
+        whole = self.value(f"{kind} {number.typed} to {register_type(wide)}", wide)
+        if beyond:
+            over = self.compare("ge", a, self.constant(high, a.dtype))
+            whole = self.select(over, self.constant(int(limits.max), dtype), whole)
+        return self.convert(whole, dtype)
 
     def _is_zero(self, a: Scalar) -> Scalar:
         return self.compare("eq", a, self.constant(0, a.dtype))
