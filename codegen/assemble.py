@@ -46,6 +46,7 @@ from knetc.passes.domain import Split, is_number
 from knetc.passes.fuse import Fusion, Unit, fuse
 from knetc.passes.groups import unit_reads
 from knetc.passes.memory_order import MemoryOrder, expression, scattered, with_memory
+from knetc.passes.prologue import Chooser
 from knetc.passes.views import VIEWS, dense_strides
 
 
@@ -65,12 +66,16 @@ class Backend(Protocol):
         """Whether products read operands of float16 and bfloat16 as they are (``Product.a.base`` has their dtype)."""
 
     @property
+    def computes(self) -> Chooser | None:
+        """Which operands products compute while they read; None where they compute none."""
+
+    @property
     def joiner(self) -> Joiner | None:
         """What makes one launch of kernels that do not need each other; None where each is launched alone."""
 
     def nest(self, nest: LoopNest) -> Kernel: ...
     def matmul(self, product: Product, epilogue: LoopNest | None) -> Kernel:
-        """Arguments: both operands, then the result or the epilogue's arguments but the first."""
+        """Arguments: ``product.operands``, then the result or the epilogue's arguments but the first."""
 
     def check(self, dtype: np.dtype, size: int, low: int, high: int) -> Kernel:
         """Looks for a value outside of ``low <= value < high``."""
@@ -129,7 +134,8 @@ class Assembler:
         self.nan_check = nan_check
         self.backend = backend
         self.graph = with_memory(graph)
-        self.order = MemoryOrder(self.graph, narrow=backend.narrow_products)
+        computes = backend.computes if fused else None
+        self.order = MemoryOrder(self.graph, narrow=backend.narrow_products, computes=computes)
         self.fusion = fuse(self.order, enabled=fused, together=backend.joiner is not None)
         self.scopes = Scopes() if scopes is None else scopes
         self.depth = depth
@@ -312,6 +318,9 @@ class Assembler:
             return self.lower_scatter(special, unit.stored[special], wishes.get(special))
         if special is not None and special not in unit.domain.axes:
             return [self.lower_product(special, unit)]
+        if special is not None:  # other programs of the product read its operands when one writes its tile
+            read = {self.memory(source) for source in self.order.sources[special]}
+            wishes = {new: old for new, old in wishes.items() if self.memory(old) not in read}
         stored = set(unit.stored)
         split = Split(unit.domain.all_axes, frozenset()) if special is not None else unit.domain.split(stored)
         assert split is not None, "fusion made a unit without a division into rows and columns"
@@ -322,8 +331,7 @@ class Assembler:
         if special is not None:
             product = product_of(special, self.order)
             kernel = self.backend.matmul(product, lowered.nest)
-            a, b = (self.memory(v.base) for v in (product.a, product.b))
-            arguments = (a, b, *lowered.arguments[1:])
+            arguments = (*map(self.memory, product.operands), *lowered.arguments[1:])
             operations = lowered.operations + 2 * product.multiplications
         else:
             kernel, arguments, operations = self.backend.nest(lowered.nest), lowered.arguments, lowered.operations
@@ -347,7 +355,7 @@ class Assembler:
             raise AssertionError(f"no kernel for {node.op.name}")
         product = product_of(node, self.order)
         kernel = self.backend.matmul(product, None)
-        arguments = (self.memory(product.a.base), self.memory(product.b.base), node)
+        arguments = (*map(self.memory, product.operands), node)
         return Part(
             "matmul", kernel, arguments, None, None, None, node.lines, 2 * product.multiplications, unit.stored[node]
         )

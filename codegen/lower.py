@@ -39,7 +39,6 @@ from knetc.ir.node import Node
 from knetc.ir.op import OPS
 from knetc.passes.domain import Split
 from knetc.passes.fuse import Unit
-from knetc.passes.views import VIEWS, widens
 
 EXPENSIVE = 8
 """Work (in additions) from which an element's value is kept in a scratch row rather than computed again."""
@@ -193,15 +192,10 @@ class _Lowering:
 
     def _in_place(self, stores: Mapping[Node, Place]) -> dict[Node, Node]:
         """The wishes that hold: the old value is read only where the new one is written."""
-        matmul_reads = set()
-        if self.unit.special is not None:
-            matmul_reads = {self.memory(s) for s in self.unit.special.sources} | {
-                self.memory(_bottom(s)) for s in self.unit.special.sources
-            }
         good = {}
         for new, old in self.wanted.items():
             reads = self.instances.loads.get(self.memory(old), set())
-            if new in stores and old not in matmul_reads and reads <= {(stores[new], False)}:
+            if new in stores and reads <= {(stores[new], False)}:
                 good[new] = self.memory(old)
         return good
 
@@ -473,9 +467,3 @@ class _Lowering:
 def _is_dear(instance: Instance) -> bool:
     """Whether a value costs more to compute again than to keep."""
     return instance.kind in ("compute", "scan") and instance.node.op.cost >= EXPENSIVE
-
-
-def _bottom(node: Node) -> Node:
-    while node.op.name in VIEWS or widens(node):
-        node = node.sources[0]
-    return node

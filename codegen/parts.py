@@ -11,6 +11,7 @@ from knetc.codegen.loopnest import LoopNest
 from knetc.runtime.program import Check, HostCall
 
 from knetc.ir.node import Line, Node
+from knetc.passes.domain import is_number
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,15 @@ def leaves(parts: Sequence[Part | Area]) -> Iterator[Part]:
 
 
 def kinds(part: Part) -> list[str]:
-    """What a step does with each of its arguments: ``input``, ``output`` or ``update``."""
-    found: list[str] = ["input"] * len(part.arguments)
+    """What a step does with each of its arguments: ``input``, ``output``, ``update``, or ``scalar`` for numbers."""
+    found: list[str] = ["scalar" if is_number(node) else "input" for node in part.arguments]
     if part.nest is not None:
         own: list[str] = [a.kind for a in part.nest.arguments if a.kind != "scratch"]
-        found = ["input", "input", *own[1:]] if part.name.startswith("matmul") else own
-    elif part.host is not None:
+        if part.name.startswith("matmul"):
+            own = own[1:]
+        found[len(found) - len(own) :] = own
+    elif part.host is not None or part.name == "matmul":
         found[-1] = "output"
-    elif part.name == "matmul":
-        found = ["input", "input", "output"]
     return found
 
 

@@ -26,6 +26,13 @@ class Product:
     c_strides: tuple[int, ...]
 
     @property
+    def operands(self) -> tuple[Node, ...]:
+        """What a kernel is given for it: the arrays of both views, then the further ones of their prologues."""
+        first = (self.a.base, self.b.base)
+        more = dict.fromkeys(n for n in (*self.a.arguments, *self.b.arguments) if n not in first)
+        return (*first, *more)
+
+    @property
     def multiplications(self) -> int:
         return math.prod(self.batch) * self.m * self.n * self.k
 

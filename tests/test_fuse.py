@@ -47,6 +47,7 @@ class NoCode:
     key = "none"
     keep_rows = True
     narrow_products = False
+    computes = None
     joiner = None
 
     def nest(self, *_: object) -> Kernel:

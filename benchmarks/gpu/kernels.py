@@ -6,65 +6,75 @@ The bytes of a piece of work are those that it must move at least: each input on
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import measure
 
 import knetc as kn
 
-Maker = Callable[[int, int, str], tuple[Callable[[], Any], int]]
-"""Rows, columns, dtype -> the work, and how many bytes it moves."""
+
+class Piece(NamedTuple):
+    """A piece of work: a compiled function, what it is called with, and how many bytes it moves."""
+
+    run: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    size_bytes: int
+
+
+Fill = Callable[..., Any]
+"""Makes an array of a dtype and a shape: ``fill("bfloat16", 3, 4)``."""
+
+Maker = Callable[[Fill, int, int, str], Piece]
+"""The piece of work for so many rows and columns of a dtype."""
 
 
 def normal(dtype: str, *shape: int) -> Any:
     return kn.randn(*shape).astype(dtype)
 
 
-def elementwise(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
-    x, w, b = normal(dtype, rows, columns), normal(dtype, columns), normal(dtype, columns)
-    run = kn.compile(lambda x, w, b: kn.gelu(x * w + b, approximate="tanh"))
-    return lambda: run(x, w, b), 2 * x.nbytes
+def elementwise(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
+    x, w, b = fill(dtype, rows, columns), fill(dtype, columns), fill(dtype, columns)
+    return Piece(kn.compile(lambda x, w, b: kn.gelu(x * w + b, approximate="tanh")), (x, w, b), 2 * x.nbytes)
 
 
-def elementwise_grad(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
-    x, g = kn.Param(normal(dtype, rows, columns)), normal(dtype, rows, columns)
-    w, b = kn.Param(normal(dtype, columns)), kn.Param(normal(dtype, columns))
+def elementwise_grad(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
+    x, g = kn.Param(fill(dtype, rows, columns)), fill(dtype, rows, columns)
+    w, b = kn.Param(fill(dtype, columns)), kn.Param(fill(dtype, columns))
 
     @kn.compile
     def run(g: Any) -> Any:
         tape = kn.diff(lambda: kn.sum(kn.gelu(x * w + b, approximate="tanh") * g))
         return [kn.grad(tape, p) for p in (x, w, b)]
 
-    return lambda: run(g), 3 * g.nbytes
+    return Piece(run, (g,), 3 * g.nbytes)
 
 
-def softmax(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
-    x = normal(dtype, rows, columns)
-    run = kn.compile(lambda x: kn.softmax(x, axis=-1))
-    return lambda: run(x), 2 * x.nbytes
+def softmax(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
+    x = fill(dtype, rows, columns)
+    return Piece(kn.compile(lambda x: kn.softmax(x, axis=-1)), (x,), 2 * x.nbytes)
 
 
-def layernorm(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
-    x, w, b = normal(dtype, rows, columns), normal(dtype, columns), normal(dtype, columns)
-    run = kn.compile(lambda x, w, b: kn.layernorm(x, w, b))
-    return lambda: run(x, w, b), 2 * x.nbytes
+def layernorm(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
+    x, w, b = fill(dtype, rows, columns), fill(dtype, columns), fill(dtype, columns)
+    return Piece(kn.compile(lambda x, w, b: kn.layernorm(x, w, b)), (x, w, b), 2 * x.nbytes)
 
 
-def layernorm_grad(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
-    x, g = kn.Param(normal(dtype, rows, columns)), normal(dtype, rows, columns)
-    w, b = kn.Param(normal(dtype, columns)), kn.Param(normal(dtype, columns))
+def layernorm_grad(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
+    x, g = kn.Param(fill(dtype, rows, columns)), fill(dtype, rows, columns)
+    w, b = kn.Param(fill(dtype, columns)), kn.Param(fill(dtype, columns))
 
     @kn.compile
     def run(g: Any) -> Any:
         tape = kn.diff(lambda: kn.sum(kn.layernorm(x, w, b) * g))
         return [kn.grad(tape, p) for p in (x, w, b)]
 
-    return lambda: run(g), 3 * g.nbytes
+    return Piece(run, (g,), 3 * g.nbytes)
 
 
-def cross_entropy(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
-    scores = kn.Param(normal(dtype, rows, columns))
+def cross_entropy(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
+    scores = kn.Param(fill(dtype, rows, columns))
     labels = kn.randint(0, columns, (rows,))
 
     @kn.compile
@@ -72,25 +82,25 @@ def cross_entropy(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any
         tape = kn.diff(lambda: kn.nll(scores, labels))
         return kn.value(tape), kn.grad(tape, scores)
 
-    return lambda: run(labels), 2 * scores.nbytes
+    return Piece(run, (labels,), 2 * scores.nbytes)
 
 
-def adam(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
-    w, g = kn.Param(normal(dtype, rows * columns), kn.Adam()), normal(dtype, rows * columns)
+def adam(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
+    w, g = kn.Param(fill(dtype, rows * columns), kn.Adam()), fill(dtype, rows * columns)
 
     @kn.compile
     def run(g: Any) -> None:
         kn.update(w, g)
 
     state = sum(box.nbytes for box in w.opt.boxes())
-    return lambda: run(g), 2 * w.nbytes + g.nbytes + 2 * state
+    return Piece(run, (g,), 2 * w.nbytes + g.nbytes + 2 * state)
 
 
-def adam_of_many(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any], int]:
+def adam_of_many(fill: Fill, rows: int, columns: int, dtype: str) -> Piece:
     """Updates of 48 Params of different sizes, odd ones too, in few launches."""
     sizes = [max(rows * columns // 48 - 13 * k, 1) for k in range(48)]
-    ws = [kn.Param(normal(dtype, n), kn.Adam()) for n in sizes]
-    gs = [normal(dtype, n) for n in sizes]
+    ws = [kn.Param(fill(dtype, n), kn.Adam()) for n in sizes]
+    gs = [fill(dtype, n) for n in sizes]
 
     @kn.compile
     def run(gs: Any) -> None:
@@ -98,7 +108,7 @@ def adam_of_many(rows: int, columns: int, dtype: str) -> tuple[Callable[[], Any]
             kn.update(w, g)
 
     state = sum(box.nbytes for w in ws for box in w.opt.boxes())
-    return lambda: run(gs), sum(2 * w.nbytes + g.nbytes for w, g in zip(ws, gs)) + 2 * state
+    return Piece(run, (gs,), sum(2 * w.nbytes + g.nbytes for w, g in zip(ws, gs)) + 2 * state)
 
 
 KERNELS: dict[str, Maker] = {
@@ -136,12 +146,13 @@ def main() -> None:
                     continue
                 with table.trying(*cells):
                     kn.seed(1)
-                    work, size_bytes = make(options.rows, columns, dtype)
-                    found = measure.in_turn({"ours": work, "copy": measure.copying(size_bytes)}, options.rounds)
+                    run, arguments, size_bytes = make(normal, options.rows, columns, dtype)
+                    works = {"ours": functools.partial(run, *arguments), "copy": measure.copying(size_bytes)}
+                    found = measure.in_turn(works, options.rounds)
                     ours, copy = (f"{size_bytes / t / 1e6:.0f}" for t in found.values())
                     share = f"{100 * found['copy'] / found['ours']:.0f} %"
                     table.row(*cells, f"{1e3 * found['ours']:.0f}", ours, copy, share)
-                work = found = None  # type: ignore[assignment]
+                run = arguments = works = found = None  # type: ignore[assignment]
                 kn.gc()
     table.close()
 

@@ -14,24 +14,25 @@ import datetime
 import importlib.metadata
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import kernels
+import training
 from knetc.codegen.assemble import assemble
 from knetc.codegen.triton.backend import TritonBackend
 from knetc.codegen.triton.compile import compiled
 from knetc.codegen.triton.cubin import read_cubin
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import header_of
-from knetc.runtime.base import dtypes
 
 import knetc as kn
-from knetc.ir.build import trace_function
-from knetc.ir.types import TensorType
-from knetc.passes.differentiate import gradients
+from knetc.dump import traced
+from knetc.ir.node import Graph
 from knetc.passes.simplify import simplify
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -39,67 +40,63 @@ REGISTERS, THREADS = 65536, 2048
 """Of a multiprocessor."""
 
 
-def gelu(x: Any, w: Any, b: Any) -> Any:
-    return kn.gelu(x * w + b, approximate="tanh")
+def zeros(dtype: str, *shape: int) -> Any:
+    return kn.zeros(shape, dtype=dtype)
 
 
-def layernorm_gradients(x: Any, w: Any, b: Any, g: Any) -> Any:
-    return gradients(kn.sum(kn.layernorm(x, w, b) * g), [x, w, b])
+def column_sums(fill: kernels.Fill, rows: int, columns: int, dtype: str) -> kernels.Piece:
+    x = fill(dtype, rows, columns)
+    return kernels.Piece(kn.compile(lambda x: kn.sum(x, axis=0)), (x,), x.nbytes)
 
 
-def cross_entropy(scores: Any, labels: Any) -> Any:
-    loss = kn.nll(scores, labels)
-    return [loss, *gradients(loss, [scores])]
+def places(fill: kernels.Fill, rows: int, columns: int, dtype: str) -> kernels.Piece:
+    x = fill(dtype, rows, columns)
+    return kernels.Piece(kn.compile(lambda x: kn.argmax(x, axis=-1)), (x,), x.nbytes)
 
 
-def adam(w: Any, g: Any, m: Any, v: Any) -> Any:
-    m, v = m * 0.9 + g * 0.1, v * 0.999 + kn.square(g) * 0.001
-    return w - m * 0.01 / (kn.sqrt(v) + 1e-8), m, v
+MAKERS = kernels.KERNELS | {"sums of columns": column_sums, "places of row maxima": places}
+
+CONTEST = (
+    ("gelu(x * w + b)", 4096, 4096),
+    ("gelu(x * w + b), gradients", 4096, 2048),
+    ("cross-entropy and gradient", 4096, 5000),
+    ("layernorm, gradients", 8192, 1024),
+    ("Adam", 10_000_000, 1),
+)
+"""What libraries are compared by on processors too, in its shapes."""
+
+MOST = 1 << 27
+"""Elements of an array here; of longer rows there are fewer."""
 
 
-def softmax(x: Any) -> Any:
-    return kn.softmax(x, axis=-1)
+def works(rows: int, columns: Sequence[int], dtypes: Sequence[str]) -> Iterator[tuple[str, str, Callable[[], Graph]]]:
+    """What is benchmarked: a title, the dtype, and what traces it."""
+    for dtype in dtypes:
+        for count in columns:
+            for title, make in MAKERS.items():
+                yield title, dtype, partial(traced_piece, make, min(rows, MOST // count), count, dtype)
+        for title, height, width in CONTEST:
+            yield title, dtype, partial(traced_piece, MAKERS[title], height, width, dtype)
+        for title, model in training.MODELS.items():
+            if dtype != "float16":
+                yield title.partition(" (")[0], dtype, partial(traced_step, model, dtype)
 
 
-def column_sums(x: Any) -> Any:
-    return kn.sum(x, axis=0)
+def traced_piece(make: kernels.Maker, rows: int, columns: int, dtype: str) -> Graph:
+    """The graph of a kernel's work."""
+    piece = make(zeros, rows, columns, dtype)
+    return simplify(traced(piece.run, piece.arguments))
 
 
-def places(x: Any) -> Any:
-    return kn.argmax(x, axis=-1)
+def traced_step(model: training.Model, dtype: str) -> Graph:
+    """The graph of a training step."""
+    return simplify(traced(*training.ours(model, dtype)))
 
 
-@dataclass(frozen=True)
-class Work:
-    """A function and the shapes of its arrays, of which those in ``whole`` hold integers."""
-
-    title: str
-    function: Callable[..., Any]
-    shapes: tuple[tuple[int, ...], ...]
-    whole: tuple[int, ...] = ()
-
-
-def works(rows: int, columns: int) -> list[Work]:
-    """The pieces of work that are benchmarked, for one shape."""
-    x, c = (rows, columns), (columns,)
-    return [
-        Work("gelu(x * w + b)", gelu, (x, c, c)),
-        Work("softmax", softmax, (x,)),
-        Work("layernorm", kn.layernorm, (x, c, c)),
-        Work("layernorm, gradients", layernorm_gradients, (x, c, c, x)),
-        Work("cross-entropy and gradient", cross_entropy, (x, (rows,)), (1,)),
-        Work("Adam", adam, ((rows * columns,),) * 4),
-        Work("sums of columns", column_sums, (x,)),
-        Work("places of row maxima", places, (x,)),
-    ]
-
-
-def kernels(work: Work, dtype: str) -> list[str]:
-    """The sources of a piece of work."""
-    kinds = [np.dtype(np.int64) if k in work.whole else dtypes.as_dtype(dtype) for k in range(len(work.shapes))]
-    types = [TensorType(kind, shape) for kind, shape in zip(kinds, work.shapes)]
-    graph = simplify(trace_function(work.function, *types))
-    return list(assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).functions.values())
+def sources(graph: Graph, precision: str = "highest") -> list[str]:
+    """The kernels of a graph."""
+    backend = TritonBackend(GpuTarget("cuda", "sm_90"), precision=precision)
+    return list(assemble(graph, backend).functions.values())
 
 
 @dataclass(frozen=True)
@@ -182,32 +179,32 @@ def main(arguments: list[str] | None = None) -> str:
     """The table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=16384)
-    parser.add_argument("--columns", type=int, nargs="*", default=[1000, 8192, 100_000])
-    parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument("--columns", type=int, nargs="*", default=[10, 1000, 1024, 8192, 100_000])
+    parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16", "float16"])
+    parser.add_argument("--only", default="", help="a part of the names of what is to be looked at")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the report to a file too")
     options = parser.parse_args(arguments)
     head = ("kernel", "dtype", "form", "warps", "reads and writes (sm_90)")
     head = (*head, *(f"{arch}: registers, instructions/byte, KiB in flight" for arch in ARCHITECTURES))
+    named: dict[str, tuple[str, str]] = {}
+    for title, dtype, trace in works(options.rows, options.columns, options.dtypes):
+        if options.only in title:
+            for number, source in enumerate(sources(trace())):
+                named.setdefault(source, (title if number == 0 else f"{title} ({number + 1})", dtype))
+    with ThreadPoolExecutor() as pool:
+        asked = [(source, arch) for source in named for arch in ARCHITECTURES]
+        found = dict(zip(asked, pool.map(lambda pair: resources(*pair), asked)))
     rows: list[tuple[str, ...]] = []
-    spills = 0
-    known: set[str] = set()
-    for columns in options.columns:
-        for dtype in options.dtypes:
-            for work in works(options.rows, columns):
-                for number, source in enumerate(kernels(work, dtype)):
-                    if source in known:
-                        continue
-                    known.add(source)
-                    found = [resources(source, arch) for arch in ARCHITECTURES]
-                    spills += sum(r.spilled for r in found)
-                    cells = [
-                        f"{r.registers}{f' ({r.spilled} bytes spilled)' if r.spilled else ''}, "
-                        f"{r.instructions:.1f}, {r.in_flight / 1024:.0f}"
-                        for r in found
-                    ]
-                    title = work.title if number == 0 else f"{work.title} ({number + 1})"
-                    about = source.split('"""')[1]
-                    rows.append((title, dtype, about, str(header_of(source).warps), found[1].widths, *cells))
+    for source, (title, dtype) in named.items():
+        each = [found[source, arch] for arch in ARCHITECTURES]
+        cells = [
+            f"{r.registers}{f' ({r.spilled} bytes spilled)' if r.spilled else ''}, "
+            f"{r.instructions:.1f}, {r.in_flight / 1024:.0f}"
+            for r in each
+        ]
+        about = source.split('"""')[1]
+        rows.append((title, dtype, about, str(header_of(source).warps), each[1].widths, *cells))
+    spills = sum(r.spilled for r in found.values())
     lines = [head, tuple("---" for _ in head), *rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     about = f"knetc {importlib.metadata.version('knetc')}, Triton {importlib.metadata.version('triton')}"

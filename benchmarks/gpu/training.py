@@ -18,7 +18,7 @@ import numpy as np
 
 import knetc as kn
 
-Step = Callable[[], Any]
+Step = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def forward(model: Model, x: Any, ws: list[Any], linear: Any, relu: Any, norm: A
     return x
 
 
-def ours(model: Model, dtype: str) -> Step:
+def ours(model: Model, dtype: str) -> tuple[Step, tuple[Any, ...]]:
+    """A compiled step, and the batch that it is called with."""
     ws = [kn.param(w, dtype=dtype) for w in weights(model)]
     for w in ws:
         w.opt = kn.Adam(lr=1e-3) if model.optimizer == "Adam" else kn.SGD(lr=0.1)
@@ -88,7 +89,7 @@ def ours(model: Model, dtype: str) -> Step:
             kn.update(w, kn.grad(tape, w))
         return kn.value(tape)
 
-    return lambda: step(x, labels)
+    return step, (x, labels)
 
 
 def torchs(model: Model, dtype: str, mode: str) -> Step:
@@ -127,9 +128,14 @@ def torchs(model: Model, dtype: str, mode: str) -> Step:
     return step
 
 
+def bound(step: Step, batch: tuple[Any, ...]) -> Step:
+    """A step that takes no arguments."""
+    return lambda: step(*batch)
+
+
 def compared(model: Model, dtype: str, modes: Sequence[str], rounds: int, failures: list[str]) -> dict[str, float]:
     """The time of each contender's step in milliseconds; what fails is left out, and told."""
-    makers: dict[str, Callable[[], Step]] = {"knetc": lambda: ours(model, dtype)}
+    makers: dict[str, Callable[[], Step]] = {"knetc": lambda: bound(*ours(model, dtype))}
     makers |= {mode: lambda mode=mode: torchs(model, dtype, mode) for mode in modes}  # type: ignore[misc]
     steps: dict[str, Step] = {}
     losses: dict[str, float] = {}

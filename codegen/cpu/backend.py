@@ -20,6 +20,7 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.program import Launch, Program, Slot
 
 from knetc.ir.node import Graph
+from knetc.passes.prologue import Chooser
 
 _SEARCH = """define void @SYMBOL(ptr %table, i64 %lo, i64 %hi, i32 %thread) #0 {
 entry:
@@ -71,6 +72,7 @@ class CpuBackend:
     target: Target
     keep_rows: bool = True
     narrow_products: bool = False
+    computes: Chooser | None = None
     joiner: None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from knetc.codegen.products import Product
 from knetc.codegen.together import Joiner
 from knetc.codegen.triton import model, nest, search
 from knetc.codegen.triton.library import described, library_call
-from knetc.codegen.triton.matmul import lower_matmul, plain, plans
+from knetc.codegen.triton.matmul import computes, factor_arguments, lower_matmul, plain, plans
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import Header
 from knetc.codegen.triton.together import Together
@@ -23,6 +24,7 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.program import BufferSpec, Cubin, Program
 
 from knetc.ir.node import Graph
+from knetc.passes.prologue import Chooser
 
 PLANS = 6
 """Ways to cut a product into tiles that are measured where a device is measured."""
@@ -72,6 +74,10 @@ class TritonBackend:
     def key(self) -> str:
         return self.target.key
 
+    @property
+    def computes(self) -> Chooser:
+        return partial(computes, precision=self.precision)
+
     def nest(self, loops: LoopNest) -> Kernel:
         scatters = any(isinstance(s, Store) and s.offset.indirect for stage in loops.stages for s in stage.body)
         choices = (model.MODEL,) if self.tuner is None or scatters else model.CHOICES
@@ -87,8 +93,7 @@ class TritonBackend:
             notes = (f"made by cuBLASLt where it is installed: {described(call)}", *kernels[0].notes)
             kernels.insert(0, replace(kernels[0], library=(call,), notes=notes))
         rest = plain(product) if epilogue is None else epilogue
-        operands = [Argument("factor", v.base.dtype, "input", v.base.type.size) for v in (product.a, product.b)]
-        return self._fastest(kernels, (*operands, *rest.arguments[1:]))
+        return self._fastest(kernels, (*factor_arguments(product), *rest.arguments[1:]))
 
     def _fastest(self, kernels: Sequence[Kernel], arguments: Sequence[Argument]) -> Kernel:
         """The first of several kernels that do the same, or where they are measured the fastest."""

@@ -10,24 +10,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from knetc.codegen.axes import Loops
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Reduce, Stage, Store
 from knetc.codegen.products import Product
 from knetc.codegen.triton.body import COLUMNS, ROWS, Body, Frame, Known
-from knetc.codegen.triton.code import operation
-from knetc.codegen.triton.emitter import Value, literal_text, memory_type, register_type
+from knetc.codegen.triton.emitter import Value, register_type
+from knetc.codegen.triton.factor import Factor, in_pieces
 from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.nest import lower_into
-from knetc.codegen.triton.source import Prelude
-from knetc.codegen.triton.tiles import GROUP, MatmulPlan, matmul_plans
+from knetc.codegen.triton.tiles import GROUP, Form, MatmulPlan, computing_pays, matmul_plans
 from knetc.codegen.triton.writer import Job, Launches, Totals, Writer, dense
 from knetc.runtime.base import dtypes
 from knetc.runtime.program import Slot
 
-from knetc.ir.node import Node
-from knetc.ir.op import OPS
-from knetc.passes.views import VIEWS, View
+from knetc.ir.op import OPS, Kind
+from knetc.passes.domain import is_number
+from knetc.passes.prologue import Candidate
+from knetc.passes.views import View, view_of
 
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "default": "tf32"}
 """What the precision of float32 products is called by users and by Triton."""
@@ -59,16 +60,49 @@ class _Body(Body):
 
 def plans(product: Product, precision: str, target: GpuTarget) -> list[MatmulPlan]:
     """Ways to cut a product into tiles, the one first that is taken for the fastest."""
-    batches = math.prod(product.batch)
-    return matmul_plans(product.m, product.n, product.k, batches, *_how(product, precision), target.capability)
+    form = _form(
+        (math.prod(product.batch), product.m, product.n, product.k), product.dtype, product.a, product.b, precision
+    )
+    return matmul_plans(form, target.capability)
 
 
-def _how(product: Product, precision: str) -> tuple[str, int]:
-    """How factors are multiplied (see ``matmul_plans``), and the size of one."""
-    kinds = [view.dtype for view in (product.a, product.b)]
-    if kinds[0] == kinds[1] and dtypes.is_narrow(kinds[0]):
+def computes(candidate: Candidate, precision: str) -> bool:
+    """Whether products had better compute an operand than read it."""
+    forms = []
+    for (matmul, position), seen in candidate.views.items():
+        *batch, m, n = matmul.shape
+        a, b = (seen if k == position else view_of(s, narrow=True) for k, s in enumerate(matmul.sources))
+        extents = math.prod(batch), m, n, matmul.sources[0].shape[-1]
+        forms.append(_form(extents, matmul.dtype, a, b, precision))
+    arrays = {lies.base for seen in candidate.views.values() for _, lies in seen.reads if lies.base.op.name != "iota"}
+    read = sum(base.type.size_bytes for base in arrays)
+    return computing_pays(forms, candidate.value.type.size_bytes, read, alone=candidate.in_memory)
+
+
+def _form(extents: tuple[int, int, int, int], dtype: np.dtype, a: View, b: View, precision: str) -> Form:
+    """A product as the model of its time sees it; ``extents`` are batches, rows, columns and the inner dimension."""
+    batches, m, n, k = extents
+    return Form(m, n, k, batches, *_how(a.dtype, b.dtype, dtype, precision), (_work(a), _work(b)), (_read(a), _read(b)))
+
+
+def _work(view: View) -> int:
+    """Operations by which an element is computed."""
+    own = [node for node in view.prologue if node.op.kind is Kind.ELEMENTWISE]
+    return sum(node.op.cost * (2 if node.dtype.itemsize > 4 else 1) for node in own)
+
+
+def _read(view: View) -> int:
+    """Bytes that are read for an element of what is computed, without what lies along one dimension only."""
+    arrays = [lies for _, lies in view.reads if all(lies.strides[-2:]) and lies.base.op.name != "iota"]
+    return sum(lies.base.dtype.itemsize for lies in arrays)
+
+
+def _how(left: np.dtype, right: np.dtype, sums: np.dtype, precision: str) -> tuple[str, int]:
+    """How factors are multiplied (see ``Form``), and the size of one."""
+    if left == right and dtypes.is_narrow(left):
         return "narrow", 2
-    return (PRECISIONS[precision] if product.dtype == dtypes.f32 else ""), product.dtype.itemsize
+    kind = {"f32": PRECISIONS[precision], "f64": "double"}
+    return kind.get(dtypes.short_name(sums), ""), sums.itemsize
 
 
 def lower_matmul(product: Product, epilogue: LoopNest | None, precision: str, plan: MatmulPlan) -> Kernel:
@@ -81,7 +115,7 @@ def lower_matmul(product: Product, epilogue: LoopNest | None, precision: str, pl
         return launches.kernel()
     nest = epilogue or plain(product)
     visible = [k for k, a in enumerate(nest.arguments) if k and a.kind != "scratch"]
-    places = {k: Slot("argument", n + 2) for n, k in enumerate(visible)}
+    places = {k: Slot("argument", n + len(product.operands)) for n, k in enumerate(visible)}
     slots = [places.get(k, Slot("value", 0)) for k in range(len(nest.arguments))]
     if plan.splits == 1:
         _tiles(launches, product, nest, slots, precision, plan)
@@ -100,19 +134,16 @@ def _tiles(
     """The kernel that makes tiles. If the plan has splits, the pieces of the inner dimension are the first batch axis,
     along which the factors' views have no stride yet."""
     batches = math.prod(product.batch)
-    kinds = [view.dtype for view in (product.a, product.b)]
-    narrow = _how(product, precision)[0] == "narrow"
-    dot = product.dtype == dtypes.f32
     tile, piece = plan.tile, plan.piece(product.k)
     down, across = -(-product.m // tile.rows), -(-product.n // tile.columns)
-    operands = [Argument("factor", v.base.dtype, "input", v.base.type.size) for v in (product.a, product.b)]
+    operands = factor_arguments(product)
     first = replace(nest.arguments[0], kind="scratch", size=1)
     nest = replace(nest, name=nest.name or "matmul", arguments=(first, *nest.arguments[1:], *operands))
     frame = Frame(
         Loops(nest, -1), tile.rows, tile.columns, row_mask=product.m % tile.rows != 0,
         column_mask=product.n % tile.columns != 0, wide=any(a.size >= 1 << 31 for a in nest.arguments),
     )  # fmt: skip
-    job = Job(launches, frame.loops, (*slots, Slot("argument", 0), Slot("argument", 1)))
+    job = Job(launches, frame.loops, (*slots, *(Slot("argument", k) for k in range(len(operands)))))
     writer = Writer(job, frame, _Body)
     totals = Totals(writer, 1)
     for stage in nest.stages:
@@ -121,29 +152,31 @@ def _tiles(
     limit, a, b = str(product.k), product.a, product.b
     if plan.splits > 1:
         limit += f" - batch0 * {piece}"
-        a, b = (
-            replace(v, strides=(piece * v.strides[inner], *v.strides))
-            for v, inner in ((product.a, -1), (product.b, -2))
-        )
-    cut = f"(inner{{}} < {limit})" if product.k % (piece if plan.splits > 1 else plan.depth) else ""
-    convert = "" if narrow or kinds[0] == kinds[1] == product.dtype else f".to({register_type(product.dtype)})"
-    left, right = writer.body.parameters[-2:]
-    left_mask = _masks("rows" if frame.row_mask else "", cut.format("[None, :]"))
-    right_mask = _masks(cut.format("[:, None]"), "columns" if frame.column_mask else "")
+        a, b = in_pieces(a, piece, -1), in_pieces(b, piece, -2)
+    cut = f"inner{{}} < {limit}" if product.k % (piece if plan.splits > 1 else plan.depth) else ""
+    rows, columns = ("rows" if frame.row_mask else ""), ("columns" if frame.column_mask else "")
+    kind = (
+        product.a.dtype
+        if _how(product.a.dtype, product.b.dtype, product.dtype, precision)[0] == "narrow"
+        else product.dtype
+    )
+    given = dict(zip(product.operands, writer.body.parameters[-len(operands) :]))
+    left = Factor("a", a, writer.prelude, given, kind, (tile.rows, plan.depth), (rows, cut.format("[None, :]")))
+    right = Factor("b", b, writer.prelude, given, kind, (plan.depth, tile.columns), (cut.format("[:, None]"), columns))
     about = f"[{product.m}, {product.k}] times [{product.k}, {product.n}], in tiles of {tile.rows} by {tile.columns}"
     about += f", each in {plan.splits} pieces of {piece}." if plan.splits > 1 else "."
     writer.emit(
         "matmul", batches * down * across, about, warps=plan.warps, stages=plan.stages, GROUP=GROUP, batches=batches,
         down=down, across=across, m=product.m, n=product.n, batch_axes=_batch_axes(product),
-        left=_origin(left, a, "row", -2), right=_origin(right, b, "column", -1),
-        left_step=_times("inner[None, :]", product.a.strides[-1]),
-        right_step=_times("inner[:, None]", product.b.strides[-2]),
-        left_mask=f", {left_mask}, 0.0" if left_mask else "", right_mask=f", {right_mask}, 0.0" if right_mask else "",
-        left_lines=_prologue("a", a, left_mask, writer.prelude, narrow),
-        right_lines=_prologue("b", b, right_mask, writer.prelude, narrow),
-        steps=-(-min(piece, product.k) // plan.depth), depth=plan.depth, convert=convert, dot=dot,
+        before=[*left.before, *right.before], loads=[*left.lines, *right.lines],
+        steps=-(-min(piece, product.k) // plan.depth), depth=plan.depth, dot=product.dtype == dtypes.f32,
         precision=PRECISIONS[precision], total=register_type(product.dtype), body=writer.body.take(),
     )  # fmt: skip
+
+
+def factor_arguments(product: Product) -> list[Argument]:
+    """What a kernel is given of ``product.operands``."""
+    return [Argument("factor", n.dtype, "scalar" if is_number(n) else "input", n.type.size) for n in product.operands]
 
 
 def _summed(nest: LoopNest, pieces: Product) -> LoopNest:
@@ -185,42 +218,3 @@ def _batch_axes(product: Product) -> list[str]:
         lines.append(f"batch{k} = {text}" if math.prod(product.batch) > 1 else f"batch{k} = 0")
         stride *= product.batch[k]
     return lines[::-1]
-
-
-def _origin(pointer: str, view: View, name: str, position: int) -> str:
-    """Where a program's rows of the left factor, or columns of the right one, begin."""
-    terms = [_times(f"batch{k}", s) for k, s in enumerate(view.strides[:-2]) if s]
-    terms += [_times(name, view.strides[position])] if view.strides[position] else []
-    terms += [str(view.offset)] if view.offset else []
-    return " + ".join([pointer, *terms])
-
-
-def _times(text: str, factor: int) -> str:
-    return text if factor == 1 else f"{text} * {factor}"
-
-
-def _masks(*masks: str) -> str:
-    return " & ".join(m for m in masks if m)
-
-
-def _prologue(name: str, view: View, mask: str, prelude: Prelude, narrow: bool) -> list[str]:
-    """What makes the values of a factor of the block ``name`` that was read; zeros where nothing was read."""
-    if not view.prologue:
-        return []
-    kind = view.base.dtype
-    lines = [f"{name}_read = {name} != 0" if kind.kind == "b" else f"{name}_read = {name}.to({register_type(kind)})"]
-    values: dict[Node, Value] = {view.base: Value(f"{name}_read", kind)}
-    for number, node in enumerate(view.prologue):
-        if node.op.name in VIEWS:  # of a number
-            values[node] = values[node.sources[0]]
-        elif node.op.name == "constant":
-            values[node] = Value(literal_text(node["value"], node.dtype), node.dtype, literal=True)
-        else:
-            operands = [values[source] for source in node.sources]
-            made = f"{name}_{node.op.name}{number}"
-            more, values[node] = operation(node.op, operands, node.dtype, node.attributes, prelude, made)
-            lines += more
-    value = values[view.prologue[-1]].text
-    stored = memory_type(view.dtype) if narrow else register_type(view.dtype)
-    lines.append(f"{name} = tl.where({mask}, {value}, 0).to({stored})" if mask else f"{name} = {value}.to({stored})")
-    return lines

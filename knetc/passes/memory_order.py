@@ -6,9 +6,7 @@ value of a Param may take the old one's memory when all readers of the old value
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from knetc.ir.build import copy_node
@@ -17,6 +15,7 @@ from knetc.ir.op import OPS, Kind
 from knetc.ir.record import Recorder, record, recording
 from knetc.ops.indexed import SCATTERS
 from knetc.passes.domain import CHEAP, is_inlined, is_number
+from knetc.passes.prologue import Chooser, with_prologues
 from knetc.passes.views import VIEWS, View, view_of
 
 _READ_WHOLE = ("matmul", "scatter_add", "scatter", "gather", "host", "after")
@@ -132,48 +131,27 @@ def _is_spread(node: Node) -> bool:
     return is_number(node)
 
 
-THIN = 64
-"""Rows or columns of a product up to which its time is that of reading its factors."""
-
-
-def with_prologue(operand: Node, view: View, uses: Mapping[Node, int]) -> View:
-    """An operand of a thin matmul as a view of what its value is made of, where that is one array that is in memory
-    anyway: the kernel that would write the operand is saved, and reading it again."""
-    while operand is not view.base:
-        if uses[operand] > 1:
-            return view
-        operand = operand.sources[0]
-    inside, leaves = expression(operand)
-    arrays = [leaf for leaf in leaves if not is_number(leaf)]
-    if uses[operand] > 1 or not inside or len(leaves) != 1 or not arrays or any(n.op.name == "iota" for n in inside):
-        return view
-    [leaf] = arrays
-    there = leaf.op.name == "input" or (uses[leaf] > 1 and leaf.op.name not in VIEWS)
-    if not there or leaf.shape != operand.shape or leaf.dtype.itemsize > operand.dtype.itemsize:
-        return view
-    return replace(view, base=leaf, prologue=inside)
-
-
 class MemoryOrder:
     """A graph with its values in an order that respects in-place updates, and what each reads.
 
-    With ``narrow``, matmuls read float16 and bfloat16 operands as they are, and widen them themselves; and thin ones
-    compute what is cheap to make of an operand in memory.
+    With ``narrow``, matmuls read float16 and bfloat16 operands as they are, and widen them themselves. Operands that
+    ``computes`` chooses they compute themselves.
     """
 
-    def __init__(self, graph: Graph, *, narrow: bool = False) -> None:
+    def __init__(self, graph: Graph, *, narrow: bool = False, computes: Chooser | None = None) -> None:
         self.graph = graph
         self.views: dict[tuple[Node, int], View] = {}
         """How a matmul sees its operands, by node and position."""
         self.sources: dict[Node, tuple[Node, ...]] = {}
-        uses = Counter(s for node in graph.nodes for s in node.sources) + Counter((*graph.outputs, *graph.effects))
         for node in graph.nodes:
             if node.op.name == "matmul":
-                seen = [view_of(s, narrow=narrow) for s in node.sources]
-                if narrow and min(node.shape[-2:]) <= THIN:
-                    seen = [with_prologue(s, view, uses) for s, view in zip(node.sources, seen)]
-                self.views.update({(node, k): view for k, view in enumerate(seen)})
-                self.sources[node] = tuple(view.base for view in seen)
+                self.views.update({(node, k): view_of(s, narrow=narrow) for k, s in enumerate(node.sources)})
+        if computes is not None:
+            self.views |= with_prologues(graph, self.views, computes)
+        for node in graph.nodes:
+            if node.op.name == "matmul":
+                given = (n for k in range(2) for n in self.views[node, k].arguments)
+                self.sources[node] = tuple(n for n in given if not is_number(n))
             elif node.op.name in SCATTERS:
                 kept, operands = scattered(node)
                 leaves = (leaf for operand in operands for leaf in expression(operand).leaves)

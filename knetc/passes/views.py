@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,15 @@ class View:
     offset: int
     strides: tuple[int, ...]
     prologue: tuple[Node, ...] = ()
-    """What whoever reads it computes of each element of ``base``, in order; the last one is the value."""
+    """What whoever reads it computes for each element, in order; the last one is the value."""
+    reads: tuple[tuple[Node, View], ...] = ()
+    """What the prologue is computed from: arrays (the first one is ``base``'s), index ramps and numbers."""
+
+    @property
+    def arguments(self) -> tuple[Node, ...]:
+        """What whoever reads it must be given: ``base``, and the arrays and numbers of its prologue."""
+        given = (view.base for _, view in self.reads if view.base.op.name != "iota")
+        return tuple(dict.fromkeys((self.base, *given)))
 
     @property
     def dtype(self) -> np.dtype:
@@ -50,10 +59,19 @@ def view_of(node: Node, *, narrow: bool = False) -> View:
         chain.append(base)
         base = base.sources[0]
     while True:
-        view = _through(base, chain)
+        view = through(base, chain)
         if view is not None:
             return view
         base = chain.pop()
+
+
+def chain_above(node: Node, base: Node) -> list[Node]:
+    """The movements (and casts) from ``node`` down to what they move, which is left out."""
+    chain = []
+    while node is not base:
+        chain.append(node)
+        node = node.sources[0]
+    return chain
 
 
 def widens(node: Node) -> bool:
@@ -61,8 +79,13 @@ def widens(node: Node) -> bool:
     return node.op.name == "cast" and node.dtype == dtypes.f32 and dtypes.is_narrow(node.sources[0].dtype)
 
 
-def _through(base: Node, chain: list[Node]) -> View | None:
-    offset, strides = 0, dense_strides(base.shape)
+def through(base: Node, chain: Sequence[Node], strides: tuple[int, ...] | None = None) -> View | None:
+    """What movements make of ``base``, the last movement first; None where strides cannot express it.
+
+    ``strides`` are those of ``base`` if it is not dense.
+    """
+    offset = 0
+    strides = dense_strides(base.shape) if strides is None else strides
     for movement in reversed(chain):
         source = movement.sources[0].shape
         match movement.op.name:

@@ -24,6 +24,7 @@ from knetc.ir.build import trace_function
 from knetc.ir.types import TensorType
 from knetc.ops import reduction, scan
 from knetc.ops.activations import layernorm, relu, softmax
+from knetc.ops.apply import cast
 from knetc.ops.linear import matmul
 from knetc.passes.differentiate import gradients
 from knetc.passes.simplify import simplify
@@ -45,6 +46,9 @@ KERNELS: dict[str, Callable[[], str]] = {
     "scan": lambda: sources(lambda x: scan.cumsum(x, 1), (F32, (64, 200)))[0],
     "matmul": lambda: sources(
         lambda x, w, b: relu(matmul(x, w) + b), (BF16, (512, 256)), (BF16, (256, 100)), (BF16, (100,))
+    )[0],
+    "matmul_prologue": lambda: sources(
+        lambda x, s, w: matmul(x, cast(w, BF16) * s), (BF16, (100, 500)), (BF16, (64,)), (np.int8, (500, 64))
     )[0],
     "together": lambda: sources(
         lambda x, y, z: [relu(x) * 2, relu(y) * 2, reduction.sum(z, axis=1)],

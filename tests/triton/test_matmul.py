@@ -14,7 +14,7 @@ from knetc.codegen.triton import model
 from knetc.codegen.triton.backend import TritonBackend
 from knetc.codegen.triton.compile import compile_source, compiled
 from knetc.codegen.triton.model import GpuTarget
-from knetc.codegen.triton.tiles import matmul_plans
+from knetc.codegen.triton.tiles import Form, matmul_plans
 from knetc.runtime.base import dtypes
 
 from knetc.ir.build import trace_function
@@ -22,7 +22,6 @@ from knetc.ir.interpret import interpret
 from knetc.ir.node import Graph
 from knetc.ir.types import TensorType
 from knetc.ops.activations import relu
-from knetc.ops.apply import cast
 from knetc.ops.linear import matmul, swapped
 from knetc.passes.simplify import simplify
 
@@ -129,74 +128,24 @@ def test_whatever_plan_is_measured_as_the_fastest(dtype: Any, monkeypatch: pytes
     assert len(seen) == 7, "six plans, and the library's"
 
 
-PROLOGUES: dict[str, tuple[Callable[..., Any], list[tuple[Any, tuple[int, int]]]]] = {
-    "scaled bytes": (
-        lambda x, w: matmul(cast(x, F32) / 255.0 - 0.5, w),
-        [(np.uint8, (70, 83)), (np.float32, (83, 10))],
-    ),
-    "exponentials": (lambda x, w: matmul(1 / (x * x + 1), w), [(np.float32, (70, 83)), (np.float32, (83, 10))]),
-    "mask": (lambda x, w: matmul(swapped(cast(x, F32)), w), [(np.bool_, (83, 70)), (np.float32, (83, 10))]),
-    "right": (lambda x, w: matmul(x, swapped(relu(w) * 2)), [(np.float32, (70, 83)), (np.float32, (10, 83))]),
-    "narrow": (lambda x, w: matmul(relu(x + 1), w), [(BF16, (70, 83)), (BF16, (83, 10))]),
-    "double": (lambda x, w: matmul(cast(x, np.dtype("f8")) + 1, w), [(np.float32, (20, 43)), (np.float64, (43, 10))]),
-    "pieces": (lambda x, w: matmul(1 - x, w), [(np.float32, (20, 1800)), (np.float32, (1800, 10))]),
-}
-
-
-@pytest.mark.parametrize("name", PROLOGUES)
-def test_thin_products_compute_a_factor_as_they_read_it(name: str) -> None:
-    function, kinds = PROLOGUES[name]
-    arrays = [np.asarray(rng.integers(0, 2 if d is np.bool_ else 100, s) / 50, d) for d, s in kinds]
-    graph = traced(function, *arrays)
-    parts = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).parts
-    assert len(parts) == 1 and "a factor is computed while it is read" in parts[0].kernel.notes[-1]
-    [found], [expected] = simulated_gpu.run(graph, arrays), interpret(graph, arrays)
-    tolerance = 0.02 if name == "narrow" else 1e-4
-    np.testing.assert_allclose(found.astype(float), expected.astype(float), tolerance, tolerance)
-
-
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
-def test_computing_a_factor_does_not_spill(arch: str) -> None:
-    types = [TensorType(np.dtype("u1"), (8192, 784)), TensorType(F32, (784, 10)), TensorType(F32, (10,))]
-    [(cubin, _)] = compiled_products(lambda x, w, b: relu(matmul(cast(x, F32) / 255.0, w) + b), types, arch)
-    assert cubin.spilled_bytes == 0 and cubin.registers < 200
-
-
-@pytest.mark.parametrize(
-    "function, columns",
-    [
-        (lambda x, w: matmul(relu(x), w), 400),
-        (lambda x, w: (matmul(relu(x), w), relu(x)), 10),
-        (lambda x, w: matmul(relu(matmul(x, w)), swapped(w)), 10),
-    ],
-    ids=["large", "used twice", "epilogue"],
-)
-def test_what_is_better_stored_is_stored(function: Callable[..., Any], columns: int) -> None:
-    """Large products are left to the matrix units and the library; what is in memory anyway is read."""
-    types = [TensorType(F32, (500, 300)), TensorType(F32, (300, columns))]
-    graph = simplify(trace_function(function, *types))
-    parts = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).parts
-    assert not any("while it is read" in note for part in parts for note in part.kernel.notes)
-
-
 def test_batches_are_shared_too() -> None:
     a, b = (rng.integers(-8, 8, shape).astype(np.float32) for shape in ((2, 3, 5, 1900), (3, 1900, 7)))
     graph = traced(matmul, a, b)
     np.testing.assert_array_equal(simulated_gpu.run(graph, [a, b])[0], a @ b)
 
 
-@pytest.mark.parametrize("how, size", [("narrow", 2), ("ieee", 4), ("tf32", 4), ("", 8)])
+@pytest.mark.parametrize("how, size", [("narrow", 2), ("ieee", 4), ("tf32", 4), ("double", 8), ("", 4)])
 def test_plans(how: str, size: int) -> None:
     """Whatever the shape, plans fit a block's shared memory and cover the product; long ones keep a device busy."""
     for m, n, k in [(1, 1, 1), (10, 64, 50_000), (256, 10, 1024), (4096, 4096, 4096), (300, 7, 3), (64, 64, 1 << 20)]:
-        for plan in matmul_plans(m, n, k, 1, how, size):
+        for plan in matmul_plans(Form(m, n, k, 1, how, size)):
             tile = plan.tile
             assert (tile.rows + tile.columns) * plan.depth * plan.stages * size <= 160 << 10
             assert (plan.splits - 1) * plan.piece(k) < k <= plan.splits * plan.piece(k)
-    plan = matmul_plans(64, 64, 1 << 20, 1, how, size)[0]
+    plan = matmul_plans(Form(64, 64, 1 << 20, 1, how, size))[0]
     assert -(-64 // plan.tile.rows) * -(-64 // plan.tile.columns) * plan.splits >= 60
-    plan = matmul_plans(8192, 8192, 512, 1, how, size)[0]
-    assert plan.splits == 1 and (not how or plan.tile.elements >= 128 * 128)
+    plan = matmul_plans(Form(8192, 8192, 512, 1, how, size))[0]
+    assert plan.splits == 1 and (how in ("double", "") or plan.tile.elements >= 128 * 128)
 
 
 def test_offsets_beyond_31_bits() -> None:
