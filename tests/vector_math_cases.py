@@ -13,7 +13,7 @@ from knetc.runtime.base import dtypes
 from scalar_kernels import Elementwise
 
 import knetc as kn
-from knetc.ops import special_math, vector_angles, vector_arcs, vector_errors, vector_math
+from knetc.ops import special_math, vector_angles, vector_arcs, vector_errors, vector_log_sums, vector_math
 
 mpmath.mp.dps = 40
 
@@ -184,7 +184,7 @@ def implementation(name: str) -> Callable[..., Any]:
     """What emits the function's code."""
     if name in ("trigamma", "tetragamma"):
         return partial(special_math.polygamma, order=1 if name == "trigamma" else 2)
-    modules = (vector_math, vector_angles, vector_arcs, vector_errors, special_math)
+    modules = (vector_math, vector_angles, vector_arcs, vector_errors, special_math, vector_log_sums)
     found: Callable[..., Any] = next(getattr(m, name) for m in modules if hasattr(m, name))
     return found
 

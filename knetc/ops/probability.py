@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from knetc.ir.node import Node
-from knetc.ops.apply import Operand, cast_node, coerce, composite
-from knetc.ops.arithmetic import absolute, maximum, minimum
-from knetc.ops.logic import equal, greater, greater_equal, isnan, less, less_equal, logical_and, logical_not, where
+from knetc.ir.op import Domain
+from knetc.ops import define, vector_log_sums
+from knetc.ops.apply import Operand, cast_node, coerce, composite, elementwise
+from knetc.ops.arithmetic import maximum, minimum
+from knetc.ops.logic import equal, greater, greater_equal, isnan, less, logical_and, logical_not, where
 from knetc.ops.special import erfcinv, erfcx, gamma, lgamma
-from knetc.ops.transcendental import atanh, erfc, exp, log, log1p
+from knetc.ops.transcendental import erfc, exp, log, log1p
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError
 
@@ -155,16 +159,29 @@ def kl_div(x: Operand, y: Operand) -> Any:
 # --- log-odds --------------------------------------------------------------------------------------------------------
 
 
-@composite()
+def _log_odds(x: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        p = np.asarray(x, np.longdouble)
+        found = np.where(abs(p - 0.5) < 0.25, 2 * np.arctanh(2 * p - 1), np.log(p) - np.log1p(-p))
+        return np.asarray(found, x.dtype)
+
+
+LOG_ODDS = define.elementwise(
+    "log_odds",
+    reference=_log_odds,
+    gradient=lambda node, dy: (dy / (node.sources[0] * (1 - node.sources[0])),),
+    emit=vector_log_sums.log_odds,
+    cost=15,
+    domains=(Domain(0.05, 0.95, (0.0, -0.0, 0.5, 1.0, 1.5, -0.5, 1e-42, -1e-42, math.inf, -math.inf, math.nan)),),
+)
+
+
 def logit(x: Operand) -> Any:
     """``log(x / (1 - x))``, whose inverse is ``sigmoid``: accurate also near 1/2, infinite at 0 and 1, NaN outside.
 
     >>> logit(kn.array([0.5, 0.75]))  # [0, 1.0986123]
     """
-    [p] = _same_floats("logit", x)
-    middle = less_equal(absolute(p - 0.5), 0.25)
-    near = 2 * atanh(2 * where(middle, p, 0.5) - 1)
-    return where(middle, near, log(where(middle, 0.5, p)) - log1p(-where(middle, 0.5, p)))
+    return elementwise(LOG_ODDS, x)
 
 
 # --- the normal distribution -----------------------------------------------------------------------------------------

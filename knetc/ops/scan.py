@@ -12,7 +12,7 @@ from knetc.ir.node import Node
 from knetc.ir.op import Combine, Domain, Kind, Op, Sample, register
 from knetc.ir.record import record
 from knetc.ir.types import TensorType
-from knetc.ops import define, special_math
+from knetc.ops import define, vector_log_sums
 from knetc.ops.apply import Operand, cast_node, coerce, composite, constant, reshape_node, to_nodes, widened, wrap_like
 from knetc.ops.arithmetic import multiply
 from knetc.ops.identities import iota
@@ -229,7 +229,7 @@ LOGCUMSUMEXP = _scan(
     gradient=_logcumsumexp_gradient,
     combine=Combine(
         identity=lambda dtype: (-math.inf,),
-        merge=lambda e, a, b: (special_math.logaddexp_simple(e, a[0], b[0]),),
+        merge=lambda e, a, b: (vector_log_sums.logaddexp_simple(e, a[0], b[0]),),
     ),
     accepts="f",
     domains=(Domain(0.0, 3.0),),

@@ -10,7 +10,7 @@ import numpy as np
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
-from knetc.ops import define, special_math
+from knetc.ops import define, special_math, vector_log_sums
 from knetc.ops.apply import Operand, composite, elementwise
 from knetc.ops.arithmetic import floor, square
 from knetc.ops.division import mod
@@ -293,7 +293,7 @@ LOGADDEXP = define.elementwise(
     "logaddexp",
     reference=np.logaddexp,
     gradient=_logaddexp_gradient,
-    emit=special_math.logaddexp,
+    emit=vector_log_sums.logaddexp,
     arity=2,
     cost=25,
     domains=(Domain(0.0, 3.0, special=(0.0, 1000.0, INFINITY, -INFINITY, float("nan"))),),
@@ -310,7 +310,7 @@ LOGADDEXP2 = define.elementwise(
     "logaddexp2",
     reference=np.logaddexp2,
     gradient=_logaddexp2_gradient,
-    emit=special_math.logaddexp2,
+    emit=vector_log_sums.logaddexp2,
     arity=2,
     cost=25,
     domains=(Domain(0.0, 3.0, special=(0.0, 1000.0, INFINITY, -INFINITY, float("nan"))),),

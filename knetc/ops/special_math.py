@@ -19,7 +19,7 @@ from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
 from knetc.ops.double_word import Wide, two_sum, wide
 from knetc.ops.vector_errors import inverse_erf
-from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, power_of_two, rarely, select
+from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, rarely, select
 from knetc.runtime.base import dtypes
 
 LN10 = math.log(10)
@@ -60,93 +60,6 @@ def _sinpi(x: Number) -> Number:
 def _cospi(x: Number) -> Number:
     _, cosine = _sin_cos_pi(abs(x))
     return cosine + 0.0
-
-
-def _logaddexp_close_to_zero(x: Number, y: Number) -> Number:
-    """For sums of exponentials within a half of 1, from their differences to 1: right to 63 bits of these."""
-    (p, p_rest), (q, q_rest) = dw.short_exp(select(x > y, x, y)), dw.short_exp(select(x > y, y, x).at_least(-700.0))
-    total = wide(p - 1.0) + p_rest.scaled(p) + (wide(q) + q_rest.scaled(q))
-    return vm._log1p(total.high) + total.low / (total.high + 1.0)
-
-
-@in_double
-def _logaddexp_near_zero(x: Number, y: Number) -> Number:
-    larger, smaller = select(x > y, x, y), select(x > y, y, x)
-    distance = two_sum(smaller, -larger)
-    first = vm._log1p(vm._exp(distance.high))
-    # one Newton step for log(1 + exp(distance)), and then the sum
-    return (two_sum(larger, first) + ((dw.exp(distance) + 1.0) * dw.exp(-wide(first)) - 1.0)).rounded()
-
-
-def _logaddexp_simple(x: Number, y: Number) -> Number:
-    """Exact to an error of the larger one, which is all that a running total needs."""
-    larger = select(x > y, x, y)
-    # equal ones may be infinite, and then have no difference
-    distance = select(x.equals(y), 0.0, abs(x - y))
-    return select(x.unordered(y), math.nan, larger + vm._log1p(vm._exp(-distance)))
-
-
-def _logaddexp_f32(x: Number, y: Number) -> Number:
-    """In double, which has digits enough but next to zeros, with a short series."""
-    a, b = x.to(dtypes.f64), y.to(dtypes.f64)
-    larger = select(a > b, a, b)
-    # equal ones may be infinite, and then have no difference; the exponential of -150 is 0 in float32
-    distance = select(a.equals(b), 0.0, -abs(a - b)).at_least(-150.0)
-    n, r = vm._reduce(distance)
-    t = vm._exp_reduced(r) * power_of_two(n)
-    s = t / (t + 2.0)
-    z = s * s
-    usual = larger + s * z.fma(polynomial(z, fitted.LOG1P_QUOTIENT[dtypes.f32]), 2.0)
-    result = rarely(abs(usual) < larger * -(2.0**-8), usual.to(dtypes.f32), _logaddexp_near_zero, x, y)
-    return select(x.unordered(y), math.nan, result)
-
-
-def _logaddexp(x: Number, y: Number) -> Number:
-    if x.dtype == dtypes.f32:
-        return _logaddexp_f32(x, y)
-    larger = select(x > y, x, y)
-    distance = two_sum(select(x > y, y, x), -larger)
-    n, r = vm._reduce(select(x.equals(y), 0.0, distance.high).at_least(-746.0))
-    # what rounding takes from the difference of infinite ones is not a number
-    r = r + select(abs(distance.low) < 1.0, distance.low, 0.0)
-    power = vm._scale(r.constant(1.0), n)
-    more = power * vm._exp_without_one(r)
-    t = power + more
-    lost = more - (t - power)
-    # log(1 + t) = t - s (t - …): the sum with t is made first, and keeps what it is rounded by
-    s = t / (t + 2.0)
-    z = s * s
-    rest = s * (t - z * polynomial(z, fitted.LOG1P_QUOTIENT[dtypes.f64]))
-    total = larger + t
-    inverse = 1.0 - s  # about: its square is less than an eighth from 1 / (1 + t)
-    usual = total + ((lost * inverse).fma(inverse, t - (total - larger)) - rest)
-    # dearer with the digits that are lost: the closest are hundreds of times slower, and a few in a thousand
-    usual = rarely(abs(usual) < (larger * -0.625).at_most(0.25), usual, _logaddexp_close_to_zero, x, y)
-    usual = rarely(abs(usual) < larger * -(2.0**-8), usual, _logaddexp_near_zero, x, y)
-    return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger, usual))
-
-
-@in_double
-def _logaddexp2_near_zero(x: Number, y: Number) -> Number:
-    larger, smaller = select(x > y, x, y), select(x > y, y, x).at_least(-1000.0)
-    total = dw.exp(wide(larger) * dw.LN2) - 1.0 + dw.exp(wide(smaller) * dw.LN2)
-    return (vm._log1p(total.high) + total.low / (total.high + 1.0)) * vm.LOG2_E
-
-
-def _logaddexp2(x: Number, y: Number) -> Number:
-    a, b = x.to(dtypes.f64), y.to(dtypes.f64)
-    larger = select(a > b, a, b)
-    # equal ones may be infinite, and then have no difference; what is lost of others is not a number
-    distance = two_sum(select(a > b, b, a), -larger)
-    lost = select(abs(distance.low) < 1.0, distance.low, 0.0)
-    power = vm._exp2(select(a.equals(b), 0.0, distance.high))
-    power = power + power * (lost * math.log(2))
-    usual = larger + vm._log1p(power) * vm.LOG2_E
-    # a difference of numbers that are nearly equal: of results of float64 wherever a binary digit is lost
-    below, above = (0.7, 2.5) if x.dtype == dtypes.f64 else (2.0**-20, 2.0**-20)
-    close = (usual > larger * below) & (usual < larger * -above)
-    result = rarely(close, usual.to(x.dtype), _logaddexp2_near_zero, x, y)
-    return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger.to(x.dtype), result))
 
 
 # --- error functions -------------------------------------------------------------------------------------------------
@@ -486,7 +399,5 @@ def polygamma(e: Any, x: Any, *, order: int) -> Any:
 
 
 exp10, sinpi, cospi = on_numbers(_exp10), on_numbers(_sinpi), on_numbers(_cospi)
-logaddexp, logaddexp2 = on_numbers(_logaddexp), on_numbers(_logaddexp2)
-logaddexp_simple = on_numbers(_logaddexp_simple)
 erfcx, erfinv, erfcinv = on_numbers(_erfcx), on_numbers(_erfinv), on_numbers(_erfcinv)
 gamma, lgamma, digamma = on_numbers(_gamma), on_numbers(_lgamma), on_numbers(_digamma)
