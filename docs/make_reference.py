@@ -15,7 +15,7 @@ import knetc as kn
 PAGE = Path(__file__).parent / "reference.md"
 
 SECTIONS = {
-    "Arrays and Params": ("arrays", "dtypes", "array_api", "params", "creation", "assignments"),
+    "Arrays and Params": ("arrays", "dtypes", "array_api", "params", "creation", "grids", "assignments"),
     "Arithmetic and logic": ("ops.arithmetic", "ops.division", "ops.logic", "ops.bits", "ops.choosing"),
     "Elementary and special functions": (
         "ops.transcendental", "ops.elementary", "ops.special", "ops.angles", "ops.probability",

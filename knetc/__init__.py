@@ -24,6 +24,7 @@ from knetc.derivatives import *
 from knetc.devices import *
 from knetc.dtypes import *
 from knetc.gradient_check import *
+from knetc.grids import *
 from knetc.nn import *
 from knetc.ops.activations import *
 from knetc.ops.angles import *

@@ -1,9 +1,9 @@
-"""``vmap``: a function of one element as one of many."""
+"""``vmap``: a function of one element as one of many; and NumPy's ways of saying so."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from knetc.ir.node import Node
 from knetc.ir.record import recording
 from knetc.lazy import Box
 from knetc.ops.apply import is_scalar, to_nodes
-from knetc.ops.movement import normalize_axis
+from knetc.ops.movement import broadcast_arrays, expand_dims, moveaxis, normalize_axis, reshape
 from knetc.passes.batch import Batch, Value, draws, from_front, stand_in_type, to_front
 from knetc.runtime.base.errors import ShapeError
-from knetc.structure import leaves, matched, rebuilt
+from knetc.structure import leaves, map_leaves, matched, rebuilt
 
 
 def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -74,6 +74,57 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
     return batched
 
 
+def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a function of a vector gives for each vector along an axis; its result's axes take that axis' place.
+
+    The function is called once, as ``kn.vmap`` calls it; ``args`` and ``kwargs`` are handed on as they are.
+
+    >>> kn.apply_along_axis(kn.sort, 0, kn.array([[3, 1], [2, 4]]))  # [[2, 1], [3, 4]]
+    """
+    x = moveaxis(arr, axis, -1)
+    rows = reshape(x, (-1, x.shape[-1]))
+    found = vmap(lambda row: func1d(row, *args, **kwargs))(rows)
+    inner, outer = found.shape[1:], x.shape[:-1]
+    place = normalize_axis("apply_along_axis", axis, len(outer) + 1)
+    last = range(len(outer), len(outer) + len(inner))
+    return moveaxis(reshape(found, (*outer, *inner)), tuple(last), tuple(range(place, place + len(inner))))
+
+
+def apply_over_axes(func: Callable[..., Any], a: Any, axes: int | Sequence[int]) -> Any:
+    """``func(x, axis)`` for one axis after the other; an axis that it takes away is put back with extent 1.
+
+    >>> kn.apply_over_axes(kn.sum, kn.ones((2, 3)), (0, 1))  # [[6]]
+    """
+    result = a
+    for axis in (axes,) if isinstance(axes, int) else axes:
+        found = func(result, axis)
+        if found.ndim == result.ndim - 1:
+            found = expand_dims(found, normalize_axis("apply_over_axes", axis, result.ndim))
+        if found.ndim != result.ndim:
+            raise ShapeError(f"apply_over_axes: the function made shape {found.shape} of {result.shape}")
+        result = found
+    return result
+
+
+def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of numbers as one of arrays, which broadcast against each other: ``kn.vmap`` over all of their axes.
+
+    It is called once, with stand-ins for one element of each argument. Most functions need no ``vectorize``, for
+    operators and functions of knetc take arrays as they take numbers.
+
+    >>> kn.vectorize(lambda a, b: kn.where(a > b, a - b, 0.0))(kn.ones((2, 1)), kn.zeros(3))  # shape (2, 3)
+    """
+
+    @functools.wraps(function, updated=())
+    def vectorized(*args: Any, **kwargs: Any) -> Any:
+        arrays = broadcast_arrays(*args)
+        flat = vmap(lambda *elements: function(*elements, **kwargs))(*(reshape(a, (-1,)) for a in arrays))
+        shape = arrays[0].shape
+        return map_leaves(lambda leaf: reshape(leaf, (*shape, *leaf.shape[1:])) if _is_array(leaf) else leaf, flat)
+
+    return vectorized
+
+
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, (Box, np.ndarray, np.generic)) or is_scalar(leaf)
 
@@ -113,4 +164,4 @@ def _placed(value: Value, axis: Any, name: str) -> Node:
     return from_front(value.node, normalize_axis(f"vmap, {name}", axis, value.node.ndim))
 
 
-__all__ = ["vmap"]
+__all__ = ["apply_along_axis", "apply_over_axes", "vectorize", "vmap"]

@@ -245,6 +245,50 @@ def fromfunction(function: Callable[..., Any], shape: Sequence[int], *, dtype: A
     return function(*indices(shape, ambient().dtype if dtype is None else dtype))
 
 
+def _window(values: np.ndarray[Any, Any], dtype: Any, device: str | None) -> Array:
+    return array(values.astype(_dtype(dtype, ambient().dtype)), device=device)
+
+
+def bartlett(n: int, dtype: Any = None, *, device: str | None = None) -> Array:
+    """A window of ``n`` numbers that rise from 0 to 1 in the middle and fall again, in straight lines.
+
+    >>> kn.bartlett(5)  # [0, 0.5, 1, 0.5, 0]
+    """
+    return _window(np.bartlett(n), dtype, device)
+
+
+def blackman(n: int, dtype: Any = None, *, device: str | None = None) -> Array:
+    """A window of ``n`` numbers made of three cosines: 0.42 - 0.5 cos(a) + 0.08 cos(2 a) over a whole turn.
+
+    >>> kn.blackman(3)  # [0, 1, 0]
+    """
+    return _window(np.blackman(n), dtype, device)
+
+
+def hamming(n: int, dtype: Any = None, *, device: str | None = None) -> Array:
+    """A window of ``n`` numbers 0.54 - 0.46 cos(a) over a whole turn.
+
+    >>> kn.hamming(3)  # [0.08, 1, 0.08]
+    """
+    return _window(np.hamming(n), dtype, device)
+
+
+def hanning(n: int, dtype: Any = None, *, device: str | None = None) -> Array:
+    """A window of ``n`` numbers 0.5 - 0.5 cos(a) over a whole turn.
+
+    >>> kn.hanning(5)  # [0, 0.5, 1, 0.5, 0]
+    """
+    return _window(np.hanning(n), dtype, device)
+
+
+def kaiser(n: int, beta: float, dtype: Any = None, *, device: str | None = None) -> Array:
+    """A window of ``n`` numbers made of the Bessel function ``i0``; the larger ``beta``, the narrower.
+
+    >>> kn.kaiser(3, 0.0)  # [1, 1, 1]
+    """
+    return _window(np.kaiser(n, beta), dtype, device)
+
+
 def asarray(value: Any, dtype: Any = None, *, device: str | None = None) -> Array:
     """``value`` as an Array: itself if it is one (of the dtype and device asked for), else ``kn.array(value, …)``."""
     if isinstance(value, Array) and (dtype is None or value.dtype == dtypes.as_dtype(dtype)):
@@ -290,7 +334,32 @@ def atype(x: Any = None) -> Any:
 
 
 __all__ = [
-    "arange", "asarray", "atype", "empty", "empty_like", "eye", "fromfunction", "full", "full_like", "geomspace",
-    "identity", "indices", "linspace", "logspace", "one", "ones", "ones_like", "set_default", "similar", "tri",
-    "zero", "zeros", "zeros_like",
+    "arange",
+    "asarray",
+    "atype",
+    "bartlett",
+    "blackman",
+    "empty",
+    "empty_like",
+    "eye",
+    "fromfunction",
+    "full",
+    "full_like",
+    "geomspace",
+    "hamming",
+    "hanning",
+    "identity",
+    "indices",
+    "kaiser",
+    "linspace",
+    "logspace",
+    "one",
+    "ones",
+    "ones_like",
+    "set_default",
+    "similar",
+    "tri",
+    "zero",
+    "zeros",
+    "zeros_like",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from knetc import assignments, creation, selection, sets
+from knetc import assignments, batching, creation, grids, selection, sets
 from knetc import linalg as matrix_names
 from knetc.arrays import ArrayLike
 from knetc.ops import (
@@ -240,8 +240,11 @@ FUNCTIONS: dict[Any, Function] = {
         "broadcast_arrays broadcast_to expand_dims flip matrix_transpose moveaxis permute_dims ravel reshape squeeze "
         "swapaxes transpose",
     ),
+    **_same(batching, "apply_along_axis apply_over_axes"),
+    **_same(bits, "packbits unpackbits"),
+    **_same(grids, "diag_indices_from ix_ tril_indices_from triu_indices_from"),
     **_same(padding, "pad"),
-    **_same(polynomials, "poly polyadd polyder polyfit polyint polymul polysub"),
+    **_same(polynomials, "poly polyadd polyder polydiv polyfit polyint polymul polysub roots"),
     **_same(
         rearrange,
         "diag diagflat diagonal fliplr flipud meshgrid repeat resize roll rollaxis rot90 tile tril triu vander",
@@ -250,7 +253,7 @@ FUNCTIONS: dict[Any, Function] = {
     **_same(scan, "cumprod cumsum cumulative_prod cumulative_sum"),
     **_same(selection, "argwhere bincount compress extract flatnonzero nonzero trim_zeros unique"),
     **_same(selection, "unique_all unique_counts unique_inverse unique_values"),
-    **_same(ops_selection, "histogram histogram_bin_edges ravel_multi_index unravel_index"),
+    **_same(ops_selection, "histogram histogram2d histogram_bin_edges histogramdd ravel_multi_index unravel_index"),
     **_same(sets, "intersect1d setdiff1d setxor1d union1d"),
     **_same(
         sorting,
@@ -337,24 +340,15 @@ READERS = frozenset(
 )  # fmt: skip
 
 _SHAPE = "the shape of its result depends on the data; "
-_POLYNOMIALS = "use it on numpy.asarray(coefficients): the number of its results, or their being real, depends on them"
 _DATES = "there are no dates among the dtypes"
-_STATIC = "its result does not depend on the array's numbers; call it with numbers and index with the result"
 
 #: for NumPy's functions that have no counterpart: what is nearest
 ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("busday_count", "busday_offset", "datetime_as_string", "is_busday", "isnat"), _DATES),
-    **dict.fromkeys(("polydiv", "roots"), _POLYNOMIALS),
-    **dict.fromkeys(("diag_indices_from", "tril_indices_from", "triu_indices_from", "ix_"), _STATIC),
     **dict.fromkeys(("geomspace", "linspace", "logspace"), "use kn.linspace and its kin with numbers as bounds"),
-    **dict.fromkeys(("histogram2d", "histogramdd"), "use numpy on numpy.asarray(x)"),
     "angle": "there are no complex numbers; use kn.atan2(y, x)",
-    "apply_along_axis": "write the function for arrays, or use kn.vmap",
-    "apply_over_axes": "reductions take several axes: axis=(0, 1)",
     "einsum_path": "numpy.einsum of knetc arrays chooses its own order",
     "i0": "it is in no library of ours; a function over NumPy's arrays can be wrapped with kn.primitive(host=True)",
-    "packbits": "use kn.left_shift and kn.sum on a last axis of 8",
     "printoptions": "it takes no arrays",
     "sort_complex": "there are no complex numbers; use kn.sort",
-    "unpackbits": "use kn.right_shift(x[..., None], kn.arange(8)) & 1",
 }

@@ -24,13 +24,16 @@ _LAYERS = (
     ("knetc.ops",),
     (
         "knetc.arrays", "knetc.params", "knetc.lazy", "knetc.cut", "knetc.memory", "knetc.stream", "knetc.tapes",
-        "knetc.direct", "knetc.structure", "knetc.creation", "knetc.random", "knetc.numpy_protocol", "knetc.debugging",
-        "knetc.host_guard", "knetc.primitives", "knetc.inner", "knetc.numpy_table", "knetc.assignments",
+        "knetc.direct", "knetc.structure", "knetc.creation", "knetc.random", "knetc.debugging",
+        "knetc.host_guard", "knetc.primitives", "knetc.inner", "knetc.assignments",
         "knetc.bodies", "knetc.control", "knetc.selection", "knetc.sets", "knetc.array_api", "knetc.linalg",
-        "knetc.readable", "knetc.dtypes",
+        "knetc.readable", "knetc.dtypes", "knetc.grids",
     ),
     ("knetc.passes",),
-    ("knetc.transforms", "knetc.gradient_check", "knetc.derivatives", "knetc.batching", "knetc.rematerialize"),
+    (
+        "knetc.transforms", "knetc.gradient_check", "knetc.derivatives", "knetc.batching", "knetc.rematerialize",
+        "knetc.numpy_protocol", "knetc.numpy_table",
+    ),
     ("knetc.codegen", "knetc.templates"),
     ("knetc.compiler",),
     (),  # what users build with, and whatever is not named here: nn, train …

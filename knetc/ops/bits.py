@@ -9,24 +9,39 @@ import numpy as np
 
 from knetc.ir.node import Node
 from knetc.ir.record import record
-from knetc.ir.types import TensorType
+from knetc.ir.types import Shape, TensorType
 from knetc.ops import define
 from knetc.ops.apply import (
     Operand,
+    broadcast_node,
     cast_node,
     coerce,
     common_kind,
     composite,
     constant,
+    reshape_node,
     to_nodes,
     wrap_like,
 )
 from knetc.ops.arithmetic import absolute, clip, trunc
 from knetc.ops.division import floor_divide, mod
 from knetc.ops.elementary import copysign
-from knetc.ops.identities import stop_gradient
-from knetc.ops.logic import bitwise_and, equal, greater, invert, isfinite, isinf, isnan, left_shift, right_shift, where
-from knetc.ops.reduction import to_float
+from knetc.ops.identities import iota, stop_gradient
+from knetc.ops.logic import (
+    bitwise_and,
+    equal,
+    greater,
+    invert,
+    isfinite,
+    isinf,
+    isnan,
+    left_shift,
+    not_equal,
+    right_shift,
+    where,
+)
+from knetc.ops.movement import cut_node, moveaxis, pad_node
+from knetc.ops.reduction import sum, to_float
 from knetc.ops.transcendental import power
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError
@@ -227,6 +242,62 @@ def _every(byte: int, like: Node) -> int:
     return int.from_bytes(bytes([byte]) * like.dtype.itemsize, "little")
 
 
+# --- bits in bytes ---------------------------------------------------------------------------------------------------
+
+
+def _shifts(name: str, bitorder: str, shape: Shape) -> Node:
+    """By how much the bits along a last axis of eight are shifted."""
+    if bitorder not in ("big", "little"):
+        raise ValueError(f"{name}: bitorder is 'big' or 'little', not {bitorder!r}")
+    places = iota(dtypes.u8, shape, len(shape) - 1)
+    return places if bitorder == "little" else 7 - places  # type: ignore[no-any-return]
+
+
+@composite()
+def packbits(x: Operand, axis: int | None = None, bitorder: str = "big") -> Any:
+    """Each eight elements along an axis (of all in C order without one) as the bits of a byte: 1 where not 0.
+
+    The first is the highest bit, or with ``bitorder="little"`` the lowest; the last byte is filled up with 0. The
+    result is uint8. Raises DtypeError for floats, ValueError for another order.
+
+    >>> packbits(kn.array([1, 0, 0, 0, 0, 0, 1, 1]))  # [131]
+    """
+    [node] = to_nodes(x)
+    if dtypes.is_float(node.dtype):
+        raise DtypeError(f"packbits takes integers and bools, not {node.dtype}; use packbits(x != 0)")
+    bits = reshape_node(node, (node.type.size,)) if axis is None else moveaxis(node, axis, -1)
+    *outer, count = bits.shape
+    missing = -count % 8
+    flags = pad_node(not_equal(bits, 0), (0,) * bits.ndim, (*(0 for _ in outer), missing))
+    parts = reshape_node(flags, (*outer, (count + missing) // 8, 8))
+    weights = left_shift(constant(1, dtypes.u8, parts.shape), _shifts("packbits", bitorder, parts.shape))
+    packed = sum(where(parts, weights, 0), -1, dtype=dtypes.u8)
+    return packed if axis is None else moveaxis(packed, -1, axis)
+
+
+@composite()
+def unpackbits(x: Operand, axis: int | None = None, count: int | None = None, bitorder: str = "big") -> Any:
+    """The bits of uint8 numbers as numbers 0 and 1, eight along an axis (of all in C order without one) for each.
+
+    ``count`` says how many to keep, a negative one how many to leave out at the end; more are filled up with 0. The
+    highest bit comes first, or with ``bitorder="little"`` the lowest. Raises DtypeError for another dtype.
+
+    >>> unpackbits(kn.array([131], dtype="uint8"))  # [1, 0, 0, 0, 0, 0, 1, 1]
+    """
+    [node] = to_nodes(x)
+    if node.dtype != dtypes.u8:
+        raise DtypeError(f"unpackbits takes uint8, not {node.dtype}; cast with x.astype('uint8')")
+    source = reshape_node(node, (node.type.size,)) if axis is None else moveaxis(node, axis, -1)
+    *outer, length = source.shape
+    shape = (*outer, length, 8)
+    wide = broadcast_node(reshape_node(source, (*outer, length, 1)), shape)
+    bits = reshape_node(bitwise_and(right_shift(wide, _shifts("unpackbits", bitorder, shape)), 1), (*outer, length * 8))
+    kept = length * 8 if count is None else max(0, length * 8 + count) if count < 0 else count
+    bits = cut_node(bits, bits.ndim - 1, 0, min(kept, length * 8))
+    bits = pad_node(bits, (0,) * bits.ndim, (*(0 for _ in outer), max(0, kept - length * 8)))
+    return bits if axis is None else moveaxis(bits, -1, axis)
+
+
 # --- powers and logarithms that NumPy has ----------------------------------------------------------------------------
 
 
@@ -239,4 +310,7 @@ def float_power(base: Operand, exponent: Operand) -> Any:
     return power(*(cast_node(n, dtypes.f64) for n in to_nodes(base, exponent)))
 
 
-__all__ = ["bitcast", "bitwise_count", "float_power", "frexp", "gcd", "lcm", "ldexp", "modf", "nextafter", "spacing"]
+__all__ = [
+    "bitcast", "bitwise_count", "float_power", "frexp", "gcd", "lcm", "ldexp", "modf", "nextafter", "packbits",
+    "spacing", "unpackbits",
+]  # fmt: skip

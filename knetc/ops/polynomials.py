@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from knetc.ir.node import Node
 from knetc.ops.apply import (
@@ -15,10 +15,12 @@ from knetc.ops.apply import (
     constant,
     reshape_node,
     to_nodes,
+    wrap_like,
 )
 from knetc.ops.calculus import convolve
 from knetc.ops.identities import iota
-from knetc.ops.matrices import lstsq
+from knetc.ops.logic import equal, where
+from knetc.ops.matrices import eigvals, lstsq
 from knetc.ops.movement import concat_node, cut_node, pad_node
 from knetc.ops.rearrange import vander
 from knetc.ops.reduction import sum, to_float
@@ -124,6 +126,59 @@ def poly(roots: Operand) -> Any:
     return result
 
 
+class PolydivResult(NamedTuple):
+    """Of ``polydiv``."""
+
+    quotient: Any
+    remainder: Any
+
+
+def polydiv(u: Operand, v: Operand) -> PolydivResult:
+    """The quotient and the remainder of two polynomials; the first coefficient of ``v`` is not 0.
+
+    The remainder has one coefficient fewer than ``v`` (one at least), also where the first ones are 0.
+
+    >>> polydiv(kn.array([3.0, 5.0, 2.0]), kn.array([2.0, 1.0])).quotient  # [1.5, 1.75]
+    """
+    quotient, rest = _divided(*(to_float(_coefficients("polydiv", p)) for p in (u, v)))
+    return PolydivResult(wrap_like((u, v), quotient), wrap_like((u, v), rest))
+
+
+def _divided(rest: Node, divisor: Node) -> tuple[Node, Node]:
+    dtype = common_dtype(rest, divisor)
+    rest, divisor = cast_node(rest, dtype), cast_node(divisor, dtype)
+    length = divisor.shape[0]
+    if rest.shape[0] < length:
+        return constant(0.0, dtype, (1,)), rest
+    first, lower = cut_node(divisor, 0, 0, 1), cut_node(divisor, 0, 1, length)
+    quotient = []
+    while (count := rest.shape[0]) >= length:
+        factor = cut_node(rest, 0, 0, 1) / first
+        quotient.append(factor)
+        product = pad_node(broadcast_node(factor, lower.shape) * lower, (0,), (count - length,))
+        rest = cut_node(rest, 0, 1, count) - product
+    return concat_node(quotient, 0), rest if length > 1 else constant(0.0, dtype, (1,))
+
+
+@composite()
+def roots(p: Operand) -> Any:
+    """Where a polynomial with real roots alone is 0: one root fewer than it has coefficients, in no order.
+
+    The first coefficient is not 0. Raises LinearAlgebraError if a root is complex, for there are no complex numbers;
+    ``numpy.roots(numpy.asarray(p))`` gives such roots as NumPy's numbers. Differentiable where no root is repeated.
+
+    >>> kn.sort(roots(kn.array([1.0, -3.0, 2.0])))  # [1, 2]
+    """
+    node = to_float(_coefficients("roots", p))
+    degree = node.shape[0] - 1
+    if degree < 1:
+        return constant(0.0, node.dtype, (0,))
+    top = -cut_node(node, 0, 1, degree + 1) / broadcast_node(cut_node(node, 0, 0, 1), (degree,))
+    rows = iota(dtypes.i64, (degree, degree), 0)
+    below = cast_node(equal(rows - 1, iota(dtypes.i64, (degree, degree), 1)), node.dtype)
+    return eigvals(where(equal(rows, 0), broadcast_node(top, (degree, degree)), below))
+
+
 @composite(2)
 def polyfit(x: Operand, y: Operand, deg: int, w: Operand = None) -> Any:
     """The polynomial of degree ``deg`` with the least squares at ``x``: [M] and ``y`` [M] or [M, K] give [deg + 1] or
@@ -146,4 +201,4 @@ def polyfit(x: Operand, y: Operand, deg: int, w: Operand = None) -> Any:
     return found / (reshape_node(scale, (deg + 1, 1)) if values.ndim == 2 else scale)
 
 
-__all__ = ["poly", "polyadd", "polyder", "polyfit", "polyint", "polymul", "polysub"]
+__all__ = ["poly", "polyadd", "polyder", "polydiv", "polyfit", "polyint", "polymul", "polysub", "roots"]

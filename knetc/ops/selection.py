@@ -6,6 +6,7 @@ Shapes are known while tracing, so these functions are told how many places or v
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from operator import index
 from typing import Any, NamedTuple
@@ -185,8 +186,8 @@ def _edges(low: Node, high: Node, bins: int) -> Node:
     return where(equal(steps, bins), high, low + steps * ((high - low) / bins))  # type: ignore[no-any-return]
 
 
-def _bin_counts(node: Node, bounds: Node, weights: Node | None, even: bool) -> Node:
-    """How many elements each bin has; the last one contains its upper bound."""
+def _bin_places(node: Node, bounds: Node, even: bool) -> tuple[Node, Node]:
+    """In which bin each element lies, and whether it lies in one; the last one contains its upper bound."""
     bins = bounds.shape[0] - 1
     first, last = (reshape_node(cut_node(bounds, 0, k, k + 1), ()) for k in (0, bins))
     inside = logical_and(greater_equal(node, first), less_equal(node, last))
@@ -197,10 +198,34 @@ def _bin_counts(node: Node, bounds: Node, weights: Node | None, even: bool) -> N
         place = place + cast_node(greater_equal(node, gather(bounds, [place + 1])) & less(place, bins - 1), dtypes.i64)
     else:
         place = minimum(searchsorted(bounds, node, "right") - 1, bins - 1)
-    place = where(inside, place, 0)
+    return where(inside, place, 0), inside
+
+
+def _counts(places: list[Node], inside: Node, weights: Node | None, shape: Shape) -> Node:
+    """How many elements each bin of a grid has, or the sum of their weights."""
     if weights is None:
-        return scatter_add(cast_node(inside, dtypes.i64), [place], (bins,))
-    return scatter_add(where(inside, reshape_node(to_float(weights), node.shape), 0), [place], (bins,))
+        return scatter_add(cast_node(inside, dtypes.i64), places, shape)
+    return scatter_add(where(inside, reshape_node(to_float(weights), inside.shape), 0), places, shape)
+
+
+def _bounds(name: str, flat: Node, bins: Any, range: tuple[float, float] | None) -> tuple[Node, bool]:
+    """The bounds of the bins that a vector is counted in, and whether these are of equal width."""
+    if isinstance(bins, (int, np.integer)):
+        if bins < 1:
+            raise ShapeError(f"{name}: {bins} bins; there is at least one")
+        if range is not None or not flat.type.size:
+            low, high = (constant(float(bound), flat.dtype) for bound in range or (0, 1))
+        else:
+            low, high = smallest(flat), largest(flat)
+        return _edges(low, high, int(bins)), True
+    [given] = to_nodes(np.asarray(bins, np.float64) if isinstance(bins, (list, tuple)) else bins)
+    if given.ndim != 1 or given.shape[0] < 2:
+        raise ShapeError(f"{name}: bounds of bins have one dimension and two elements or more, not {given.type}")
+    return cast_node(to_float(given), flat.dtype), False
+
+
+def _widths(edges: Node) -> Node:
+    return cut_node(edges, 0, 1, edges.shape[0]) - cut_node(edges, 0, 0, edges.shape[0] - 1)
 
 
 def histogram_bin_edges(x: Operand, bins: int | Operand = 10, range: tuple[float, float] | None = None) -> Any:
@@ -229,26 +254,105 @@ def histogram(
     """
     [node] = to_nodes(x)
     flat = to_float(reshape_node(node, (node.type.size,)))
-    even = isinstance(bins, (int, np.integer))
-    if even:
-        if bins < 1:
-            raise ShapeError(f"histogram: {bins} bins; there is at least one")
-        if range is not None or not flat.type.size:
-            low, high = (constant(float(bound), flat.dtype) for bound in range or (0, 1))
-        else:
-            low, high = smallest(flat), largest(flat)
-        edges = _edges(low, high, int(bins))
-    else:
-        [given] = to_nodes(np.asarray(bins, np.float64) if isinstance(bins, (list, tuple)) else bins)
-        edges = cast_node(to_float(given), flat.dtype)
-        if edges.ndim != 1 or edges.shape[0] < 2:
-            raise ShapeError(f"histogram: bounds of bins have one dimension and two elements or more, not {given.type}")
-    hist = _bin_counts(flat, edges, None if weights is None else to_nodes(weights)[0], even)
+    edges, even = _bounds("histogram", flat, bins, range)
+    place, inside = _bin_places(flat, edges, even)
+    hist = _counts([place], inside, None if weights is None else to_nodes(weights)[0], (edges.shape[0] - 1,))
     if density:
-        widths = cut_node(edges, 0, 1, edges.shape[0]) - cut_node(edges, 0, 0, edges.shape[0] - 1)
         shares = cast_node(hist, edges.dtype)
-        hist = shares / widths / sum(shares)
+        hist = shares / _widths(edges) / sum(shares)
     return HistogramResult(wrap_like((x, weights), hist), wrap_like((x, weights), edges))
 
 
-__all__ = ["histogram", "histogram_bin_edges", "ravel_multi_index", "unravel_index"]
+class HistogramddResult(NamedTuple):
+    """Of ``histogramdd``."""
+
+    hist: Any
+    edges: Any
+
+
+class Histogram2dResult(NamedTuple):
+    """Of ``histogram2d``."""
+
+    hist: Any
+    x_edges: Any
+    y_edges: Any
+
+
+def histogramdd(
+    sample: Operand | Sequence[Operand],
+    bins: int | Sequence[Any] = 10,
+    range: Sequence[tuple[float, float] | None] | None = None,
+    density: bool = False,
+    weights: Operand = None,
+) -> HistogramddResult:
+    """How many points lie in each bin of a grid, and for each axis the bounds of its bins.
+
+    ``sample`` is an array [N, D] of N points, or a list of D vectors. ``bins`` and ``range`` are for each axis what
+    they are for ``histogram``; one int counts for all axes. The counts are floats of shape [bins, …], D axes; with ``density``
+    their integral is 1. Raises ShapeError unless there is one of them for each axis.
+
+    >>> histogramdd(kn.array([[0.0, 0.0], [1.0, 1.0], [1.0, 0.9]]), bins=2).hist  # [[1, 0], [0, 2]]
+    """
+    if isinstance(sample, (list, tuple)):
+        columns = [to_float(n) for n in to_nodes(*sample)]
+        given: tuple[Any, ...] = tuple(sample)
+    else:
+        [points] = to_nodes(sample)
+        points = reshape_node(points, (*points.shape, 1)) if points.ndim == 1 else points
+        if points.ndim != 2:
+            raise ShapeError(f"histogramdd takes points [N, D] or a list of D vectors, not {points.type}")
+        columns = [
+            reshape_node(cut_node(to_float(points), 1, k, k + 1), points.shape[:1])
+            for k in builtins.range(points.shape[1])
+        ]
+        given = (sample,)
+    count = len(columns)
+    if any(c.ndim != 1 or c.shape != columns[0].shape for c in columns):
+        raise ShapeError(f"histogramdd: vectors of one length, not {', '.join(str(c.type) for c in columns)}")
+    kinds = [bins] * count if isinstance(bins, (int, np.integer)) else list(bins)
+    ranges = [None] * count if range is None else list(range)
+    if len(kinds) != count or len(ranges) != count:
+        raise ShapeError(f"histogramdd: bins for {len(kinds)} and ranges for {len(ranges)} of {count} axes")
+    edges, places, inside = [], [], None
+    for column, kind, bounds in zip(columns, kinds, ranges):
+        own, even = _bounds("histogramdd", column, kind, bounds)
+        place, within = _bin_places(column, own, even)
+        edges.append(own)
+        places.append(place)
+        inside = within if inside is None else logical_and(inside, within)
+    if inside is None:
+        raise ShapeError("histogramdd of no axes")
+    shape = tuple(e.shape[0] - 1 for e in edges)
+    hist = cast_node(_counts(places, inside, None if weights is None else to_nodes(weights)[0], shape), edges[0].dtype)
+    if density:
+        hist = hist / sum(hist)
+        for axis, own in enumerate(edges):
+            thin = tuple(n if k == axis else 1 for k, n in enumerate(shape))
+            hist = hist / broadcast_node(reshape_node(_widths(own), thin), shape)
+    operands = (*given, weights)
+    return HistogramddResult(wrap_like(operands, hist), tuple(wrap_like(operands, own) for own in edges))
+
+
+def histogram2d(
+    x: Operand,
+    y: Operand,
+    bins: Any = 10,
+    range: Sequence[tuple[float, float] | None] | None = None,
+    density: bool = False,
+    weights: Operand = None,
+) -> Histogram2dResult:
+    """How many of the points (x, y) lie in each bin of a grid, as ``histogramdd``, and the bounds along both axes.
+
+    ``bins`` is a number or an array of bounds for both axes, or a list with one for each.
+
+    >>> histogram2d(kn.array([0.0, 1.0, 1.0]), kn.array([0.0, 1.0, 0.9]), bins=2).hist  # [[1, 0], [0, 2]]
+    """
+    if not isinstance(bins, (int, np.integer)) and len(bins) != 2:
+        bins = [bins, bins]
+    hist, (x_edges, y_edges) = histogramdd([x, y], bins, range, density, weights)
+    return Histogram2dResult(hist, x_edges, y_edges)
+
+
+__all__ = [
+    "histogram", "histogram2d", "histogram_bin_edges", "histogramdd", "ravel_multi_index", "unravel_index",
+]  # fmt: skip

@@ -201,8 +201,9 @@ _BETWEEN = {
 _AT = {"lower": floor, "higher": ceil, "nearest": rint}
 """The methods that choose an element beside the place of ``linear``."""
 
-_STEPS = ("inverted_cdf", "averaged_inverted_cdf")
-"""The methods that take the first element below which the share lies; or, where that ends, the mean with the next."""
+_STEPS = ("inverted_cdf", "averaged_inverted_cdf", "closest_observation")
+"""The methods that take the first element below which the share lies; or, where that ends, the mean with the next; or
+the one whose number is nearest, of two the even one."""
 
 
 def _gathered_axes(name: str, x: Node, axis: Axis) -> tuple[Node, tuple[int, ...]]:
@@ -262,6 +263,8 @@ def _quantile(
     alpha, beta = _BETWEEN.get(method, (1.0, 1.0))
     count = share * (known if method in _STEPS else known + (1 - alpha - beta))
     ends = equal(count, floor(count)) & greater_equal(count, 1)  # where a step ends
+    if method == "closest_observation":
+        count = rint(count)
     place = clip(ceil(count) - 1 if method in _STEPS else count + (alpha - 1), 0.0, known - 1)
     if method in _AT:
         place = _AT[method](place)
@@ -294,8 +297,8 @@ def quantile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "linear
 
     The axes of ``q`` come first in the result's shape. ``method`` says what counts between two elements, as in NumPy:
     ``linear`` (the default), ``lower``, ``higher``, ``nearest``, ``midpoint``, ``hazen``, ``weibull``,
-    ``median_unbiased``, ``normal_unbiased``, ``interpolated_inverted_cdf``, ``inverted_cdf`` and
-    ``averaged_inverted_cdf``. Raises ShapeError for no elements.
+    ``median_unbiased``, ``normal_unbiased``, ``interpolated_inverted_cdf``, ``inverted_cdf``,
+    ``averaged_inverted_cdf`` and ``closest_observation``. Raises ShapeError for no elements.
 
     >>> quantile(kn.array([1.0, 2.0, 3.0, 4.0]), 0.25)  # 1.75
     """
