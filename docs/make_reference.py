@@ -67,7 +67,7 @@ def page() -> str:
     """The whole page."""
     modules: dict[str, list[str]] = {}
     for name in kn.__all__:
-        if callable(getattr(kn, name)):
+        if str(getattr(getattr(kn, name), "__module__", "")).startswith("knetc."):
             modules.setdefault(module_of(name), []).append(name)
     parts = ["# Reference\n\nEvery public name of `knetc`. `help(kn.name)` says all there is to say about it.\n"]
     for title, members in SECTIONS.items():

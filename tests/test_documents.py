@@ -191,8 +191,8 @@ def check_value(comment: str, value: Any) -> None:
 
 
 _DOCUMENTED = {
-    f"{thing.__module__}.{thing.__qualname__}": thing
-    for thing in (getattr(kn, name) for name in sorted(kn.__all__))
+    f"{thing.__module__}.{getattr(thing, '__qualname__', name)}": thing
+    for name, thing in ((name, getattr(kn, name)) for name in sorted(kn.__all__))
     if ">>>" in (thing.__doc__ or "")
 }
 

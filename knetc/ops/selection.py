@@ -288,8 +288,8 @@ def histogramdd(
     """How many points lie in each bin of a grid, and for each axis the bounds of its bins.
 
     ``sample`` is an array [N, D] of N points, or a list of D vectors. ``bins`` and ``range`` are for each axis what
-    they are for ``histogram``; one int counts for all axes. The counts are floats of shape [bins, …], D axes; with ``density``
-    their integral is 1. Raises ShapeError unless there is one of them for each axis.
+    they are for ``histogram``; one int counts for all axes. The counts are floats of shape [bins, …], D axes; with
+    ``density`` their integral is 1. Raises ShapeError unless there is one of them for each axis.
 
     >>> histogramdd(kn.array([[0.0, 0.0], [1.0, 1.0], [1.0, 0.9]]), bins=2).hist  # [[1, 0], [0, 2]]
     """
@@ -323,7 +323,8 @@ def histogramdd(
     if inside is None:
         raise ShapeError("histogramdd of no axes")
     shape = tuple(e.shape[0] - 1 for e in edges)
-    hist = cast_node(_counts(places, inside, None if weights is None else to_nodes(weights)[0], shape), edges[0].dtype)
+    counts = _counts(places, inside, None if weights is None else to_nodes(weights)[0], shape)
+    hist = cast_node(counts, edges[0].dtype)
     if density:
         hist = hist / sum(hist)
         for axis, own in enumerate(edges):
