@@ -48,6 +48,8 @@ def of_node(node: Node) -> Array:
     made.type = node.type
     made.origin = None
     lazy.context().adopt(made, node)
+    if lazy.tapes.active:
+        tapes.note_made(made)
     return made
 
 
@@ -58,6 +60,8 @@ def of_buffer(type: TensorType, buffer: Any, offset: int = 0) -> Array:
     made.buffer = buffer
     made.offset = offset
     made.node = made.owner = made.origin = None
+    if lazy.tapes.active:
+        tapes.note_made(made)
     return made
 
 
@@ -261,7 +265,7 @@ class ArrayLike(Readable):
         return indexing.index(self, with_places(normal_key(key), self.type.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        tapes.forbid_assignment()
+        tapes.check_assignment(self)
         if direct.assign(self, key, value):
             return
         now = lazy.context().read(self) if self.owner is None else node_of(self)

@@ -79,7 +79,7 @@ class Param(ArrayLike):
 
     @value.setter
     def value(self, new: Any) -> None:
-        tapes.forbid_assignment()
+        tapes.check_assignment(self)
         self._write(node_of(new if isinstance(new, Box) else array(new, dtype=self.type.dtype, device=self.device)))
 
     __iadd__ = _in_place(operator.add)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from weakref import ref
 
 from knetc import lazy
 from knetc.ir import ambient
@@ -24,6 +25,8 @@ class Variables:
         """Where the variables are recorded, also when a Param is first met in a function under vmap."""
         self.nodes: dict[int, Node] = {}
         self.objects: dict[int, object] = {}
+        self.made: dict[int, ref[Box]] = {}
+        """The arrays that were made meanwhile, by identity."""
 
     def of_param(self, box: Box) -> Node:
         """The variable that a Param is here; over the one that it is in the surrounding differentiation, if any."""
@@ -78,10 +81,25 @@ def read(box: Box) -> Node:
     return lazy.context().read(box) if variables is None else variables.of_param(box)
 
 
-def forbid_assignment() -> None:
-    """Raise DifferentiationError while a differentiation is under way: it could not see what an assignment did."""
+def note_made(box: Box) -> None:
+    """Remember that an array was made in the innermost differentiation: there it may be assigned to."""
     if _state.innermost is not None:
+        _state.innermost.made[id(box)] = ref(box)
+
+
+def check_assignment(box: Box) -> None:
+    """Raise DifferentiationError for an assignment to what a differentiation under way did not make itself.
+
+    An assignment makes a new value of an array. That is differentiated like any other, but a Param and an argument are
+    what the derivative is taken with respect to, and an array from outside is to be as before.
+    """
+    variables = _state.innermost
+    if variables is None:
+        return
+    made = variables.made.get(id(box))
+    if made is None or made() is not box:
         raise DifferentiationError(
-            "Array overwriting during gradient calculation not supported: make a new array instead (kn.where, "
-            "kn.concat), or assign after the differentiation"
+            "Array overwriting during gradient calculation not supported, but for arrays that are made in the "
+            "function: assign to a copy (kn.array(x)), make a new array (kn.where, kn.concat), or assign after the "
+            "differentiation"
         )

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from knetc import tapes
-from knetc.arrays import node_of, of_node
+from knetc.arrays import Array, node_of, of_node
 from knetc.ir.ambient import ambient
 from knetc.ir.node import Node
 from knetc.lazy import Box
@@ -113,15 +113,21 @@ def as_variable(variables: tapes.Variables, value: Any, *, scalars: bool = False
     if isinstance(value, Box):
         if isinstance(value, Param) or not dtypes.is_float(value.type.dtype):
             return value
-        return of_node(variables.add(value, node_of(value)))
+        return _variable(variables, value, node_of(value))
     if isinstance(value, np.ndarray):
-        return of_node(variables.add(value, node_of(value))) if dtypes.is_float(value.dtype) else value
+        return _variable(variables, value, node_of(value)) if dtypes.is_float(value.dtype) else value
     if scalars and isinstance(value, WeakScalar):
-        return of_node(variables.add(value, value.spread(ambient().dtype, ())))
+        return _variable(variables, value, value.spread(ambient().dtype, ()))
     if scalars and isinstance(value, (int, float, np.floating)) and not isinstance(value, bool):
         dtype = value.dtype if isinstance(value, np.floating) else ambient().dtype
-        return of_node(variables.add(value, constant(float(value), dtype)))
+        return _variable(variables, value, constant(float(value), dtype))
     return value
+
+
+def _variable(variables: tapes.Variables, value: Any, node: Node) -> Array:
+    made = of_node(variables.add(value, node))
+    variables.made.pop(id(made))  # it is the caller's, and not assigned to
+    return made
 
 
 def diff(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tape:

@@ -56,6 +56,76 @@ def test_param_is_the_value_outside_of_a_tape() -> None:
     assert numbers(y + 1) == [1.5, 6, 4]  # the tape has ended all the same
 
 
+def filled(x: Any) -> Any:
+    y = kn.zeros(4, dtype="float64")
+    y[0] = x[0] * x[1]
+    y[1:3] = kn.sin(x[:2])
+    y[1] *= x[2]
+    z = y
+    y += 1
+    z[3] = 5.0  # of another array by now
+    return kn.sum(y**3) + z[1]
+
+
+def gathered(x: Any) -> Any:
+    y = kn.array(x)
+    y[y > 1.5] = x[0]
+    y[[0, 0]] = x[1:]  # the last one counts
+    y[kn.argmax(x)] += x[1]
+    return kn.sum(y**2 * x)
+
+
+def looked_at(x: Any) -> Any:
+    y = kn.zeros_like(x)
+    y[0] = x[0] * 2
+    if float(y[0]) > 0:
+        y[1] = x[1] * y[0]
+    return kn.sum(y * y)
+
+
+def carried(x: Any) -> Any:
+    def body(i: Any, y: Any) -> Any:
+        y[i] = x[i] * y[i - 1]
+        return y
+
+    return kn.sum(kn.fori_loop(1, 3, body, kn.array(x)) * x)
+
+
+@pytest.mark.parametrize("function", [filled, gathered, looked_at, carried])
+def test_assignments_to_what_is_made_inside(function: Callable[[Any], Any]) -> None:
+    x, h = kn.array(np.array([1.0, 2.0, 3.0])), 1e-5
+    slope = [(float(function(x + h * e)) - float(function(x - h * e))) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(kn.grad(function)(x), slope, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(kn.jvp(function, (x,), (np.ones(3),))[1], sum(slope), rtol=1e-8)
+    np.testing.assert_allclose(kn.hessian(function)(x), np.asarray(kn.hessian(function)(x)).T, rtol=1e-10)
+    if function is not looked_at:
+        np.testing.assert_allclose(kn.compile(kn.grad(function))(x), slope, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(kn.vmap(kn.grad(function))(kn.stack([x, x]))[1], slope, rtol=1e-8, atol=1e-8)
+    assert numbers(x) == [1, 2, 3]
+
+
+def test_assignments_to_what_is_from_outside() -> None:
+    x, outside = kn.array([1.0, 2.0]), kn.array([3.0, 4.0])
+
+    def argument(x: Any) -> Any:
+        x[0] = 5.0
+        return kn.sum(x * x)
+
+    def closure(x: Any) -> Any:
+        outside[0] = x[0]
+        return kn.sum(outside * x)
+
+    def within(x: Any) -> Any:  # y is from outside of the inner function
+        y = x * 2
+        return kn.sum(kn.grad(lambda z: y.__setitem__(0, z[0]) or kn.sum(y * z))(x))
+
+    for function in (argument, closure, within):
+        for how in (kn.grad(function), lambda x, f=function: kn.jvp(f, (x,), (x,)), kn.compile(kn.grad(function))):
+            with pytest.raises(kn.DifferentiationError, match="made in the function"):
+                how(x)
+    assert numbers(x) == [1, 2] and numbers(outside) == [3, 4]
+
+
 def test_value() -> None:
     x = kn.Param([1.0, 2.0])
     assert numbers(kn.value(x)) == [1, 2] and type(kn.value(x)) is kn.Array

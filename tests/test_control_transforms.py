@@ -138,21 +138,104 @@ def test_each_element_draws_in_each_iteration() -> None:
     assert len(set(drawn.ravel().tolist())) == 30
 
 
-def test_checks_of_loops_that_elements_end_for_themselves() -> None:
+def test_checks_of_what_elements_choose_for_themselves() -> None:
     table = kn.arange(5)
 
     def walk(x: Any) -> Any:
-        return kn.while_loop(lambda c: c[1] < x, lambda c: (kn.take(table, c[0]), c[1] + 1), (0, 0))[0]
+        return kn.while_loop(lambda c: c[1] < x, lambda c: (kn.take(table, c[0] + 2), c[1] + 1), (0, 0))[0]
 
-    with pytest.raises(kn.UnsupportedError, match="goes on for all until the last has ended"):
-        kn.vmap(walk)(kn.array([1, 2]))
+    assert numbers(kn.vmap(walk)(kn.array([0, 1, 2]))) == [0, 2, 4]  # the first would fail in its third iteration
+    with pytest.raises(kn.LabelError, match="index 6 is out of range"):
+        np.asarray(kn.vmap(walk)(kn.array([0, 3])))
 
     def choose(x: Any) -> Any:
-        return kn.cond(x > 1, lambda: kn.take(table, x), lambda: x * 0)
+        return kn.cond(x < 5, lambda: kn.take(table, x), lambda: x * 0)
 
-    with pytest.raises(kn.UnsupportedError, match="all branches are computed for all"):
-        kn.vmap(choose)(kn.array([1, 2]))
+    for how in (kn.vmap(choose), kn.compile(lambda x: kn.vmap(choose)(x))):
+        assert numbers(how(kn.array([1, 7, 4]))) == [1, 0, 4]
+        with pytest.raises(kn.LabelError, match="index -9"):
+            np.asarray(how(kn.array([1, -9, 7])))
+    for shared, expected in ((7, [0, 0]), (2, [0, 2])):  # one check for all, made if any element asks for it
+        either = kn.vmap(lambda x, k: kn.cond(x > 0, lambda: kn.take(table, k), lambda: x * 0), in_axes=(0, None))
+        assert numbers(either(kn.array([0, 0 if shared == 7 else 1]), kn.array(shared))) == expected
+    with pytest.raises(kn.LabelError, match="index 7"):
+        np.asarray(kn.vmap(lambda x: kn.cond(x > 0, lambda: kn.take(table, kn.array(7)), lambda: x))(kn.array([0, 1])))
     checked = kn.vmap(lambda x: kn.scan(lambda c, v: (c, kn.take(table, v)), 0, x)[1])
     assert numbers(checked(kn.array([[1, 2], [3, 4]]))) == [[1, 2], [3, 4]]
     with pytest.raises(kn.LabelError, match="index 7"):
         np.asarray(checked(kn.array([[1, 2], [3, 7]])))
+
+
+def test_checks_of_choices_in_choices() -> None:
+    table = kn.arange(3)
+
+    def inner(x: Any) -> Any:
+        def step(c: Any, v: Any) -> Any:
+            return kn.cond(v < 3, lambda: c + kn.take(table, v), lambda: c), None
+
+        return kn.scan(step, 0, kn.stack([x, x + 1]))[0]
+
+    def choose(x: Any) -> Any:
+        return kn.cond(x >= 0, inner, lambda x: x, x)
+
+    assert numbers(kn.vmap(choose)(kn.array([-7, 0, 1, 2, 9]))) == [-7, 1, 3, 2, 0]
+    with pytest.raises(kn.LabelError, match="index -7"):
+        np.asarray(kn.vmap(inner)(kn.array([-7, 0])))
+
+
+def test_loops_end_for_elements_that_have_not_chosen_them() -> None:
+    def grow(x: Any) -> Any:
+        return kn.cond(x > 0, lambda: kn.while_loop(lambda c: c < 100, lambda c: c * 2, x), lambda: -x)
+
+    assert numbers(kn.vmap(grow)(kn.array([3.0, -2.0, 50.0]))) == [192, 2, 100]
+    assert numbers(kn.vmap(grow)(kn.array([-1.0, -2.0]))) == [1, 2]
+
+    def shared(x: Any) -> Any:  # the loop is the same for all, and would have no end
+        return kn.cond(x > 0, lambda: kn.while_loop(lambda c: c < 100, lambda c: c * 2, 0.0) + x, lambda: x)
+
+    assert numbers(kn.vmap(shared)(kn.array([-1.0, -2.0]))) == [-1, -2]
+
+
+def test_loops_that_have_ended_do_not_begin_again() -> None:
+    """Conditions may draw random numbers: an element's loop ends with the first one that says so."""
+
+    def lasts(x: Any) -> Any:
+        return kn.while_loop(lambda c: (kn.rand() < 0.5) & (c < 20), lambda c: c + 1, x)
+
+    lengths = np.asarray(kn.vmap(lasts)(kn.zeros(2000, dtype="int64")))
+    assert 0.9 < lengths.mean() < 1.1  # 1/2 + 1/4 + 1/8 ...
+
+
+def test_python_functions_are_called_for_those_that_have_chosen() -> None:
+    @kn.primitive(lambda dy, y, x: dy * 2 * x, host=True, result=lambda x: x)
+    def positive_square(x: Any) -> Any:
+        if x < 0:
+            raise ValueError("negative")
+        return x * x
+
+    def choose(x: Any) -> Any:
+        return kn.cond(x >= 0, positive_square, lambda x: x, x)
+
+    x = kn.array([2.0, -1.0, 3.0])
+    assert numbers(kn.vmap(choose)(x)) == [4, -1, 9]
+    assert numbers(kn.grad(lambda x: kn.sum(kn.vmap(choose)(x)))(x)) == [4, 1, 6]
+    with pytest.raises(ValueError, match="negative"):
+        np.asarray(kn.vmap(positive_square)(x))
+    matrices = kn.array(np.stack([np.eye(2) * 4, -np.eye(2)]))
+    factors = kn.vmap(lambda a: kn.cond(a[0, 0] > 0, kn.cholesky, lambda a: a, a))(matrices)
+    assert numbers(factors) == [[[2, 0], [0, 2]], [[-1, 0], [0, -1]]]
+    parts = kn.vmap(lambda a: kn.cond(a[0, 0] > 0, lambda: kn.qr(a).R, lambda: a))(matrices)
+    np.testing.assert_allclose(np.abs(parts), np.abs(matrices))
+    one = kn.array(-np.eye(2))  # the same for all, and not for Cholesky
+    kept = kn.vmap(lambda x: kn.cond(x > 0, lambda: kn.cholesky(one) * x, lambda: one))(kn.array([-1.0, -2.0]))
+    assert numbers(kept)[0] == [[-1, 0], [0, -1]]
+
+
+def test_nothing_flows_back_from_what_was_not_chosen() -> None:
+    def root(x: Any) -> Any:
+        return kn.cond(x > 0, kn.sqrt, lambda x: x * 0, x)
+
+    x = kn.array([0.0, 4.0, -1.0])
+    assert numbers(kn.grad(lambda x: kn.sum(kn.vmap(root)(x)))(x)) == [0, 0.25, 0]
+    assert numbers(kn.vmap(kn.grad(root))(x)) == [0, 0.25, 0]
+    assert numbers(kn.jvp(kn.vmap(root), (x,), (kn.ones(3),))[1]) == [0, 0.25, 0]

@@ -19,11 +19,13 @@ from knetc.ir.types import TensorType
 from knetc.lazy import Context
 from knetc.ops.apply import INPUT, broadcast_node, constant, record_sum, reshape_node
 from knetc.ops.arithmetic import add, multiply
-from knetc.ops.host import by_rule
-from knetc.ops.identities import fresh_region, iota
+from knetc.ops.host import HOST, by_rule
+from knetc.ops.identities import CHECK_RANGE, fresh_region, iota
 from knetc.ops.indexed import gather, scatter, scatter_add
 from knetc.ops.linear import MATMUL, swapped
+from knetc.ops.logic import logical_and
 from knetc.ops.movement import permute_node
+from knetc.ops.reduction import any as any_of
 from knetc.passes import batch_control
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import UnsupportedError
@@ -51,6 +53,9 @@ class Batch:
     """What stands for the results of loops and branches."""
     made: Set[Node] = field(default_factory=frozenset)
     """The values of the computation; all others are from outside. None given: all that ``inner`` has made."""
+    active: Node | None = None
+    """In what only some elements have chosen, which ones: the others compute it too, but are not checked, and no Python
+    function is called for them. None: all."""
 
     def __post_init__(self) -> None:
         self.made = set(self.inner.interned.values()) | self.made
@@ -80,22 +85,53 @@ class Batch:
             return self.first(node, sources)
         if node.op.kind is Kind.ITEM and node.sources[0] in self.parts:
             return self.parts[node.sources[0]][int(node["index"])]
-        if node.op.kind is Kind.CONTROL and any(source.batched for source in sources):
-            results = batch_control.batched(node, sources, self.size, self.graph)
+        batched = any(source.batched for source in sources)
+        if node.op.kind is Kind.CONTROL and (batched or self.active is not None):
+            results = batch_control.batched(node, sources, self.size, self.graph, self.active)
             self.parts[node] = [Value(*pair) for pair in results]
             return Value(node, True)  # whose results are all that is asked for
-        if not any(source.batched for source in sources):
+        if self.active is not None and node.op in (CHECK_RANGE, HOST):
+            return self.where_chosen(node, sources, self.active)
+        if not batched:
             return Value(copy_node(recorder(), node, tuple(s.node for s in sources)), False)
         rule = _rule_of(node)
         if rule is None:
             raise unsupported(node.op.name)
         return Value(rule(node, sources, self.size), True)
 
-    def graph(self, graph: Graph, inputs: Sequence[tuple[Node, bool]]) -> list[tuple[Node, bool]]:
-        """What stands for the outputs of a graph, and whether each is batched, from that for its inputs."""
+    def graph(
+        self, graph: Graph, inputs: Sequence[tuple[Node, bool]], active: Node | None = None
+    ) -> list[tuple[Node, bool]]:
+        """What stands for the outputs of a graph, and whether each is batched, from that for its inputs.
+
+        With ``active``, a bool for each element, for those that are active here too.
+        """
         known = {leaf: Value(*pair) for leaf, pair in zip(graph.inputs, inputs)}
-        batch = Batch(Recorder(), self.size, known, self.regions, made=set(graph.nodes))
+        if active is None or self.active is None:
+            both = active or self.active
+        else:
+            both = logical_and(self.active, active)
+        batch = Batch(Recorder(), self.size, known, self.regions, made=set(graph.nodes), active=both)
         return [(value.node, value.batched) for value in batch.values(graph.outputs, graph.effects)]
+
+    def where_chosen(self, node: Node, sources: Sequence[Value], active: Node) -> Value:
+        """A check or a call of a Python function, for the active elements; one for all is made if any is active."""
+        batched = any(source.batched for source in sources)
+        size = self.size if batched else 1
+        if not batched:
+            active = reshape_node(any_of(active), (1,))
+            sources = [Value(reshape_node(s.node, (1, *s.node.shape)), True) for s in sources]
+        every = _all(node, sources, size)
+        if node.op is HOST:
+            function = for_each(str(node["function"]), chosen=True)
+            attributes = {**node.attributes, "function": function, "shape": (size, *node.shape)}
+            value = record(HOST, (active, *every), attributes)
+        else:
+            if node["low"] >= node["high"]:  # no number is good, also none to stand for those that are not active
+                raise unsupported("what reads from an array without elements, where each element chooses for itself")
+            low = constant(node["low"], node.dtype, every[0].shape)
+            value = record(CHECK_RANGE, (batch_control.chosen(active, every[0], low),), node.attributes)
+        return Value(value if batched else reshape_node(value, node.shape), batched)
 
     def first(self, node: Node, sources: Sequence[Value]) -> Value:
         """A value that is its first source; the others stay as they are."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from knetc.bodies import Body, Constants, finished
-from knetc.ir.control import BRANCH, SCAN
+from knetc.ir.control import BRANCH, COUNTER, SCAN, WHILE
 from knetc.ir.group import items
 from knetc.ir.node import Graph, Node
 from knetc.ir.record import record
 from knetc.ir.types import TensorType
 from knetc.ops.apply import broadcast_node, constant, reshape_node
-from knetc.ops.logic import equal, where
+from knetc.ops.arithmetic import add
+from knetc.ops.identities import stop_gradient
+from knetc.ops.logic import equal, logical_and, where
 from knetc.ops.movement import permute_node
 from knetc.ops.reduction import any as any_of
-from knetc.runtime.base.errors import UnsupportedError
+from knetc.runtime.base import dtypes
 
 
 class Value(Protocol):
@@ -27,16 +29,25 @@ class Value(Protocol):
     def batched(self) -> bool: ...
 
 
-Again = Callable[[Graph, Sequence[tuple[Node, bool]]], list[tuple[Node, bool]]]
-"""Records a graph anew: what stands for its outputs, given that for its inputs; each with whether it is batched."""
+class Again(Protocol):
+    """Records a graph anew: what stands for its outputs, given that for its inputs; each with whether it is batched.
+
+    With ``active``, a bool for each element, it is for those that are active: others are not checked.
+    """
+
+    def __call__(
+        self, graph: Graph, inputs: Sequence[tuple[Node, bool]], active: Node | None = None
+    ) -> list[tuple[Node, bool]]: ...
 
 
-def batched(node: Node, sources: Sequence[Value], size: int, again: Again) -> list[tuple[Node, bool]]:
-    """What stands for each result of a loop or branch, at least one of whose sources is batched."""
+def batched(
+    node: Node, sources: Sequence[Value], size: int, again: Again, active: Node | None
+) -> list[tuple[Node, bool]]:
+    """What stands for each result of a loop or branch; with ``active``, in what only these elements have chosen."""
     given = [(source.node, source.batched) for source in sources]
     if node.op is BRANCH:
         return _branch(node, given, size, again)
-    return _loop(node, given, size, again)
+    return _loop(node, given, size, again, active)
 
 
 def _spread(pair: tuple[Node, bool], size: int) -> Node:
@@ -54,28 +65,32 @@ def _swapped(node: Node) -> Node:
     return permute_node(node, (1, 0, *range(2, node.ndim)))
 
 
-def _chosen(which: Node, yes: Node, no: Node) -> Node:
+def chosen(which: Node, yes: Node, no: Node) -> Node:
     """For each element, one of two values."""
     spread = broadcast_node(reshape_node(which, (*which.shape, *(1,) * (yes.ndim - 1))), yes.shape)
     result: Node = where(spread, yes, no)
     return result
 
 
+def _guarded(operand: tuple[Node, bool], active: Node) -> tuple[Node, bool]:
+    """An operand of a branch, to which nothing flows back from elements that have not chosen it, be it infinite."""
+    node, each = operand
+    if not each or not dtypes.is_float(node.dtype):
+        return operand
+    return chosen(active, node, stop_gradient(node)), True
+
+
 def _branch(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Again) -> list[tuple[Node, bool]]:
     (index, each), *operands = given
     graphs: Sequence[Graph] = node["branches"]
-    if each:  # elements choose for themselves: all is computed
-        if any(graph.effects for graph in graphs):
-            raise UnsupportedError(
-                "vmap: where each element chooses its branch, all branches are computed for all, and checks inside of "
-                "one would look at elements that have not chosen it: clip the indices, and take them outside"
-            )
-        results = [[_spread(pair, size) for pair in again(graph, operands)] for graph in graphs]
-        chosen = results[0]
-        for number, others in enumerate(results[1:], 1):
+    if each:  # elements choose for themselves: all is computed, and checked for those that have chosen it
+        result: list[Node] = []
+        for number, graph in enumerate(graphs):
             here = equal(index, constant(number, index.dtype, index.shape))
-            chosen = [_chosen(here, other, one) for other, one in zip(others, chosen)]
-        return [(one, True) for one in chosen]
+            made = again(graph, [_guarded(operand, here) for operand in operands], here)
+            new = [_spread(pair, size) for pair in made]
+            result = [chosen(here, one, other) for one, other in zip(new, result)] if number else new
+        return [(one, True) for one in result]
     constants = Constants()
     bodies, columns = [], []
     for graph in graphs:
@@ -92,7 +107,11 @@ def _branch(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Ag
     return list(zip(made, flags))
 
 
-def _loop(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Again) -> list[tuple[Node, bool]]:
+def _loop(
+    node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Again, active: Node | None
+) -> list[tuple[Node, bool]]:
+    if node.op is WHILE and active is not None:
+        return _each_its_own(node, given, size, again, active)
     count = int(node["carries"])
     arrays = int(node["arrays"]) if node.op is SCAN else 0
     flags = [flag for _, flag in given[:count]]
@@ -102,9 +121,10 @@ def _loop(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Agai
             _body(graph, flags, given, arrays, size, constants, again)
             for graph in ([node["body"]] if node.op is SCAN else [node["condition"], node["body"]])
         ]
+        if node.op is WHILE and made[0][1][0][1]:
+            return _each_its_own(node, given, size, again, active)
         after = [flag for _, flag in made[-1][1][:count]]
-        each = node.op is not SCAN and made[0][1][0][1]
-        grown = [each or a or b for a, b in zip(flags, after)]
+        grown = [a or b for a, b in zip(flags, after)]
         if grown == flags:
             break
         flags = grown
@@ -120,21 +140,43 @@ def _loop(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Agai
         ends = [(_swapped(y) if flag else y, flag) for y, (_, flag) in zip(new[count:], outputs[count:])]
         return [*zip(new[:count], flags), *ends]
     test, [(going, _)] = made[0]
-    if each:  # as long as any goes on; those that have ended stay as they are
-        if node["body"].effects:
-            raise UnsupportedError(
-                "vmap: a while_loop that each element ends for itself goes on for all until the last has ended, and "
-                "checks inside of it would look at elements that have: clip the indices, and take them outside"
-            )
-        with test.recorded():
-            going = any_of(going)
-        with body.recorded():
-            [(goes, _)] = again(node["condition"], _inputs(body, flags, given, arrays))
-            before = body.arguments
-            results = [_chosen(goes, new, old) for new, old in zip(results, before)]
     condition, repeated = finished([test, body], [[going], results])
     attributes = {**node.attributes, "condition": condition, "body": repeated}
     return list(zip(items(record(node.op, (*sources, *constants.sources), attributes)), flags))
+
+
+def _each_its_own(
+    node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Again, active: Node | None
+) -> list[tuple[Node, bool]]:
+    """A while_loop that each element ends for itself: as long as any goes on; those that have ended stay as they are.
+
+    Which ones go on is carried too, so that an element whose condition draws random numbers does not begin again.
+    """
+    count = int(node["carries"])
+    begin = [_spread(pair, size) for pair in given[:count]]
+    fixed = given[count:]
+
+    def goes_on(counter: Node, carries: Sequence[Node], fixed: Sequence[tuple[Node, bool]], of: Node | None) -> Node:
+        [test] = again(node["condition"], [(counter, False), *((value, True) for value in carries), *fixed], of)
+        going = _spread(test, size)
+        return going if of is None else logical_and(of, going)
+
+    begin.append(goes_on(constant(0, COUNTER.dtype), begin, fixed, active))
+    constants = Constants()
+    test, body = (Body(node.op.name, [value.type for value in begin], constants) for _ in range(2))
+    with test.recorded():
+        any_goes_on = any_of(test.arguments[-1])
+    with body.recorded():
+        assert body.counter is not None
+        *before, alive = body.arguments
+        inside = [(body.inside(value), flag) for value, flag in fixed]
+        made = again(node["body"], [(body.counter, False), *((value, True) for value in before), *inside], alive)
+        after = [chosen(alive, _spread(pair, size), old) for pair, old in zip(made, before)]
+        following = add(body.counter, constant(1, COUNTER.dtype))
+        after.append(goes_on(following, after, inside, alive))
+    condition, repeated = finished([test, body], [[any_goes_on], after])
+    attributes = {"condition": condition, "body": repeated, "carries": count + 1}
+    return [(value, True) for value in items(record(WHILE, (*begin, *constants.sources), attributes))[:count]]
 
 
 def _inputs(

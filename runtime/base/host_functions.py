@@ -6,7 +6,7 @@ process from the start (LAPACK's) may be named in programs that are kept on disk
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ class HostFunction:
 _functions: dict[str, HostFunction] = {}
 
 _EACH = "each:"
+_CHOSEN = "chosen:"
 
 
 def register(
@@ -51,29 +52,46 @@ def register(
     return name
 
 
-def for_each(name: str) -> str:
+def for_each(name: str, *, chosen: bool = False) -> str:
     """The name of the function that calls another one for each element of its arguments' first axis.
 
-    Its result is one array: what the other one returns for each element, several arrays side by side.
+    Its result is one array: what the other one returns for each element, several arrays side by side. With ``chosen``
+    its first argument is a bool for each element, and its last one the result; it is zero for those that are False, and
+    the function is not called for these.
     """
-    new = _EACH + name
+    new = (_CHOSEN if chosen else _EACH) + name
     if new not in _functions:
         one = lookup(name)
-        if one.fills and one.stacks:
+        if chosen:
+            _functions[new] = HostFunction(new, _for_chosen(one), one.everywhere, one.copies, fills=True)
+        elif one.fills and one.stacks:
             _functions[new] = replace(one, name=new)
-            return new
-
-        def call(*arrays: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            size = len(arrays[0])
-            if one.stacks:
-                value = one.call(*arrays)
-                if not isinstance(value, tuple):
-                    return np.asarray(value)
-                return np.concatenate([np.reshape(part, (size, -1)) for part in value], axis=1)
-            return np.stack([_joined(one.call(*(array[k] for array in arrays))) for k in range(size)])
-
-        _functions[new] = HostFunction(new, call, one.everywhere, one.copies)
+        else:
+            _functions[new] = HostFunction(new, lambda *arrays: _for_all(one, arrays), one.everywhere, one.copies)
     return new
+
+
+def _for_all(one: HostFunction, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    size = len(arrays[0])
+    if one.stacks:
+        value = one.call(*arrays)
+        if not isinstance(value, tuple):
+            return np.asarray(value)
+        return np.concatenate([np.reshape(part, (size, -1)) for part in value], axis=1)
+    return np.stack([_joined(one.call(*(array[k] for array in arrays))) for k in range(size)])
+
+
+def _for_chosen(one: HostFunction) -> Callable[..., None]:
+    def call(which: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]) -> None:
+        *given, result = arrays
+        result[...] = 0
+        for k in np.flatnonzero(which):
+            if one.fills:
+                one.call(*(array[k] for array in given), result[k, ...])
+            else:
+                result[k] = _joined(one.call(*(array[k] for array in given)))
+
+    return call
 
 
 def _joined(value: Any) -> np.ndarray[Any, Any]:
@@ -85,8 +103,9 @@ def _joined(value: Any) -> np.ndarray[Any, Any]:
 
 def lookup(name: str) -> HostFunction:
     """The function of a name; raises CacheError when this process does not have it."""
-    if name.startswith(_EACH):
-        for_each(name.removeprefix(_EACH))
+    for prefix in (_EACH, _CHOSEN):
+        if name.startswith(prefix):
+            for_each(name.removeprefix(prefix), chosen=prefix == _CHOSEN)
     found = _functions.get(name)
     if found is None:
         raise CacheError(f"the program calls the Python function {name!r}, which this process does not have")
