@@ -41,6 +41,7 @@ from knetc.runtime.program import Check, HostCall, Program
 from knetc.ir.control import BRANCH, bodies
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
+from knetc.ir.types import TensorType
 from knetc.ops.indexed import SCATTERS
 from knetc.passes.domain import Split, is_number
 from knetc.passes.fuse import Fusion, Unit, fuse
@@ -82,6 +83,9 @@ class Backend(Protocol):
 
     def check_nan(self, dtype: np.dtype, size: int) -> Kernel:
         """Looks for NaN; the offending value that it reports is the element's number."""
+
+    def host(self, function: str, arguments: Sequence[TensorType], result: TensorType) -> Kernel | None:
+        """Code that does what a host function does, if there is such: arguments are the function's, then the result."""
 
 
 @dataclass(frozen=True)
@@ -371,6 +375,11 @@ class Assembler:
         kinds = tuple(dtypes.short_name(n.dtype) for n in values)
         call = HostCall(str(node["function"]), tuple(n.shape for n in values), kinds)
         arguments = tuple(self.memory(n) for n in values)
+        kernel = self.backend.host(call.function, [n.type for n in node.sources], node.type)
+        if kernel is not None:
+            size = max(n.type.size for n in values)
+            operations = size * max(size, 2).bit_length()
+            return Part(call.function, kernel, arguments, lines=node.lines, operations=operations, reason=reason)
         return Part(f"host {node['function']}", Kernel({}, ()), arguments, host=call, lines=node.lines, reason=reason)
 
     def lower_scatter(self, node: Node, reason: str, old: Node | None) -> list[Part]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from knetc.runtime.base import dtypes, sorting
+from knetc.runtime.cpu import numpy_sorts
 
 import knetc as kn
 
@@ -28,25 +29,19 @@ def values(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axis"), [((37,), 0), ((5, 7, 3), 1), ((4, 6), None), ((3, 0), 1), ((), -1)])
+@pytest.mark.parametrize(("shape", "axis"), [((37,), 0), ((5, 7, 3), 1), ((4, 6), None), ((3, 0), 1)])
 def test_every_dtype_is_sorted_as_numpy_does(dtype: str, shape: tuple[int, ...], axis: int | None) -> None:
     x = values(dtype, shape)
-    there = x.reshape(1) if not shape else x
     a = kn.array(x)
-    np.testing.assert_array_equal(kn.sort(a, axis), np.sort(there, axis))
-    np.testing.assert_array_equal(kn.argsort(a, axis), np.argsort(there, axis, kind="stable"))
+    np.testing.assert_array_equal(kn.sort(a, axis), np.sort(x, axis))
+    np.testing.assert_array_equal(kn.argsort(a, axis), np.argsort(x, axis, kind="stable"))
     assert kn.sort(a, axis).dtype == x.dtype and kn.argsort(a, axis).dtype == np.int64
-    falling = kn.argsort(a, axis, descending=True)
-    if axis is None or not shape:
-        there, axis = there.reshape(-1), 0
-    expected = there.shape[axis] - 1 - np.flip(np.argsort(np.flip(there, axis), axis, kind="stable"), axis)
+    falling, ordered = kn.argsort(a, axis, descending=True), kn.sort(a, axis, descending=True)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    expected = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
     np.testing.assert_array_equal(falling, expected)
-    np.testing.assert_array_equal(
-        kn.sort(a, axis if shape else -1, descending=True).numpy().reshape(there.shape)
-        if len(shape) == there.ndim or not shape
-        else kn.sort(kn.ravel(a), descending=True),
-        np.take_along_axis(there, expected, axis),
-    )
+    np.testing.assert_array_equal(ordered, np.take_along_axis(x, expected, axis))
 
 
 def test_bfloat16_is_sorted_as_float32() -> None:
@@ -55,24 +50,78 @@ def test_bfloat16_is_sorted_as_float32() -> None:
     np.testing.assert_array_equal(kn.argsort(kn.array(x)), np.argsort(x.astype("f4"), kind="stable"))
 
 
-@pytest.mark.parametrize("function", [kn.sort, kn.argsort])
-def test_many_rows_are_shared_out(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorting, "thread_count", lambda: 3)
-    x = rng.integers(0, 50, (500, 100))
-    expected = np.sort(x) if function is kn.sort else np.argsort(x, kind="stable")
-    np.testing.assert_array_equal(function(kn.array(x)), expected)
+def check_all(x: np.ndarray) -> None:
+    """Sorting, the order both ways and the largest elements of rows, against NumPy."""
+    a, n = kn.array(x), x.shape[-1]
+    np.testing.assert_array_equal(kn.sort(a), np.sort(x))
+    np.testing.assert_array_equal(kn.argsort(a), np.argsort(x, kind="stable"))
+    falling = n - 1 - np.flip(np.argsort(np.flip(x, -1), -1, kind="stable"), -1)
+    np.testing.assert_array_equal(kn.argsort(a, descending=True), falling)
+    for k in (3, n // 3):
+        found, places = kn.topk(a, k)
+        np.testing.assert_array_equal(places, falling[..., :k])
+        np.testing.assert_array_equal(found, np.take_along_axis(x, falling[..., :k], -1))
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1"])
-def test_one_long_row_is_shared_out(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1", "u4"])
+@pytest.mark.parametrize("shape", [(20, 100), (3, 9000), (70_001,)])
+def test_rows_and_parts_of_rows(dtype: str, shape: tuple[int, ...]) -> None:
+    """Rows that are sorted each by itself, and such as are dealt to buckets: with few values, with many, and equal."""
+    check_all(values(dtype, shape))
+    check_all((rng.standard_normal(shape) * 1000).astype(dtype))
+    check_all(np.ones(shape, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "i8", "u8"])
+def test_order_of_what_differs_in_its_last_bits(dtype: str) -> None:
+    """Elements of 64 bits side by side, and one far away."""
+    x = rng.integers(0, 40, 5000)
+    near = (1 + x * 2.0**-52 if dtype == "f8" else x).astype(dtype)
+    check_all(near)
+    near[7] = np.finfo(dtype).max if dtype == "f8" else np.iinfo(dtype).max
+    check_all(near)
+    check_all(np.stack([near, near[::-1]]))
+
+
+def test_numpys_sorts_are_found() -> None:
+    """The addresses that generated code calls; where a NumPy has none, programs call Python."""
+    assert set(numpy_sorts.addresses()) == {numpy_sorts.name_of(dtype) for dtype in numpy_sorts.SORTED}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "u8"])
+def test_sorting_without_numpys_functions(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_sorts, "addresses", dict)
     monkeypatch.setattr(sorting, "thread_count", lambda: 3)
     monkeypatch.setattr(sorting, "_LONG_ROW", 100)
-    x = values(dtype, (1000,))
-    np.testing.assert_array_equal(kn.sort(kn.array(x)), np.sort(x))
-    np.testing.assert_array_equal(kn.argsort(kn.array(x)), np.argsort(x, kind="stable"))
-    loose = kn.argsort(kn.array(x), stable=False).numpy()
-    np.testing.assert_array_equal(x[loose], np.sort(x))
-    assert len(set(loose)) == 1000
+    monkeypatch.setattr(sorting, "_SHARED", 1000)
+    for shape in ((2500,), (500, 20)):
+        check_all(values(dtype, shape))
+        check_all((rng.standard_normal(shape) * 2.0**40).astype(dtype) if dtype == "f8" else values(dtype, shape))
+
+
+@pytest.mark.parametrize("kth", [0, 3, -1, (2, 5)])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_partition(kth: Any, axis: int | None) -> None:
+    x = values("f4", (7, 8))
+    found, places = kn.partition(kn.array(x), kth, axis), kn.argpartition(kn.array(x), kth, axis)
+    expected = np.sort(x, axis)
+    flat = x.reshape(-1) if axis is None else x
+    for k in np.atleast_1d(kth):
+        np.testing.assert_array_equal(np.take(found, k, axis or 0), np.take(expected, k, axis or 0))
+    np.testing.assert_array_equal(np.sort(found, axis or 0), expected)
+    chosen = np.take_along_axis(flat, np.asarray(places), axis or 0)
+    for k in np.atleast_1d(kth):
+        np.testing.assert_array_equal(np.take(chosen, k, axis or 0), np.take(expected, k, axis or 0))
+    with pytest.raises(kn.ShapeError, match="no element 99"):
+        kn.partition(kn.array(x), 99)
+
+
+def test_a_scalar_has_no_axis() -> None:
+    x = kn.array(2.0)
+    for function in (kn.sort, lambda x: kn.partition(x, 0)):
+        with pytest.raises(kn.AxisError, match="no axis -1"):
+            function(x)
+    assert kn.sort(x, None).tolist() == [2.0] and kn.argsort(x).tolist() == [0]
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u1"])
@@ -161,6 +210,7 @@ def test_digitize_and_lexsort() -> None:
         lambda x: kn.sort(x, 0) * kn.median(x, 1, keepdims=True),
         lambda x: kn.sort(x, 1, descending=True) * kn.quantile(x, 0.3),
         lambda x: kn.topk(x, 2).values,
+        lambda x: kn.partition(x, 2, 0),
         lambda x: kn.percentile(x, [10, 60], axis=0, method="hazen"),
     ],
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from knetc.codegen.assemble import Assembly, assemble
-from knetc.codegen.cpu import matmul, nest
+from knetc.codegen.cpu import matmul, nest, sorts
 from knetc.codegen.cpu.driver import emit_driver
 from knetc.codegen.cpu.emitter import memory_type
 from knetc.codegen.cpu.native import Target, attributes_text, compile_ir
@@ -20,6 +20,7 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.program import Launch, Program, Slot
 
 from knetc.ir.node import Graph
+from knetc.ir.types import TensorType
 from knetc.passes.prologue import Chooser
 
 _SEARCH = """define void @SYMBOL(ptr %table, i64 %lo, i64 %hi, i32 %thread) #0 {
@@ -120,6 +121,16 @@ class CpuBackend:
             test = "  %magnitude = and i16 %raw, 32767\n" + test
         record = "  %record = load ptr, ptr %p1, align 8\n"
         return self._search(kind, dtype.itemsize, record, test, size, (Slot("argument", 0),))
+
+    def host(self, function: str, arguments: Sequence[TensorType], result: TensorType) -> Kernel | None:
+        name = function.rpartition(":")[2]  # what takes stacks takes one axis more
+        if name == "sorting.sort":
+            return sorts.sort_kernel(arguments[0], self.target)
+        if name == "sorting.settled":
+            return sorts.settle_kernel(arguments[0], self.target)
+        if name == "sorting.largest":
+            return sorts.largest_kernel(arguments[0], result.shape[-1], self.target)
+        return None
 
     def _search(self, kind: str, align: int, parameters: str, test: str, size: int, slots: tuple[Slot, ...]) -> Kernel:
         places = "".join(f"  %p{k} = getelementptr i64, ptr %table, i64 {k}\n" for k in range(1, len(slots) + 1))

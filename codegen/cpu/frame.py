@@ -96,6 +96,9 @@ class Frame:
             return str(min(int(a), int(b)))
         return self.emitter.call("llvm.smin.i64", dtypes.i64, Scalar(a, dtypes.i64), Scalar(b, dtypes.i64)).text
 
+    def max(self, a: str, b: str) -> str:
+        return self.emitter.call("llvm.smax.i64", dtypes.i64, Scalar(a, dtypes.i64), Scalar(b, dtypes.i64)).text
+
     def _integer(self, instruction: str, a: str, b: str) -> str:
         return self.emitter.value(f"{instruction} i64 {a}, {b}", dtypes.i64).text
 

@@ -24,6 +24,7 @@ from knetc.runtime.base import dtypes
 from knetc.runtime.program import BufferSpec, Cubin, Program
 
 from knetc.ir.node import Graph
+from knetc.ir.types import TensorType
 from knetc.passes.prologue import Chooser
 
 PLANS = 6
@@ -119,6 +120,9 @@ class TritonBackend:
 
     def check_nan(self, dtype: np.dtype, size: int) -> Kernel:
         return search.nan(dtype, size)
+
+    def host(self, function: str, arguments: Sequence[TensorType], result: TensorType) -> None:
+        """Functions of the host run there."""
 
 
 def assembled(

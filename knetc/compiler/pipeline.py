@@ -23,6 +23,7 @@ from knetc.runtime import cache as disk
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CompileError
 from knetc.runtime.base.host_functions import lookup
+from knetc.runtime.cpu import numpy_sorts
 from knetc.runtime.cpu.host import target_key
 from knetc.runtime.cpu.machine import Executable
 from knetc.runtime.devices import CPU, Device
@@ -86,7 +87,7 @@ def settings(device: Device | None = None) -> tuple[str, str]:
     """What programs depend on beside their graphs: the target, and how they are to be made."""
     how = f"fuse={config.fuse} nan_check={ambient().nan_check} timed={config.debug > 0}"
     if device is None:
-        return target_key(config.cpu_level), how
+        return target_key(config.cpu_level), f"{how} sorts={bool(numpy_sorts.addresses())}"
     return device.target, f"{how} precision={ambient().precision} triton={triton_version()} cublas={config.cublas}"
 
 

@@ -51,7 +51,6 @@ HOST = define.structural(
         define.case("f32[2,3,3]", function="lapack.det", number=0, dtype=dtypes.f32, shape=(2,)),
         define.case("f64[3,2]", function="lapack.qr", number=0, dtype=dtypes.f64, shape=(10,)),
         define.case("f32[3,7]", function="sorting.sort", number=0, dtype=dtypes.f32, shape=(3, 7)),
-        define.case("i8[3,7]", function="sorting.argsort", number=0, dtype=dtypes.i64, shape=(3, 7)),
         define.case("f64[3,7]", function="sorting.largest", number=0, dtype=dtypes.i64, shape=(3, 2)),
     ],
 )

@@ -33,7 +33,8 @@ from knetc.ops.host import by_rule, host_call
 from knetc.ops.identities import iota
 from knetc.ops.indexed import gather, scatter_add, take_along_axis
 from knetc.ops.logic import equal, greater_equal, isnan, less, less_equal, where
-from knetc.ops.movement import flip_node, normalize_axes, normalize_axis, permute_node
+from knetc.ops.movement import concat_node, cut_node, flip_node, normalize_axes, normalize_axis, permute_node
+from knetc.ops.ranking import order, sortable, sorted_rows
 from knetc.ops.reduction import Axis, any, sum, to_float
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, UnsupportedError
@@ -50,33 +51,6 @@ def _back(x: Node, axis: int) -> Node:
     """``x`` with the last axis brought to its place."""
     count = x.ndim
     return permute_node(x, (*range(axis), count - 1, *range(axis, count - 1)))
-
-
-def _sortable(x: Node) -> Node:
-    """``x`` in a dtype that is sorted: what orders alike."""
-    return cast_node(x, dtypes.u8) if x.dtype == dtypes.boolean else widened(x)
-
-
-def _sorted(x: Node) -> Node:
-    """``x`` sorted along its last axis."""
-    found = _sortable(x)
-    [result] = host_call("sorting.sort", [found], [found.type])
-    return cast_node(result, x.dtype)
-
-
-def _order(x: Node, *, stable: bool = True) -> Node:
-    """The permutation that sorts along the last axis, equal elements in order if ``stable``."""
-    [result] = host_call(
-        "sorting.argsort" if stable else "sorting.argsort_loose", [_sortable(x)], [x.type.with_dtype(dtypes.i64)]
-    )
-    return result
-
-
-def _falling_order(x: Node) -> Node:
-    """The permutation that sorts from the largest on, equal ones in the order in which they came."""
-    turned = flip_node(_order(flip_node(x, (x.ndim - 1,))), (x.ndim - 1,))
-    result: Node = (x.shape[-1] - 1) - turned
-    return result
 
 
 def _grid(places: Node) -> list[Node]:
@@ -96,18 +70,17 @@ def sort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable:
     >>> sort(kn.array([3.0, 1.0, 2.0]))  # [1, 2, 3]
     """
     [node] = to_nodes(x)
-    if axis is None or not node.ndim:
+    if axis is None:
         node, axis = reshape_node(node, (node.type.size,)), 0
     axis = normalize_axis("sort", axis, node.ndim)
     source = _last(node, axis)
-    result = _sorted(source)
+    result = cast_node(sorted_rows(sortable(source)), source.dtype)
     if descending:
         result = flip_node(result, (result.ndim - 1,))
 
     def rule(node: Node, dy: Node) -> Sequence[Any]:
         source = node.sources[1]
-        order = _falling_order(source) if descending else _order(source)
-        return [scatter_add(dy, _grid(order), source.shape)]
+        return [scatter_add(dy, _grid(order(source, falling=descending)), source.shape)]
 
     return _back(by_rule(result, [source], rule), axis)
 
@@ -116,8 +89,7 @@ def sort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable:
 def argsort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Any:
     """The indices (int64) that sort ``x`` along an axis, of all elements in C order with ``axis`` None; NaN is last.
 
-    Equal elements keep their order, also if ``descending``; unless ``stable`` is False, which is faster for elements of
-    64 bits.
+    Equal elements keep their order, also if ``descending``, so ``stable`` is always so.
 
     >>> argsort(kn.array([3.0, 1.0, 2.0]))  # [1, 2, 0]
     """
@@ -126,7 +98,7 @@ def argsort(x: Operand, axis: int | None = -1, *, descending: bool = False, stab
         node, axis = reshape_node(node, (node.type.size,)), 0
     axis = normalize_axis("argsort", axis, node.ndim)
     source = _last(node, axis)
-    return _back(_falling_order(source) if descending else _order(source, stable=stable), axis)
+    return _back(order(source, falling=descending), axis)
 
 
 class TopkResult(NamedTuple):
@@ -146,31 +118,66 @@ def topk(x: Operand, k: int, axis: int = -1) -> Any:
     [node] = to_nodes(x)
     axis = normalize_axis("topk", axis, node.ndim)
     source = _last(node, axis)
-    k = index(k)
-    if not 0 <= k <= source.shape[-1]:
+    n, k = source.shape[-1], index(k)
+    if not 0 <= k <= n:
         raise ShapeError(f"topk: there are no {k} elements along axis {axis} of shape {node.shape}")
-    kind = TensorType(dtypes.i64, (*source.shape[:-1], k))
-    [places] = host_call("sorting.largest", [_sortable(source)], [kind])
+    if k > n // 2 or not k:
+        places = order(source, falling=True)
+        places = cut_node(places, places.ndim - 1, 0, k)
+    else:
+        kind = TensorType(dtypes.i64, (*source.shape[:-1], k))
+        [chosen] = host_call("sorting.largest", [sortable(source)], [kind])
+        places = gather(chosen, _grid(order(gather(source, _grid(chosen)), falling=True)))
     values = gather(source, _grid(places))
     return TopkResult(wrap_like((x,), _back(values, axis)), wrap_like((x,), _back(places, axis)))
 
 
-def partition(x: Operand, kth: int | Sequence[int], axis: int = -1) -> Any:
+def _parted(name: str, node: Node, kth: int | Sequence[int], axis: int | None) -> tuple[Node, Node, int]:
+    """Rows and the places in them that are asked for, for ``partition`` and ``argpartition``; and the axis."""
+    if axis is None:
+        node, axis = reshape_node(node, (node.type.size,)), 0
+    axis = normalize_axis(name, axis, node.ndim)
+    n = node.shape[axis]
+    wanted = [index(k) for k in np.atleast_1d(kth)]
+    for k in wanted:
+        if not -n <= k < n:
+            raise ShapeError(f"{name}: there is no element {k} along axis {axis} of shape {node.shape}")
+    if not wanted:
+        raise ShapeError(f"{name}: kth names no element")
+    places = concat_node([constant(k % n, dtypes.i64, (1,)) for k in wanted], 0)
+    return _last(node, axis), places, axis
+
+
+@composite()
+def partition(x: Operand, kth: int | Sequence[int], axis: int | None = -1) -> Any:
     """``x`` with its ``kth`` elements along an axis where sorting puts them, smaller ones before, larger ones after.
 
-    It is ``sort``: what is sorted is so for every ``kth``.
+    In which order these are is not said. With ``axis`` None all elements are in one row. Raises ShapeError for a
+    ``kth`` that there is not.
 
     >>> partition(kn.array([3.0, 1.0, 2.0]), 1)  # [1, 2, 3]
     """
-    return sort(x, axis)
+    source, places, axis = _parted("partition", to_nodes(x)[0], kth, axis)
+    rows = sortable(source)
+    [parted] = host_call("sorting.partition", [rows, places], [rows.type])
+
+    def rule(node: Node, dy: Node) -> Sequence[Any]:
+        sorting = gather(dy, _grid(order(node.sources[0])))
+        return [scatter_add(sorting, _grid(order(node.sources[1])), dy.shape)]
+
+    return _back(by_rule(cast_node(parted, source.dtype), [source], rule), axis)
 
 
-def argpartition(x: Operand, kth: int | Sequence[int], axis: int = -1) -> Any:
-    """The indices that put the ``kth`` elements along an axis where sorting puts them. It is ``argsort``.
+@composite()
+def argpartition(x: Operand, kth: int | Sequence[int], axis: int | None = -1) -> Any:
+    """The indices (int64) that put the ``kth`` elements along an axis where sorting puts them, as in ``partition``.
 
     >>> argpartition(kn.array([3.0, 1.0, 2.0]), 1)  # [1, 2, 0]
     """
-    return argsort(x, axis)
+    [node] = to_nodes(x)
+    source, places, axis = _parted("argpartition", node if node.ndim else reshape_node(node, (1,)), kth, axis)
+    [found] = host_call("sorting.argpartition", [sortable(source), places], [source.type.with_dtype(dtypes.i64)])
+    return _back(found, axis)
 
 
 def lexsort(keys: Sequence[Operand], axis: int = -1) -> Any:
@@ -180,10 +187,10 @@ def lexsort(keys: Sequence[Operand], axis: int = -1) -> Any:
     """
     if not len(keys):
         raise ShapeError("lexsort takes at least one key")
-    order = argsort(keys[0], axis)
+    places = argsort(keys[0], axis)
     for key in keys[1:]:
-        order = take_along_axis(order, argsort(take_along_axis(key, order, axis), axis), axis)
-    return order
+        places = take_along_axis(places, argsort(take_along_axis(key, places, axis), axis), axis)
+    return places
 
 
 # --- order statistics ------------------------------------------------------------------------------------------------

@@ -1,14 +1,13 @@
 """Sorting along the last axis as host functions, over NumPy's vectorised sorts. NaN comes last, as in NumPy.
 
-Each writes into memory that it is given. Rows are shared out among threads, which run at the same time because NumPy
-lets the interpreter go while it sorts.
+On the CPU generated code takes their place where it can. Each writes into memory that it is given. Rows are shared out
+among threads, which run at the same time because NumPy lets the interpreter go while it sorts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,6 @@ _SHARED = 1 << 19
 
 _LONG_ROW = 1 << 21
 """Elements of 64 bits from which one row is sorted by several threads; partitioning narrower ones takes too long."""
-
-_LONG = 1024
-"""Rows of so many elements are looked through one by one for their largest elements; shorter ones are sorted."""
-
-_STRIDES = 64
-"""Elements of each of the parts whose largest ones tell how large an element must be that is wanted."""
 
 
 def _in_parts(function: Callable[[Array, Array], None]) -> Callable[[Array, Array], None]:
@@ -75,80 +68,50 @@ def _sort(x: Array, out: Array) -> None:
     _sort_in_place(out)
 
 
-def _argsort(x: Array, out: Array, *, stable: bool = True) -> None:
-    """The permutation that sorts, equal elements in order if ``stable``."""
-    if x.dtype.itemsize <= 4 and x.shape[-1] < 1 << 32:
-        _sort_places(_ranks(x), out)
-        return
-    np.copyto(out, np.argsort(x, axis=-1))  # vectorised, but in no order among equals
-    if not stable:
-        return
-    ordered = np.take_along_axis(x, out, -1)
-    after, before = ordered[..., 1:], ordered[..., :-1]
-    same = (after == before) | ((after != after) & (before != before))
-    if same.any():
-        runs = np.zeros(x.shape, np.uint64)
-        np.cumsum(~same, axis=-1, out=runs[..., 1:])
-        _sort_places(runs, out, out.view(np.uint64))
+def _settled(keys: Array, rests: Array, shifts: Array, out: Array) -> None:
+    """The places in sorted keys, in the order of what the keys have no room for where they are equal in their ranks.
+
+    A key is a rank above and below it, in as many bits as the last place needs, the place that it had. Of a row whose
+    ranks lost bits (``shifts`` of them), ``rests`` hold at each place those bits and the place.
+    """
+    bits = np.uint64((out.shape[-1] - 1).bit_length())
+    np.bitwise_and(keys, (np.uint64(1) << bits) - np.uint64(1), out=out.view(np.uint64))
+    for row in np.argwhere(shifts):
+        places, heads = out[tuple(row)], keys[tuple(row)] >> bits
+        if (heads[1:] == heads[:-1]).any():
+            places[...] = places[np.lexsort((rests[tuple(row)][places], heads))]
 
 
-def _ranks(x: Array) -> Array:
-    """Unsigned numbers of 32 bits in the order of ``x``; equal ones for equals (both zeros, all NaN)."""
-    if x.dtype.kind == "u":
-        return x.astype(np.uint32)
-    if x.dtype.kind == "i":
-        return x.astype(np.int32).view(np.uint32) ^ np.uint32(1 << 31)
-    plain = x + np.float32(0)  # -0.0 becomes 0.0
-    np.copyto(plain, np.float32("nan"), where=plain != plain)
-    bits = plain.view(np.int32)
-    return (bits ^ ((bits >> 31) | np.int32(-(1 << 31)))).view(np.uint32)
+def _partition(x: Array, places: Array, out: Array) -> None:
+    """Rows with the elements at some places where sorting puts them."""
+    out[...] = x
+    if out.size:
+        out.partition(places.reshape(-1, places.shape[-1])[0].tolist())
 
 
-def _sort_places(ranks: Array, out: Array, places: Array | None = None) -> None:
-    """Sort numbers of 64 bits: a rank above, a place below; leaves the places in ``out``."""
-    keys = out.view(np.uint64)
-    low = np.arange(ranks.shape[-1], dtype=np.uint64) if places is None else places.copy()
-    np.copyto(keys, ranks)
-    keys <<= np.uint64(32)
-    keys |= low
-    _sort_in_place(keys)
-    keys &= np.uint64((1 << 32) - 1)
+def _argpartition(x: Array, places: Array, out: Array) -> None:
+    """The permutations that do that."""
+    if out.size:
+        out[...] = x.argpartition(places.reshape(-1, places.shape[-1])[0].tolist())
 
 
 def _largest(x: Array, out: Array) -> None:
-    """The places of the largest elements of each row, largest first, of equal ones the first place first."""
+    """The places of the largest elements of each row, in order; of equal ones the first ones count."""
     count, n = out.shape[-1], x.shape[-1]
-    if n < _LONG or count > n // 8:
-        order = np.empty(x.shape, np.int64)
-        _argsort(x[..., ::-1], order)
-        np.copyto(out, n - 1 - order[..., ::-1][..., :count])
-        return
     for row, places in zip(x.reshape(-1, n), out.reshape(-1, count)):
-        chosen = _candidates(row, count)
-        order = np.argsort(row[chosen][::-1], kind="stable")
-        places[:] = chosen[len(chosen) - 1 - order[::-1][:count]]
-
-
-def _candidates(row: Array, count: int) -> Array:
-    """Places in order, those of the largest elements among them: few more than wanted, unless many are equal."""
-    strides = len(row) // _STRIDES
-    if strides >= 4 * count:  # the largest of so many parts are so many elements: what is less is not wanted
-        maxima = row[: strides * _STRIDES].reshape(_STRIDES, strides).max(axis=0)
-        maxima.partition(strides - count)
-        least = maxima[strides - count]
-        if least == least:
-            return np.flatnonzero(~(row < least))
-    parted = np.partition(row, len(row) - count)
-    bound = parted[len(row) - count]
-    if (parted[len(row) - count :] != parted[len(row) - count :]).any():  # NaN is the largest
-        return np.flatnonzero(~(row < bound))
-    return np.flatnonzero(row >= bound)
+        bound = np.partition(row, n - count)[n - count]
+        if bound != bound:  # NaN is the largest
+            places[...] = np.flatnonzero(row != row)[:count]
+            continue
+        beyond = np.flatnonzero(~(row <= bound))
+        places[...] = np.sort([*beyond, *np.flatnonzero(row == bound)[: count - len(beyond)]])
 
 
 for _name, _function in (
-    ("sort", _sort),
-    ("argsort", _argsort),
-    ("argsort_loose", partial(_argsort, stable=False)),
-    ("largest", _largest),
+    ("sort", _in_parts(_sort)),
+    ("settled", _settled),
+    ("largest", _in_parts(_largest)),
+    ("partition", _partition),
+    ("argpartition", _argpartition),
 ):
-    register(f"sorting.{_name}", _in_parts(_function), everywhere=True, copies=False, stacks=True, fills=True)
+    register(f"sorting.{_name}", _function, everywhere=True, copies=False, stacks=True, fills=True)

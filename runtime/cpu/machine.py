@@ -20,6 +20,7 @@ from knetc.runtime import buffers
 from knetc.runtime.base import errors
 from knetc.runtime.base.errors import CacheError, KnetcError, OutOfMemoryError
 from knetc.runtime.base.threads import thread_count
+from knetc.runtime.cpu import numpy_sorts
 from knetc.runtime.cpu.host import runs_here
 from knetc.runtime.cpu.host_calls import HostCalls, host_entry_address
 from knetc.runtime.cpu.loader import Module
@@ -181,7 +182,7 @@ class Executable:
             raise CacheError(f"the program's native objects {', '.join(missing)} are missing")
         self.program = program
         self._calls = HostCalls(program) if program.hosts else None
-        symbols = {"kn_context": device.address}
+        symbols = {"kn_context": device.address, **numpy_sorts.addresses()}
         if self._calls is not None:
             symbols["kn_program"] = self._calls.address
         self._times = (ctypes.c_int64 * (1 + len(program.steps)))() if program.timed else None
