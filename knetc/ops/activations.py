@@ -10,15 +10,28 @@ from typing import Any
 
 import numpy as np
 
+from knetc.ir.ambient import ambient
 from knetc.ir.op import Domain
 from knetc.ops import define
-from knetc.ops.apply import Operand, composite, constant, elementwise
-from knetc.ops.arithmetic import reciprocal, square
-from knetc.ops.identities import stop_gradient
-from knetc.ops.logic import greater, isfinite, less_equal, where
-from knetc.ops.movement import normalize_axes, reshape
+from knetc.ops.apply import (
+    Operand,
+    broadcast_node,
+    cast_node,
+    composite,
+    constant,
+    elementwise,
+    reshape_node,
+    to_nodes,
+    wrap_like,
+)
+from knetc.ops.arithmetic import absolute, clip, minimum, reciprocal, square
+from knetc.ops.identities import iota, stop_gradient
+from knetc.ops.logic import equal, greater, isfinite, isnan, less, less_equal, where
+from knetc.ops.movement import cut_node, normalize_axes, normalize_axis, reshape
 from knetc.ops.reduction import Axis, max, mean, sum, to_float
-from knetc.ops.transcendental import erf, exp, expm1, log, rsqrt, sigmoid
+from knetc.ops.transcendental import erf, exp, expm1, log, log1p, rsqrt, sigmoid, softplus, sqrt, tanh
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import ShapeError
 
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543778
@@ -106,6 +119,130 @@ def silu(x: Operand) -> Any:
     return x * sigmoid(x)
 
 
+swish = silu
+
+
+@composite(wide=True)
+def mish(x: Operand) -> Any:
+    """``x * tanh(softplus(x))``.
+
+    >>> mish(kn.array([-1.0, 2.0]))  # [-0.3034015, 1.9439590]
+    """
+    x = to_float(x)
+    return x * tanh(softplus(x))
+
+
+@composite(wide=True)
+def celu(x: Operand, alpha: float = 1.0) -> Any:
+    """``x`` where it is above 0, else ``alpha * (exp(x / alpha) - 1)``, whose derivative at 0 is always 1.
+
+    >>> celu(kn.array([-1.0, 2.0]))  # [-0.63212055, 2]
+    """
+    x = to_float(x)
+    above = greater(x, 0)
+    return where(above, x, expm1(where(above, 0, x) / alpha) * alpha)
+
+
+@composite(wide=True)
+def squareplus(x: Operand, b: float = 4.0) -> Any:
+    """``(x + sqrt(x * x + b)) / 2``, a ``relu`` with a rounded corner.
+
+    >>> squareplus(kn.array([0.0, 1.5]))  # [1, 2]
+    """
+    x = to_float(x)
+    return (x + sqrt(square(x) + b)) * 0.5
+
+
+@composite(wide=True)
+def log_sigmoid(x: Operand) -> Any:
+    """The logarithm of ``sigmoid``, also where that underflows.
+
+    >>> log_sigmoid(kn.array([0.0, -1000.0]))  # [-0.6931472, -1000]
+    """
+    return -softplus(-to_float(x))
+
+
+@composite(wide=True)
+def soft_sign(x: Operand) -> Any:
+    """``x / (1 + abs(x))``.
+
+    >>> soft_sign(kn.array([-1.0, 3.0]))  # [-0.5, 0.75]
+    """
+    x = to_float(x)
+    return x / (absolute(x) + 1)
+
+
+@composite()
+def relu6(x: Operand) -> Any:
+    """``x`` between 0 and 6, else the nearer of them; the derivative at both is 0.
+
+    >>> relu6(kn.array([-1.0, 2.0, 9.0]))  # [0, 2, 6]
+    """
+    y = relu(x)
+    return where(less(y, 6), y, where(isnan(y), y, 6)) if dtypes.is_float(y.dtype) else minimum(y, 6)
+
+
+@composite()
+def hard_tanh(x: Operand) -> Any:
+    """``x`` between -1 and 1, else the nearer of them.
+
+    >>> hard_tanh(kn.array([-3.0, 0.5, 3.0]))  # [-1, 0.5, 1]
+    """
+    return clip(x, -1, 1)
+
+
+@composite(wide=True)
+def hard_sigmoid(x: Operand) -> Any:
+    """``relu6(x + 3) / 6``, a line in place of ``sigmoid``.
+
+    >>> hard_sigmoid(kn.array([-3.0, 0.0, 6.0]))  # [0, 0.5, 1]
+    """
+    return relu6(to_float(x) + 3) * (1 / 6)
+
+
+@composite(wide=True)
+def hard_silu(x: Operand) -> Any:
+    """``x * hard_sigmoid(x)``, also called hard swish.
+
+    >>> hard_silu(kn.array([-3.0, 1.5]))  # [0, 1.125]
+    """
+    x = to_float(x)
+    return x * hard_sigmoid(x)
+
+
+hard_swish = hard_silu
+
+
+@composite(wide=True)
+def sparse_plus(x: Operand) -> Any:
+    """0 up to -1, ``x`` from 1 on, and a parabola between: ``(x + 1)**2 / 4``.
+
+    >>> sparse_plus(kn.array([-2.0, 0.0, 3.0]))  # [0, 0.25, 3]
+    """
+    x = to_float(x)
+    return where(less_equal(x, -1), 0, where(greater(x, 1), x, square(x + 1) * 0.25))
+
+
+@composite(wide=True)
+def sparse_sigmoid(x: Operand) -> Any:
+    """The derivative of ``sparse_plus``: 0 up to -1, 1 from 1 on, and a line between.
+
+    >>> sparse_sigmoid(kn.array([-2.0, 0.0, 3.0]))  # [0, 0.5, 1]
+    """
+    return clip((to_float(x) + 1) * 0.5, 0.0, 1.0)
+
+
+@composite(wide=True)
+def log1mexp(x: Operand) -> Any:
+    """``log(1 - exp(-x))`` for positive ``x``, accurate for small and large ones; NaN below 0.
+
+    >>> log1mexp(kn.array([1.0]))  # [-0.45867515]
+    """
+    x = to_float(x)
+    small = less_equal(x, math.log(2))
+    return where(small, log(-expm1(-where(small, x, 1))), log1p(-exp(-where(small, 1, x))))
+
+
 # --- over axes -------------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +298,65 @@ def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return reshape(result, tuple(n for k, n in enumerate(x.shape) if k not in axes))
 
 
+@composite(wide=True)
+def log_softmax(x: Operand, axis: Axis = -1) -> Any:
+    """``logsoftmax`` over the last axis, or those that are named.
+
+    >>> log_softmax(kn.array([[1.0, 2.0, 3.0]]))  # [[-2.4076059, -1.4076059, -0.4076059]]
+    """
+    return logsoftmax(x, axis)
+
+
+@composite(wide=True)
+def logmeanexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """The logarithm of the mean of ``exp(x)`` over axes, by default over the whole array; never overflows.
+
+    >>> logmeanexp(kn.array([1.0, 1.0]))  # 1
+    """
+    x = to_float(x)
+    count = math.prod(x.shape[k] for k in normalize_axes("logmeanexp", axis, x.ndim))
+    return logsumexp(x, axis, keepdims=keepdims) - (math.log(count) if count else math.nan)
+
+
+@composite(wide=True)
+def glu(x: Operand, axis: int = -1) -> Any:
+    """The first half along an axis times the ``sigmoid`` of the second. Raises ShapeError for an odd extent.
+
+    >>> glu(kn.array([1.0, 2.0, 0.0, 0.0]))  # [0.5, 1]
+    """
+    x = to_float(x)
+    axis = normalize_axis("glu", axis, x.ndim)
+    extent = x.shape[axis]
+    if extent % 2:
+        raise ShapeError(f"glu halves an axis, but axis {axis} of {x.type} has {extent} elements")
+    half = extent // 2
+    return cut_node(x, axis, 0, half) * sigmoid(cut_node(x, axis, half, extent))
+
+
+@composite(wide=True)
+def standardize(x: Operand, axis: Axis = -1, *, epsilon: float = 1e-5) -> Any:
+    """``x`` less its mean over axes, divided by its standard deviation: ``layernorm`` without weights.
+
+    >>> standardize(kn.array([1.0, 3.0]), epsilon=0.0)  # [-1, 1]
+    """
+    return layernorm(x, axis=axis, eps=epsilon)
+
+
+def one_hot(x: Operand, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Any:
+    """For each integer a vector of ``num_classes`` numbers along a new axis: 1 at its place, 0 elsewhere.
+
+    A number out of range gives zeros. The dtype is the default one unless ``dtype`` says otherwise.
+
+    >>> one_hot(kn.array([0, 2]), 3)  # [[1, 0, 0], [0, 0, 1]]
+    """
+    [node] = to_nodes(x)
+    place = normalize_axis("one_hot", axis, node.ndim + 1)
+    shape = (*node.shape[:place], num_classes, *node.shape[place:])
+    labels = reshape_node(node, (*node.shape[:place], 1, *node.shape[place:]))
+    found = equal(broadcast_node(labels, shape), iota(node.dtype, shape, place))
+    return wrap_like((x,), cast_node(found, ambient().dtype if dtype is None else dtypes.as_dtype(dtype)))
+
+
 @composite(3, wide=True)
 def layernorm(x: Operand, weight: Operand = None, bias: Operand = None, *, axis: Axis = -1, eps: float = 1e-5) -> Any:
     """``x`` with its mean over axes taken away, divided by its standard deviation, then ``* weight + bias``.
@@ -190,6 +386,8 @@ def rmsnorm(x: Operand, weight: Operand = None, *, axis: Axis = -1, eps: float =
 
 
 __all__ = [
-    "elu", "gelu", "layernorm", "leaky_relu", "logp", "logsoftmax", "logsumexp", "relu", "rmsnorm", "selu", "silu",
-    "softmax",
+    "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "layernorm", "leaky_relu",
+    "log1mexp", "log_sigmoid", "log_softmax", "logmeanexp", "logp", "logsoftmax", "logsumexp", "mish", "one_hot",
+    "relu", "relu6", "rmsnorm", "selu", "silu", "soft_sign", "softmax", "sparse_plus", "sparse_sigmoid", "squareplus",
+    "standardize", "swish",
 ]  # fmt: skip
