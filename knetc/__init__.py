@@ -74,7 +74,7 @@ dropout, rand, randint, randn, seed = random.dropout, random.rand, random.randin
 imag = array_api.imag
 
 # what has several names in NumPy
-amax, amin, around, fabs, fix = max, min, round, absolute, trunc
+amax, amin, around, fix = max, min, round, trunc
 arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh = acos, acosh, asin, asinh, atan, atan2, atanh
 bitwise_invert, bitwise_left_shift, bitwise_right_shift = invert, left_shift, right_shift
 conj = conjugate = real = positive

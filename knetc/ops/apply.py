@@ -196,12 +196,14 @@ def coerce(name: str, operands: tuple[Operand, ...], *, accepts: str = "fib") ->
     """Operands of an elementwise function as nodes of one dtype and one shape.
 
     ``accepts`` lists the dtype kinds (f, i, b) that the function takes: one that takes floats alone is given integers
-    and bools as the default floating dtype.
+    and bools as the default floating dtype, one that takes integers alone is given bools as int8.
     """
     nodes: list[Node | None] = [None if is_scalar(o) else to_node(o) for o in operands]
     dtype = common_dtype(*(o if n is None else n for o, n in zip(operands, nodes)))
     if accepts == "f" and not dtypes.is_float(dtype):
         dtype = ambient().dtype
+    if accepts == "i" and dtype == dtypes.boolean:
+        dtype = dtypes.i8
     check_kind(name, dtype, accepts)
     shape = broadcast_shapes(name, *[n.shape for n in nodes if n is not None])
     return [

@@ -9,7 +9,7 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ops import define
-from knetc.ops.apply import Operand, common_kind, elementwise, is_scalar, to_nodes, wrap_like
+from knetc.ops.apply import Operand, cast, common_dtype, common_kind, elementwise, is_scalar, to_nodes, wrap_like
 from knetc.ops.identities import stop_gradient
 from knetc.ops.logic import bitwise_and, bitwise_or, equal, greater, less, where
 from knetc.runtime.base import dtypes
@@ -156,11 +156,11 @@ def reciprocal(x: Operand) -> Any:
 
 
 def square(x: Operand) -> Any:
-    """``x * x``.
+    """``x * x``; bools give int8, as in NumPy.
 
     >>> square(kn.array([2.0, -3.0]))  # [4, 9]
     """
-    return multiply(x, x) if common_kind(x) == "b" else elementwise(SQUARE, x)
+    return elementwise(SQUARE, cast(x, dtypes.i8) if common_kind(x) == "b" else x)
 
 
 def abs2(x: Operand) -> Any:
@@ -358,22 +358,26 @@ def trunc(x: Operand) -> Any:
 
 
 def rint(x: Operand) -> Any:
-    """Rounded to the nearest integer, ties to the even one; integers stay what they are. Its gradient is zero.
+    """Rounded to the nearest integer, ties to the even one; always floating. Its gradient is zero.
 
     >>> rint(kn.array([0.5, 1.5, 2.7]))  # [0, 2, 3]
     """
-    return _unless_integer(RINT, x)
+    return elementwise(RINT, x)
 
 
 def round(x: Operand, decimals: int = 0) -> Any:
     """Rounded to ``decimals`` digits after the point, ties to the even digit. Its gradient is zero.
 
+    Integers keep their dtype; a negative number of digits rounds to tens, hundreds …
+
     >>> round(kn.array([0.5, 1.5, 2.25]), 1)  # [0.5, 1.5, 2.2]
     """
+    if common_kind(x) != "f":
+        if decimals >= 0:
+            return positive(x)
+        return cast(round(cast(x, dtypes.f64), decimals), common_dtype(x))
     if decimals == 0:
         return rint(x)
-    if common_kind(x) != "f" and decimals > 0:
-        return positive(x)
     power = 10.0 ** (decimals if decimals > 0 else -decimals)
     return rint(x * power) / power if decimals > 0 else rint(x / power) * power
 

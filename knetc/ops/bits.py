@@ -16,6 +16,7 @@ from knetc.ops.apply import (
     broadcast_node,
     cast_node,
     coerce,
+    common_dtype,
     common_kind,
     composite,
     constant,
@@ -23,7 +24,7 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
-from knetc.ops.arithmetic import absolute, clip, trunc
+from knetc.ops.arithmetic import absolute, clip, negative, trunc
 from knetc.ops.division import floor_divide, mod
 from knetc.ops.elementary import copysign
 from knetc.ops.identities import iota, stop_gradient
@@ -36,6 +37,7 @@ from knetc.ops.logic import (
     isinf,
     isnan,
     left_shift,
+    less,
     not_equal,
     right_shift,
     where,
@@ -118,7 +120,7 @@ def ldexp(x: Operand, exponent: Operand) -> Any:
     if common_kind(exponent) == "f":
         raise DtypeError("ldexp: the exponent is of integers; use x * exp2(y)")
     kind = _integers(node)
-    given = cast_node(clip(to_nodes(exponent)[0], -3000, 3000), kind)
+    given = cast_node(clip(cast_node(to_nodes(exponent)[0], dtypes.i64), -3000, 3000), kind)
     low, high = (
         dtypes.min_exponent(node.dtype) + dtypes.mantissa_bits(node.dtype) + 1,
         1 - dtypes.min_exponent(node.dtype),
@@ -168,18 +170,44 @@ def modf(x: Operand) -> Any:
 def nextafter(x: Operand, y: Operand) -> Any:
     """The number of the dtype next to ``x`` on the way to ``y``: ``y`` where they are equal, NaN if either is.
 
-    Takes float32 and float64. Its gradient is none.
+    Its gradient is none.
 
     >>> nextafter(kn.array([1.0]), 2)  # [1.0000001]
     """
     a, b = coerce("nextafter", (x, y), accepts="f")
-    kind = _integers(a)
-    bits = bitcast(a, kind)
+    dtype = a.dtype
+    a, b = _widened(a), _widened(b)
     outward = equal(greater(b, a), greater(a, 0))
-    stepped = bitcast(bits + where(outward, constant(1, kind), -1), a.dtype)
-    smallest = copysign(bitcast(constant(1, kind, a.shape), a.dtype), b)
-    result = where(equal(a, b), b, where(equal(a, 0), smallest, stepped))
-    return where(isnan(a) | isnan(b), math.nan, result)
+    result = where(equal(a, b), b, where(equal(a, 0), copysign(_smallest(dtype, a), b), _stepped(a, outward, dtype)))
+    return cast_node(where(isnan(a) | isnan(b), math.nan, result), dtype)
+
+
+def _widened(x: Node) -> Node:
+    """16-bit floats in float32, whose bits can be had."""
+    return cast_node(x, dtypes.accumulator(x.dtype))
+
+
+def _smallest(dtype: np.dtype, like: Node) -> Node:
+    """The smallest number of a dtype above 0."""
+    return constant(2.0 ** (dtypes.min_exponent(dtype) - dtypes.mantissa_bits(dtype)), like.dtype, like.shape)
+
+
+def _stepped(x: Node, outward: Node, dtype: np.dtype) -> Node:
+    """The neighbour, among the numbers of ``dtype``, of a number that is not 0: away from 0, or towards it.
+
+    Numbers of a narrow dtype, held in float32, are as many bits apart as float32 has more of.
+    """
+    kind = _integers(x)
+    step = 1 << (dtypes.mantissa_bits(x.dtype) - dtypes.mantissa_bits(dtype))
+    stepped: Node = bitcast(bitcast(x, kind) + where(outward, constant(step, kind), -step), x.dtype)
+    if dtype == x.dtype:
+        return stepped
+    size, smallest, least = absolute(x), _smallest(dtype, x), 2.0 ** dtypes.min_exponent(dtype)
+    subnormal = less(size, least) | (equal(size, least) & invert(outward))
+    moved = copysign(where(outward, size + smallest, size - smallest), x)
+    largest = copysign(constant(dtypes.largest(dtype), x.dtype, x.shape), x)
+    inside: Node = where(subnormal, moved, where(isinf(x), largest, stepped))
+    return inside
 
 
 @composite()
@@ -190,10 +218,22 @@ def spacing(x: Operand) -> Any:
     """
     [node] = coerce("spacing", (x,), accepts="f")
     size = stop_gradient(absolute(node))
-    return copysign(nextafter(size, math.inf) - size, node)
+    distance = nextafter(size, math.inf) - size
+    return where(less(node, 0), negative(distance), distance)
 
 
 # --- integers --------------------------------------------------------------------------------------------------------
+
+
+def _magnitudes(name: str, a: Operand, b: Operand) -> list[Node]:
+    """The absolute values of integers, unsigned, so that the one of the smallest number is there too."""
+    nodes = coerce(name, (a, b), accepts="i")
+    return [cast_node(absolute(n), np.dtype(f"uint{8 * n.dtype.itemsize}")) for n in nodes]
+
+
+def _integer_dtype(a: Operand, b: Operand) -> np.dtype:
+    dtype = common_dtype(a, b)
+    return dtypes.i8 if dtype == dtypes.boolean else dtype
 
 
 @composite(2)
@@ -202,21 +242,21 @@ def gcd(a: Operand, b: Operand) -> Any:
 
     >>> gcd(kn.array([12, 0]), 18)  # [6, 18]
     """
-    large, small = (absolute(n) for n in coerce("gcd", (a, b), accepts="i"))
+    large, small = _magnitudes("gcd", a, b)
     steps = int(large.dtype.itemsize * 8 * 1.4405) + 2  # the most that Euclid's algorithm takes, for Fibonacci numbers
     for _ in range(steps):
         large, small = where(equal(small, 0), large, small), mod(large, small)
-    return large
+    return cast_node(large, _integer_dtype(a, b))
 
 
 @composite(2)
 def lcm(a: Operand, b: Operand) -> Any:
-    """The least common multiple of integers, never negative; 0 if either is.
+    """The least common multiple of integers; 0 if either is. It wraps around where the dtype does not hold it.
 
     >>> lcm(kn.array([4, 0]), 6)  # [12, 0]
     """
-    left, right = coerce("lcm", (a, b), accepts="i")
-    return absolute(floor_divide(left, gcd(left, right)) * right)
+    left, right = _magnitudes("lcm", a, b)
+    return cast_node(floor_divide(left, gcd(left, right)) * right, _integer_dtype(a, b))
 
 
 @composite()

@@ -48,6 +48,15 @@ def copysign(a: Operand, b: Operand) -> Any:
 
 
 @composite()
+def fabs(x: Operand) -> Any:
+    """The absolute value, always floating; see ``absolute``.
+
+    >>> fabs(kn.array([-1, 2]))  # [1., 2.]
+    """
+    return absolute(to_float(to_nodes(x)[0]))
+
+
+@composite()
 def signbit(x: Operand) -> Any:
     """Whether the sign is negative, as that of ``-0.0`` is.
 
@@ -65,7 +74,7 @@ def heaviside(x: Operand, half: Operand) -> Any:
 
     >>> heaviside(kn.array([-1.0, 0.0, 2.0]), 0.5)  # [0, 0.5, 1]
     """
-    x = to_float(to_nodes(x)[0])
+    x, half = coerce("heaviside", (x, half), accepts="f")
     return where(equal(x, 0), half, where(isnan(x), x, where(less(x, 0), constant(0.0, x.dtype), 1)))
 
 
@@ -196,6 +205,6 @@ def nan_to_num(x: Operand, nan: float = 0.0, posinf: float | None = None, neginf
 
 
 __all__ = [
-    "clamp", "copysign", "deg2rad", "degrees", "divmod", "fmax", "fmin", "fmod", "heaviside", "isneginf",
+    "clamp", "copysign", "deg2rad", "degrees", "divmod", "fabs", "fmax", "fmin", "fmod", "heaviside", "isneginf",
     "isposinf", "nan_to_num", "rad2deg", "radians", "signbit", "sinc",
 ]  # fmt: skip

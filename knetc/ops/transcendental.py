@@ -310,7 +310,7 @@ def power(base: Operand, exponent: Operand) -> Any:
         return elementwise(POWER, base, exponent)
     if type(exponent) is int and exponent < 0:
         raise DtypeError(_NEGATIVE.format(value=exponent))
-    base_node, exponent_node = coerce("power", (base, exponent))
+    base_node, exponent_node = coerce("power", (base, exponent), accepts="i")
     if exponent_node.dtype.kind == "i" and exponent_node.op is not CONSTANT:
         exponent_node = check_range(
             exponent_node, 0, 1 << 8 * exponent_node.dtype.itemsize - 1, _NEGATIVE, "DtypeError"

@@ -106,6 +106,12 @@ def min_exponent(dtype: np.dtype) -> int:
     return -126 if is_bfloat16(dtype) else int(np.finfo(dtype).minexp)
 
 
+def largest(dtype: np.dtype) -> float:
+    """The largest finite number of a float dtype."""
+    exponent = 1 - min_exponent(dtype)
+    return (2.0 - 2.0 ** -mantissa_bits(dtype)) * 2.0**exponent
+
+
 def holds_all(wide: np.dtype, narrow: np.dtype) -> bool:
     """Whether each value of one dtype is a value of the other, ``wide``."""
     if narrow in (wide, boolean):
