@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from knetc.codegen.axes import Loops, exchanged, simplified
 from knetc.codegen.cpu.blocks import Blocks
 from knetc.codegen.cpu.combine import combination
+from knetc.codegen.cpu.extremes import searched
 from knetc.codegen.cpu.frame import Frame
 from knetc.codegen.cpu.native import Target, attributes_text
 from knetc.codegen.cpu.plan import Plan, make_plan, point_cost
@@ -107,11 +108,10 @@ class _Lowering:
         if loops.columns >= EXCHANGE and (turned := exchanged(loops)) is not None:
             loops = simplified(turned)
         serial = any(isinstance(s, Store) and s.accumulate for s in loops.statements)
-        plan = (
-            Plan(loops, tuple(loops.outer), lanes=False)
-            if serial
-            else make_plan(loops, piece_length(loops.nest, streaming))
-        )
+        piece = piece_length(loops.nest, streaming)
+        plan = Plan(loops, tuple(loops.outer), lanes=False) if serial else make_plan(loops, piece)
+        if not serial and not plan.lanes and (twice := searched(loops)) is not None:
+            plan = make_plan(loops := twice, piece)
         function = _Function(loops, plan, sources, self.target, streaming)
         cost = point_cost(loops) * max(plan.block, 1)
         self.notes.append(_describe(plan))
