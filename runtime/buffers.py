@@ -74,6 +74,9 @@ class Buffer:
     address: int
     size_bytes: int
     home: _Home
+    ready: int
+    """Of another device's memory: how many entries into the device were complete when its contents had been asked for,
+    once and for all; -1 if that is not known, or they may change."""
     device: ClassVar[str] = "cpu"
     """Whose memory it is; each other device has a class of its own, so that it costs nothing."""
 

@@ -31,6 +31,10 @@ class Device(Protocol):
     def description(self) -> str:
         """What it is, for people."""
 
+    @property
+    def marks(self) -> Any:
+        """How many entries into the device are complete (``marks.entries``): what ``Buffer.ready`` counts."""
+
     def free_bytes(self) -> int:
         """Memory that nobody has taken."""
 

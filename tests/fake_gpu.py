@@ -32,7 +32,7 @@ def library(source: Path = SOURCE) -> Path:
     if not made.exists():
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:
             fresh = Path(folder) / made.name
-            subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-o", fresh, source], check=True)
+            subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-pthread", "-o", fresh, source], check=True)
             fresh.rename(made)
     return made
 
@@ -48,6 +48,10 @@ class Fake:
         self.library.fake_live.restype = ctypes.c_long
         self.library.fake_limit.argtypes = [ctypes.c_long]
         self.library.fake_log.restype = ctypes.c_char_p
+        self.library.fake_wrong.restype = ctypes.c_char_p
+        self.library.fake_events.restype = ctypes.c_long
+        self.library.fake_stream.restype = ctypes.c_void_p
+        self.library.fake_copy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
         self.library.fake_clear()
 
     def count(self, which: int) -> int:
@@ -68,6 +72,15 @@ class Fake:
     def fail(self, name: str, code: int, after: int = 0) -> None:
         """Let the call of this name after the next ``after`` ones fail."""
         self.library.fake_fail(name.encode(), code, after)
+
+    @property
+    def wrong(self) -> str:
+        """What was done against the driver's rules, a line each."""
+        return self.library.fake_wrong().decode()  # type: ignore[no-any-return]
+
+    def eager(self, *streams: int) -> None:
+        """Let the streams of these numbers, counted as they are created, work as early as they may; others as late."""
+        self.library.fake_eager(sum(1 << number for number in streams))
 
     def limit(self, size_bytes: int) -> None:
         self.library.fake_limit(size_bytes)
@@ -90,5 +103,6 @@ def fake() -> Iterator[Fake]:
         device.replace_driver(made.driver)
         try:
             yield made
+            assert not made.wrong, made.wrong
         finally:
             device.replace_driver(None)

@@ -39,7 +39,7 @@ def milliseconds(work: Work, *, at_least: float = 20.0) -> float:
 
 def _measured(work: Work, runs: int) -> float:
     with gpu.entered() as driver:
-        start, end = driver.event(), driver.event()
+        start, end = driver.event(timed=True), driver.event(timed=True)
         gpu.synchronize()
         driver.record(start, gpu.stream)
     for _ in range(runs):

@@ -350,6 +350,8 @@ class Writer:
                     f"{box}.node = None",  # a cached leaf is no owner; one in a pending graph is still counted
                     f"if not ({sole}): {buffer} = {self.copy}({buffer}, {box}.offset, {spec.size_bytes})",
                 ]
+                if self.device is not None:
+                    self.lines.append(f"{buffer}.ready = -1")
                 inputs[positions[index]] = f"{buffer}.{at}"
             else:
                 self.new_buffer(buffer, spec.size_bytes)
@@ -367,6 +369,9 @@ class Writer:
         self.lines += [
             f"if _failure is not None: {fail}.fail(_failure)",
         ]
+        if self.device is not None and results:
+            targets = " = ".join(f"_o{number}.ready" for number in range(results))
+            self.lines.append(f"{targets} = {self.constant(self.device.marks)}.entries")
         self.lines += commits
         for number in range(results):
             self.new_array(number)

@@ -58,11 +58,16 @@ def _call_elsewhere(executable: Any, arguments: Sequence[Argument], device: Devi
         for argument, spec in zip((a for a in arguments if isinstance(a, Storage)), executable.program.inputs)
     ]
     scalars = [argument for argument in arguments if not isinstance(argument, Storage)]
+    specs = executable.program.outputs
     outputs = [
-        device.allocate(spec.size_bytes) if spec.update_of < 0 else storages[spec.update_of].buffer
-        for spec in executable.program.outputs
+        device.allocate(spec.size_bytes) if spec.update_of < 0 else storages[spec.update_of].buffer for spec in specs
     ]
+    for buffer in outputs:
+        buffer.ready = -1
     executable.run([storage.at for storage in storages], [buffer.at for buffer in outputs], scalars)
+    for buffer, spec in zip(outputs, specs):
+        if spec.update_of < 0:
+            buffer.ready = device.marks.entries
     return outputs
 
 

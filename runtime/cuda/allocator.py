@@ -1,8 +1,9 @@
 """A device's memory: blocks of size classes, cut from regions that the driver gives, kept for the next buffer.
 
 Asking the driver for memory waits for the device. A buffer's block therefore goes to the list of its size class when
-the buffer dies, and the next buffer of that class takes it. That needs no waiting: all work of a device is put into
-one stream, so whatever still reads the block was asked for before anything that will write to it.
+the buffer dies, and the next buffer of that class takes it. That needs no waiting: all kernels of a device are put into
+one stream, so whatever still reads the block was asked for before anything that will write to it. What is copied to the
+device beside the kernels has lists of its own (``transfers.py``).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def block_class(size_bytes: int) -> int:
 class DeviceBuffer(Buffer):
     """Memory that the host cannot reach; each device has a subclass that says which one it is on."""
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "ready")
 
     at: int
 
@@ -77,6 +78,9 @@ class Allocator:
         """Addresses of free blocks, by their size."""
         self._homes: dict[int, list[int]] = {}
         """The same lists by the size that was asked for."""
+        self.uploads: dict[int, list[int]] = {}
+        """Blocks, by their size, that were copied to beside the kernels: what copies there next must wait for who uses
+        them; kernels may take them at once."""
         self._regions: dict[int, tuple[int, int]] = {}
         """What the driver gave: address -> its bytes, size of the blocks in it."""
         self._held_bytes = self._peak_bytes = 0
@@ -90,8 +94,8 @@ class Allocator:
             home = self._homes[size_bytes] = self._free.setdefault(block_class(size_bytes), [])
         return home
 
-    def allocate(self, size_bytes: int) -> DeviceBuffer:
-        """A buffer of undefined contents, aligned to 256 bytes.
+    def allocate(self, size_bytes: int, to: list[int] | None = None) -> DeviceBuffer:
+        """A buffer of undefined contents, aligned to 256 bytes, whose block goes ``to`` another list in the end.
 
         Raises OutOfMemoryError, which says what was asked and what is held; all buffers stay usable.
         """
@@ -99,13 +103,14 @@ class Allocator:
         try:
             address = home.pop()
         except IndexError:
-            address = self._obtain(size_bytes)
-        return self.wrap(address, size_bytes, home)
+            address = self._obtain(size_bytes, to is None)
+        return self.wrap(address, size_bytes, home if to is None else to)
 
     def wrap(self, address: int, size_bytes: int, home: object) -> DeviceBuffer:
         """A buffer on memory of this device, which goes to ``home.append(address)`` in the end."""
         buffer = self.kind()
         buffer.at = address
+        buffer.ready = -1
         buffer.size_bytes = size_bytes
         buffer.home = home  # type: ignore[assignment]
         return buffer
@@ -128,7 +133,7 @@ class Allocator:
         with self._lock:
             addresses = sorted(self._regions)
             unused: dict[int, list[int]] = {}
-            for free in list(self._free.values()):
+            for free in [*self._free.values(), *self.uploads.values()]:
                 for _ in range(len(free)):
                     with contextlib.suppress(IndexError):  # another thread took it meanwhile
                         block = free.pop()
@@ -148,17 +153,20 @@ class Allocator:
     def forget(self, lock: threading.RLock) -> None:
         """In a child process, which does not have the device: nothing is free any more, and nothing is given back."""
         self._lock = lock
-        for free in self._free.values():
+        for free in [*self._free.values(), *self.uploads.values()]:
             free.clear()
         self._regions.clear()
         self._held_bytes = 0
 
     def _free_bytes(self) -> int:
-        return sum(size * len(blocks) for size, blocks in list(self._free.items()))
+        return sum(size * len(blocks) for free in (self._free, self.uploads) for size, blocks in list(free.items()))
 
-    def _obtain(self, size_bytes: int) -> int:
-        """A block from the driver, when no free one is left."""
+    def _obtain(self, size_bytes: int, uploads: bool) -> int:
+        """A block from the driver, when no free one is left; with ``uploads`` of those if there are any."""
         block_bytes = block_class(size_bytes)
+        with contextlib.suppress(KeyError, IndexError):
+            if uploads:
+                return self.uploads[block_bytes].pop()
         region_bytes = block_bytes if block_bytes > SLAB_BYTES // 2 else SLAB_BYTES // block_bytes * block_bytes
         with self._lock:
             for last_resort in (self.gc, self._collect, None):

@@ -39,5 +39,5 @@ class Clock:
 
     def _mark(self, driver: Driver, stream: int, number: int) -> None:
         if number == len(self._events):
-            self._events.append(driver.event())
+            self._events.append(driver.event(timed=True))
         driver.record(self._events[number], stream)

@@ -1,12 +1,12 @@
-"""A GPU of this process: its context, its one stream of work, memory and transfers."""
+"""A GPU of this process: its context, its streams of work, memory and transfers."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,11 +15,9 @@ from knetc.runtime.base.errors import CudaError, DeviceError, OutOfMemoryError
 from knetc.runtime.buffers import Buffer, MemoryStats, address_of
 from knetc.runtime.cuda.allocator import Allocator
 from knetc.runtime.cuda.driver import CudaDriver, Driver
+from knetc.runtime.cuda.transfers import BESIDE_BYTES, SMALL_STAGING_BYTES, Later, Marks, Staging, Uploads
 from knetc.runtime.program import Cubin
 
-STAGING_BYTES = 32 << 20
-"""Pinned host memory, in ``STAGING_PARTS`` parts: copies to the device that fit in a part go through it."""
-STAGING_PARTS = 4
 LEAST_ARCH = 80
 """The oldest GPUs that code is generated for."""
 
@@ -27,7 +25,7 @@ Made = TypeVar("Made")
 
 
 class GpuDevice:
-    """One GPU. All its work goes into one stream, under one lock."""
+    """One GPU, used by one thread at a time. Kernels go into one stream; ``transfers`` tells what goes beside them."""
 
     def __init__(self, driver: Driver, ordinal: int) -> None:
         self.driver = driver
@@ -41,13 +39,18 @@ class GpuDevice:
             )
         self.lock = threading.RLock()
         self._alive = True
+        self.marks = Marks(driver)
         with self.entered():
-            self.stream = driver.stream()
+            self.stream = self.marks.stream = driver.stream()
+        self._later = Later(driver, self.stream)
         self.memory = Allocator(self.name, self._allocate_region, self._free_region, self._memory, self.lock)
         self.memory.reclaimers.append(self._trim)
         self.allocate = self.memory.allocate
         self._arena = self.memory.wrap(0, 0, [])
-        self._staging: _Staging | None = None
+        self._staging: Staging | None = None
+        self._uploads: Uploads | None = None
+        self._reading = 0
+        """The stream of results that were ready before the work that was asked for last; 0 until there are any."""
         self._modules: dict[str, int] = {}
         self.blas: object | None = None
         """The matrix library on this device once it was asked for, or why it does not work there."""
@@ -61,17 +64,26 @@ class GpuDevice:
     def entered(self) -> Iterator[Driver]:
         """Holds the device's lock, with the device current in this thread."""
         with self.lock:
-            self.enter()
-            yield self.driver
+            before = self.enter()
+            try:
+                yield self.driver
+            finally:
+                self.leave(before)
 
-    def enter(self) -> None:
-        """Makes the device current in this thread; the caller holds its lock."""
+    def enter(self) -> int | None:
+        """Makes the device current in this thread, whose caller holds its lock; ``leave`` wants what this returns."""
         if not self._alive:
             raise DeviceError(
                 f"{self.name} was in use when this process was forked, and a GPU cannot be used on both sides of a "
                 "fork: start processes with multiprocessing's 'spawn' method, or use the device in the child alone"
             )
-        self.driver.enter(self.ordinal)
+        return self.driver.enter(self.ordinal)
+
+    def leave(self, before: int | None) -> None:
+        """The end of what ``enter`` began: what was asked for since is one entry more."""
+        self.marks.entries += 1
+        if before is not None:
+            self.driver.leave(before)
 
     def after_fork(self) -> None:
         """In a child, which does not have the device."""
@@ -87,7 +99,7 @@ class GpuDevice:
 
     def _free_region(self, address: int) -> None:
         with self.entered() as driver:
-            driver.synchronize(self.stream)
+            driver.synchronize(self.stream)  # which waits for uploads
             driver.free(address)
 
     def make(self, what: str, call: Callable[[], Made]) -> Made:
@@ -123,7 +135,22 @@ class GpuDevice:
         return self.memory.stats()
 
     def gc(self) -> int:
+        self._settle()
         return self.memory.gc()
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Call something once the work that was asked for up to now is done; not at once, and without waiting."""
+        self._settle()
+        with self.entered():
+            self._later.add(call)
+
+    def _settle(self) -> None:
+        """Do what waited for work that is done by now."""
+        if self._later:
+            with self.entered():
+                due = self._later.due()
+            for call in due:
+                call()
 
     def arena(self, size_bytes: int) -> Buffer:
         """The memory for intermediate values that all programs share, at least of this size.
@@ -161,45 +188,58 @@ class GpuDevice:
     # --- transfers
 
     def upload(self, array: np.ndarray[Any, Any]) -> Buffer:
-        size_bytes = array.nbytes
-        buffer = self.allocate(size_bytes)
-        if size_bytes:
-            self.write(buffer, address_of(array), size_bytes)
-        return buffer
+        return self._from_host(address_of(array), array.nbytes) if array.nbytes else self.allocate(0)
 
-    def write(self, buffer: Buffer, host: int, size_bytes: int) -> None:
-        """Copies host memory into a buffer; the host memory may be changed when this returns."""
+    def _from_host(self, host: int, size_bytes: int) -> Buffer:
+        """A buffer with a copy of the host's memory, which may be changed when this returns."""
         with self.entered() as driver:
+            if size_bytes >= BESIDE_BYTES:
+                if self._uploads is None:
+                    what = partial(Uploads, driver, self.memory, self.marks)
+                    self._uploads = self.make("pinned memory of the host", what)
+                return self._uploads.upload(host, size_bytes)
             if self._staging is None:
-                self._staging = self.make("pinned memory of the host", lambda: _Staging(driver))
-            if size_bytes <= self._staging.part_bytes:
-                self._staging.write(driver, buffer.at, host, size_bytes, self.stream)
-            else:
-                driver.to_device(buffer.at, host, size_bytes, self.stream)
-                driver.synchronize(self.stream)
+                pinned = partial(Staging, driver, self.stream, SMALL_STAGING_BYTES)
+                self._staging = self.make("pinned memory of the host", pinned)
+            buffer = self.allocate(size_bytes)
+            self._staging.write(driver, buffer.at, host, size_bytes)
+            return buffer
 
     def read(self, buffer: Buffer, offset: int, into: np.ndarray[Any, Any]) -> None:
+        """Waits for what the contents need, if that is known, else for all that was asked for."""
+        self._settle()
         with self.entered() as driver:
+            stream = self.stream
+            if 0 <= buffer.ready < self.marks.entries:
+                stream = self._reading = self._reading or driver.stream()
+                driver.wait_event(stream, self.marks.behind(buffer.ready))
             if into.nbytes:
-                driver.to_host(address_of(into), buffer.at + offset, into.nbytes, self.stream)
-            driver.synchronize(self.stream)
+                driver.to_host(address_of(into), buffer.at + offset, into.nbytes, stream)
+            driver.synchronize(stream)
 
     def copy(self, buffer: Buffer, offset: int, size_bytes: int) -> Buffer:
+        if buffer.device == devices.CPU and size_bytes:
+            return self._from_host(buffer.address + offset, size_bytes)
         result = self.allocate(size_bytes)
         if not size_bytes:
-            return result
-        if buffer.device == devices.CPU:
-            self.write(result, buffer.address + offset, size_bytes)
             return result
         if buffer.device == self.name:
             with self.entered() as driver:
                 driver.copy(result.at, buffer.at + offset, size_bytes, self.stream)
             return result
         other = device(int(buffer.device.removeprefix("cuda:")))
-        other.synchronize()  # what is to be copied must be there; nobody updates in place what is held here
+        with other.entered() as driver:  # what is to be copied must be there; nobody updates in place what is held here
+            there = driver.event()
+            driver.record(there, other.stream)
         with self.entered() as driver:
+            driver.wait_event(self.stream, there)
             driver.copy_from(result.at, self.ordinal, buffer.at + offset, other.ordinal, size_bytes, self.stream)
-            driver.synchronize(self.stream)
+            copied = driver.event()
+            driver.record(copied, self.stream)
+        with other.entered() as driver:  # and stay there
+            driver.wait_event(other.stream, copied)
+            driver.free_event(copied)
+            driver.free_event(there)
         return result
 
     def zeros(self, size_bytes: int) -> Buffer:
@@ -212,31 +252,7 @@ class GpuDevice:
     def synchronize(self) -> None:
         with self.entered() as driver:
             driver.synchronize(self.stream)
-
-
-class _Staging:
-    """Pinned host memory that small copies to the device go through, so that nobody waits for the device."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.address = driver.allocate_host(STAGING_BYTES)
-        self.part_bytes = STAGING_BYTES // STAGING_PARTS
-        self.events = [driver.event() for _ in range(STAGING_PARTS)]
-        self.recorded = [False] * STAGING_PARTS
-        self.part = 0
-        self.used = 0
-
-    def write(self, driver: Driver, address: int, host: int, size_bytes: int, stream: int) -> None:
-        if self.used + size_bytes > self.part_bytes:
-            driver.record(self.events[self.part], stream)
-            self.recorded[self.part] = True
-            self.part = (self.part + 1) % STAGING_PARTS
-            self.used = 0
-            if self.recorded[self.part]:
-                driver.await_event(self.events[self.part])
-        place = self.address + self.part * self.part_bytes + self.used
-        ctypes.memmove(place, host, size_bytes)
-        driver.to_device(address, place, size_bytes, stream)
-        self.used += -(-size_bytes // 256) * 256
+        self._settle()
 
 
 _lock = threading.RLock()

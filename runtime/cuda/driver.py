@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -100,8 +101,12 @@ class Driver(Protocol):
     def open(self, ordinal: int) -> Properties:
         """Make a device ready for use."""
 
-    def enter(self, ordinal: int) -> None:
-        """Let this thread's calls go to a device that was opened."""
+    def enter(self, ordinal: int) -> int | None:
+        """Let this thread's calls go to a device that was opened; returns what is to be given to ``leave`` in the end,
+        None if nothing is: another library of this thread may be using another device."""
+
+    def leave(self, before: int) -> None:
+        """Let this thread's calls go where they went before ``enter``."""
 
     def memory(self) -> tuple[int, int]:
         """Bytes that are free, and bytes that there are, in the device as a whole."""
@@ -110,7 +115,7 @@ class Driver(Protocol):
         """The address of fresh memory, a multiple of 256; raises MemoryError when there is none."""
 
     def free(self, address: int) -> None:
-        """Give memory back, once all work that was asked for before is done."""
+        """Give memory back, which no work uses any more."""
 
     def allocate_host(self, size_bytes: int) -> int:
         """The address of host memory that the device reaches by itself."""
@@ -126,10 +131,19 @@ class Driver(Protocol):
     def wait(self, stream: int, other: int) -> None:
         """Let later work of ``stream`` wait for the work that ``other`` has now."""
 
-    def event(self) -> int:
-        """A new mark that can be put into a stream, with the time."""
+    def capturing(self, stream: int) -> bool:
+        """Whether somebody is making a graph of what is put into a stream."""
+
+    def event(self, timed: bool = False) -> int:
+        """A new mark that can be put into a stream, with the time if that is asked for."""
 
     def record(self, event: int, stream: int) -> None: ...
+    def wait_event(self, stream: int, event: int) -> None:
+        """Let later work of a stream wait until another one has come to where the event was recorded last."""
+
+    def is_done(self, event: int) -> bool:
+        """Whether the stream has come to where the event was recorded last."""
+
     def await_event(self, event: int) -> None:
         """Wait until the stream has come to where the event was recorded last."""
 
@@ -181,14 +195,10 @@ class Driver(Protocol):
 class CudaDriver:
     """The driver of the machine's NVIDIA GPUs."""
 
-    def __init__(self, library: str = "libcuda.so.1") -> None:
-        """Raises DeviceError, with what is missing, where there is no driver or no device."""
-        try:
-            self._library = ctypes.CDLL(library)
-        except OSError as error:
-            raise DeviceError(
-                f"there is no CUDA driver here ({error}); install NVIDIA's display driver, or use device='cpu'"
-            ) from None
+    def __init__(self, *libraries: str) -> None:
+        """The first of the files that can be loaded, where the system has them if none are named. Raises DeviceError,
+        with what is missing, where there is no driver or no device."""
+        self._library = _loaded(libraries or prototypes.FILES)
         for name, types in DRIVER.items():
             function = getattr(self._library, name, None)
             if function is None:
@@ -206,9 +216,13 @@ class CudaDriver:
             )
         self._launch = self._library["cuLaunchKernel"]  # an object of its own, which converts nothing
         self._graph_launch = self._library.cuGraphLaunch
-        self._set_current = self._library.cuCtxSetCurrent
+        self._set_current = self._library["cuCtxSetCurrent"]
+        self._get_current = self._library["cuCtxGetCurrent"]
+        self._wait_event = self._library.cuStreamWaitEvent
+        self._record = self._library.cuEventRecord
         self._set_kernel = self._library.cuGraphExecKernelNodeSetParams_v2
         self._contexts: dict[int, int] = {}
+        self._threads = _Threads()
 
     # --- calls
 
@@ -254,17 +268,19 @@ class CudaDriver:
         return number.value
 
     def open(self, ordinal: int) -> Properties:
+        found = ctypes.c_int()
+        self._call("cuDeviceGet", ctypes.byref(found), ordinal)
         if ordinal not in self._contexts:
-            self._contexts[ordinal] = self._handle("cuDevicePrimaryCtxRetain", ordinal)
+            self._contexts[ordinal] = self._handle("cuDevicePrimaryCtxRetain", found.value)
         name = ctypes.create_string_buffer(128)
-        self._call("cuDeviceGetName", ctypes.addressof(name), len(name), ordinal)
+        self._call("cuDeviceGetName", ctypes.addressof(name), len(name), found.value)
         memory, version = ctypes.c_size_t(), ctypes.c_int()
-        self._call("cuDeviceTotalMem_v2", ctypes.byref(memory), ordinal)
+        self._call("cuDeviceTotalMem_v2", ctypes.byref(memory), found.value)
         self._call("cuDriverGetVersion", ctypes.byref(version))
 
         def attribute(which: int) -> int:
             value = ctypes.c_int()
-            self._call("cuDeviceGetAttribute", ctypes.byref(value), which, ordinal)
+            self._call("cuDeviceGetAttribute", ctypes.byref(value), which, found.value)
             return value.value
 
         return Properties(
@@ -276,9 +292,20 @@ class CudaDriver:
             version.value,
         )
 
-    def enter(self, ordinal: int) -> None:
-        context = self._contexts[ordinal]
-        code = self._set_current(context)
+    def enter(self, ordinal: int) -> int | None:
+        context, thread = self._contexts[ordinal], self._threads
+        self._get_current(thread.found)
+        before = thread.context.value
+        if before == context:
+            return None
+        self._enter(context)
+        return before or 0 if before or ordinal else None  # who had none gets device 0 from other libraries too
+
+    def leave(self, before: int) -> None:
+        self._enter(before)
+
+    def _enter(self, context: int) -> None:
+        code = self._set_current(POINTER(context))
         if code:
             self._fail(code, "cuCtxSetCurrent", (context,))
 
@@ -326,18 +353,36 @@ class CudaDriver:
         self._call("cuStreamSynchronize", stream)
 
     def wait(self, stream: int, other: int) -> None:
-        event = self._handle("cuEventCreate", prototypes.DISABLE_TIMING)
+        event = self.event()
         try:
-            self._call("cuEventRecord", event, other)
-            self._call("cuStreamWaitEvent", stream, event, 0)
+            self.record(event, other)
+            self.wait_event(stream, event)
         finally:
-            self._call("cuEventDestroy_v2", event)
+            self.free_event(event)
 
-    def event(self) -> int:
-        return self._handle("cuEventCreate", 0)
+    def capturing(self, stream: int) -> bool:
+        status = ctypes.c_int()
+        self._call("cuStreamIsCapturing", stream, ctypes.byref(status))
+        return bool(status.value)
+
+    def event(self, timed: bool = False) -> int:
+        return self._handle("cuEventCreate", 0 if timed else prototypes.DISABLE_TIMING)
 
     def record(self, event: int, stream: int) -> None:
-        self._call("cuEventRecord", event, stream)
+        code = self._record(event, stream)
+        if code:
+            self._fail(code, "cuEventRecord", (event, stream))
+
+    def wait_event(self, stream: int, event: int) -> None:
+        code = self._wait_event(stream, event, 0)
+        if code:
+            self._fail(code, "cuStreamWaitEvent", (stream, event))
+
+    def is_done(self, event: int) -> bool:
+        code = self._library.cuEventQuery(event)
+        if code not in (0, prototypes.NOT_READY):
+            self._fail(code, "cuEventQuery", (event,))
+        return not code
 
     def await_event(self, event: int) -> None:
         self._call("cuEventSynchronize", event)
@@ -394,8 +439,11 @@ class CudaDriver:
         graph = ctypes.c_void_p()
         try:
             work()
-        finally:
-            self._call("cuStreamEndCapture", stream, ctypes.byref(graph))
+        except BaseException:  # what went wrong first is told, not that the graph came to nothing
+            if not self._library.cuStreamEndCapture(stream, ctypes.byref(graph)) and graph.value:
+                self.free_graph(graph.value)
+            raise
+        self._call("cuStreamEndCapture", stream, ctypes.byref(graph))
         return graph.value or 0
 
     def instantiate(self, graph: int) -> int:
@@ -416,6 +464,28 @@ class CudaDriver:
 
     def free_ready(self, ready: int) -> None:
         self._call("cuGraphExecDestroy", ready)
+
+
+class _Threads(threading.local):
+    """A place for the driver's answer in each thread."""
+
+    def __init__(self) -> None:
+        self.context = POINTER()
+        self.found = ctypes.byref(self.context)
+
+
+def _loaded(files: Sequence[str]) -> ctypes.CDLL:
+    """The first of the files that can be loaded."""
+    refused = []
+    for file in files:
+        try:
+            return ctypes.CDLL(file)
+        except OSError as error:
+            refused.append(str(error))
+    raise DeviceError(
+        f"there is no CUDA driver here ({refused[0]}); install NVIDIA's display driver (in a container: start it with "
+        "the GPUs, as 'docker run --gpus all' does), or use device='cpu'"
+    )
 
 
 def _shown(argument: Any) -> str:

@@ -31,7 +31,7 @@ from knetc.runtime.cuda.clock import Clock
 from knetc.runtime.cuda.device import GpuDevice
 from knetc.runtime.cuda.driver import Launch
 from knetc.runtime.cuda.findings import Findings
-from knetc.runtime.cuda.sections import KernelOperation, Moving, Operation, Place, Section, bounce_bytes
+from knetc.runtime.cuda.sections import GRAPH_FROM, KernelOperation, Moving, Operation, Place, Section, bounce_bytes
 from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef, GridLaunch, LibraryCall, Program, Region, Slot, Step
 
 
@@ -99,6 +99,8 @@ class Executable:
         self._owned: list[Buffer] = []
         self._clock = Clock([step.name for step in program.steps]) if program.timed else None
         self._findings: Findings | None = None
+        self._long = sum(len(step.grids) for step in program.steps) >= GRAPH_FROM
+        """Whether a mark behind it is worth its while, for who reads its results later."""
         with device.entered():
             if program.checks:
                 self._findings = Findings(device, len(program.checks))
@@ -222,29 +224,37 @@ class Executable:
     def _run(self, *values: Any) -> tuple[int, int] | None:
         device = self.device
         with device.lock:
-            device.enter()
+            before = device.enter()
             kept = None
-            if values != self._last or 0 in values[self._buffers :]:  # 0.0 equals -0.0
-                kept = self._take(values)
-            if self.program.arena_bytes:
-                arena = device.arena(self.program.arena_bytes).at
-                if arena != self._arena:
-                    self._arena = arena
-                    for place, offset in self._arena_places:
-                        place.write(arena + offset)
-            self._counters.clear()
             try:
+                if values != self._last or 0 in values[self._buffers :]:  # 0.0 equals -0.0
+                    kept = self._take(values)
+                if self.program.arena_bytes:
+                    self._settle_in(device.arena(self.program.arena_bytes).at)
+                self._counters.clear()
                 failure = self._perform(self._work)
+                if self._clock is not None:
+                    self._clock.runs += 1
+                if self._long:
+                    device.marks.mark(1)
             except BaseException as error:
                 if self._findings is not None:  # checks may still be under way
                     self._findings.forget(device)
                 if isinstance(error, MemoryError) and not isinstance(error, KnetcError):
                     raise device.memory.out_of_memory("launching a program") from error
                 raise
-            if self._clock is not None:
-                self._clock.runs += 1
+            finally:
+                device.marks.programs += 1
+                device.leave(before)
             del kept
         return failure
+
+    def _settle_in(self, arena: int) -> None:
+        """Write where the intermediate values are, if that has changed."""
+        if arena != self._arena:
+            self._arena = arena
+            for place, offset in self._arena_places:
+                place.write(arena + offset)
 
     def _take(self, values: tuple[Any, ...]) -> Sequence[Buffer]:
         """Write what is given into the parameters where it differs from before; returns memory to hold for the call."""

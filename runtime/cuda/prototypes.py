@@ -50,6 +50,7 @@ DRIVER: dict[str, tuple[type, ...]] = {
     "cuDeviceGetAttribute": (POINTER, INT, INT),
     "cuDevicePrimaryCtxRetain": (POINTER, INT),
     "cuCtxSetCurrent": (POINTER,),
+    "cuCtxGetCurrent": (POINTER,),
     "cuMemGetInfo_v2": (POINTER, POINTER),
     "cuMemAlloc_v2": (POINTER, SIZE),
     "cuMemFree_v2": (ADDRESS,),
@@ -63,12 +64,14 @@ DRIVER: dict[str, tuple[type, ...]] = {
     "cuStreamCreate": (POINTER, UNSIGNED),
     "cuStreamSynchronize": (POINTER,),
     "cuStreamWaitEvent": (POINTER, POINTER, UNSIGNED),
+    "cuStreamIsCapturing": (POINTER, POINTER),
     "cuStreamBeginCapture_v2": (POINTER, INT),
     "cuStreamEndCapture": (POINTER, POINTER),
     "cuEventCreate": (POINTER, UNSIGNED),
     "cuEventDestroy_v2": (POINTER,),
     "cuEventRecord": (POINTER, POINTER),
     "cuEventSynchronize": (POINTER,),
+    "cuEventQuery": (POINTER,),
     "cuEventElapsedTime": (POINTER, POINTER, POINTER),
     "cuModuleLoadData": (POINTER, POINTER),
     "cuModuleUnload": (POINTER,),
@@ -90,8 +93,12 @@ DRIVER: dict[str, tuple[type, ...]] = {
 
 # Numbers from cuda.h.
 OUT_OF_MEMORY = 2
-LOST = frozenset((214, 220, 700, 702, 714, 715, 716, 717, 718, 719))
+NOT_READY = 600
+LOST = frozenset((214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721))
 """Errors after which a context answers nothing else: a kernel that read or wrote where nothing is, and the like."""
+
+FILES = ("libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1", "/run/opengl-driver/lib/libcuda.so.1")
+"""Where the driver's library is: where the linker looks, and where it does not (WSL in containers, NixOS)."""
 
 ADVICE = {
     3: "this process was forked from one that had used the GPU, perhaps by another library: start processes with "
@@ -99,6 +106,8 @@ ADVICE = {
     4: "the process is ending, and the driver has been shut down",
     34: "this is the toolkit's stub of the driver: take its folder out of LD_LIBRARY_PATH",
     46: "another process has the GPU for itself, or it is being reset",
+    200: "the machine code is damaged, or newer than this driver knows: clear the cache with 'knetc cache clear', "
+    "install a newer driver, or an older Triton",
     209: "the machine code is for another architecture than this GPU's; clear the cache with 'knetc cache clear'",
     218: "the driver cannot compile this code: it may be older than the compiler",
     222: "the driver is older than the compiler of this kernel: install a newer driver, or an older Triton",

@@ -29,7 +29,7 @@ def milliseconds(program: Program, objects: Mapping[str, bytes], device: GpuDevi
     flush = device.allocate(min(FLUSH_BYTES, device.free_bytes() // 4))
     found = []
     with device.entered() as driver:
-        start, end = driver.event(), driver.event()
+        start, end = driver.event(timed=True), driver.event(timed=True)
         try:
             for _ in range(ROUNDS + 1):
                 driver.fill(flush.at, 0, flush.size_bytes, device.stream)

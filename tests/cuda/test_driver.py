@@ -17,8 +17,8 @@ from fake_gpu import Fake
 from knetc.runtime.base.errors import CudaError, DeviceError, OutOfMemoryError
 from knetc.runtime.cuda import device as devices
 from knetc.runtime.cuda.allocator import SLAB_BYTES
-from knetc.runtime.cuda.device import STAGING_BYTES
 from knetc.runtime.cuda.driver import CudaDriver
+from knetc.runtime.cuda.transfers import STAGING_BYTES
 
 import knetc as kn
 from knetc.devices import found_devices
@@ -199,7 +199,7 @@ def test_a_forked_child_is_told(gpu: Fake) -> None:
 def test_events_tell_time(gpu: Fake) -> None:
     found = devices.device(0)
     with found.entered() as driver:
-        start, end = driver.event(), driver.event()
+        start, end = driver.event(timed=True), driver.event(timed=True)
         driver.record(start, found.stream)
         found.zeros(100)
         driver.record(end, found.stream)
