@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from knetc.ir.ambient import ambient
 from knetc.lazy import Box
 from knetc.params import Param
 from knetc.runtime import buffers, devices
-from knetc.runtime.base.errors import DeviceError, OutOfMemoryError
+from knetc.runtime.base.errors import DeviceError, OutOfMemoryError, UnsupportedError
 from knetc.runtime.buffers import MemoryStats
 from knetc.runtime.devices import CPU, canonical
 from knetc.structure import find
@@ -124,6 +125,26 @@ def synchronize(device: str | None = None) -> None:
         devices.device(name).synchronize()
 
 
+@contextmanager
+def in_stream(stream: Any, device: str | None = None) -> Iterator[None]:
+    """Lets the calls inside take their turn in a stream of another library on a GPU (the default device).
+
+    They come behind what that library has put into the stream before, and before what it puts there afterwards: its
+    events around them measure them, and memory that both write needs no waiting by the host. ``stream`` is PyTorch's or
+    CuPy's stream, or a handle (1: the legacy default stream). What is only recorded inside, and computed when it is
+    read, does not count. Raises UnsupportedError on the CPU, which has no streams.
+
+    >>> with kn.in_stream(torch.cuda.current_stream()):
+    ...     y = step(x)
+    """
+    name = ambient().device if device is None else canonical(device)
+    if name == CPU:
+        raise UnsupportedError("the CPU has no streams: give in_stream the device, such as device='cuda:0'")
+    handle = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+    with devices.device(name).in_stream(int(handle) or 1):
+        yield
+
+
 def found_devices() -> dict[str, str]:
     """The GPUs of this machine, by name, with what they are; or, under "cuda", why there is none."""
     found = {}
@@ -147,4 +168,4 @@ def cublaslt() -> str:
     return devices.library_file() or "not found: generated kernels multiply matrices on GPUs"
 
 
-__all__ = ["cpucopy", "gc", "gpu", "gpucopy", "memory_stats", "synchronize"]
+__all__ = ["cpucopy", "gc", "gpu", "gpucopy", "in_stream", "memory_stats", "synchronize"]

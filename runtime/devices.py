@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +53,9 @@ class Device(Protocol):
 
     def zeros(self, size_bytes: int) -> Buffer:
         """A buffer of zeros."""
+
+    def in_stream(self, stream: int) -> AbstractContextManager[None]:
+        """Work inside takes its turn in a stream of another library."""
 
     def synchronize(self) -> None:
         """Wait until all work of this device is done."""

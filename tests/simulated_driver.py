@@ -1,7 +1,7 @@
 """A driver whose device is simulated: memory that the interpreter's process shares, kernels run by the interpreter.
 
-Whole programs run on it from the very bytes that a GPU would be given: addresses, packed parameters, graphs. Work is put
-into queues, and done as late as it may: when it, or an event behind it, is waited for.
+Whole programs run on it from the very bytes that a GPU would be given: addresses, packed parameters, graphs. Work is
+put into queues, and done as late as it may: when it, or an event behind it, is waited for.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import contextlib
 import gc as python_gc
 import threading
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,8 @@ class Allocator:
         self.uploads: dict[int, list[int]] = {}
         """Blocks, by their size, that were copied to beside the kernels: what copies there next must wait for who uses
         them; kernels may take them at once."""
+        self.resting: dict[int, deque[tuple[int, int, int]]] = {}
+        """The same once it was noticed that they died: how many programs and entries there were then, and the block."""
         self._regions: dict[int, tuple[int, int]] = {}
         """What the driver gave: address -> its bytes, size of the blocks in it."""
         self._held_bytes = self._peak_bytes = 0
@@ -131,6 +134,9 @@ class Allocator:
         for reclaim in self.reclaimers:
             reclaim()
         with self._lock:
+            for size, resting in self.resting.items():
+                self.uploads[size].extend(block for _, _, block in resting)
+                resting.clear()
             addresses = sorted(self._regions)
             unused: dict[int, list[int]] = {}
             for free in [*self._free.values(), *self.uploads.values()]:
@@ -153,20 +159,24 @@ class Allocator:
     def forget(self, lock: threading.RLock) -> None:
         """In a child process, which does not have the device: nothing is free any more, and nothing is given back."""
         self._lock = lock
-        for free in [*self._free.values(), *self.uploads.values()]:
-            free.clear()
+        lists: tuple[dict[int, Any], ...] = self._free, self.uploads, self.resting
+        for blocks in (blocks for free in lists for blocks in free.values()):
+            blocks.clear()
         self._regions.clear()
         self._held_bytes = 0
 
     def _free_bytes(self) -> int:
-        return sum(size * len(blocks) for free in (self._free, self.uploads) for size, blocks in list(free.items()))
+        lists: tuple[dict[int, Any], ...] = self._free, self.uploads, self.resting
+        return sum(size * len(blocks) for free in lists for size, blocks in list(free.items()))
 
     def _obtain(self, size_bytes: int, uploads: bool) -> int:
         """A block from the driver, when no free one is left; with ``uploads`` of those if there are any."""
         block_bytes = block_class(size_bytes)
-        with contextlib.suppress(KeyError, IndexError):
-            if uploads:
+        if uploads:
+            with contextlib.suppress(KeyError, IndexError):
                 return self.uploads[block_bytes].pop()
+            with contextlib.suppress(KeyError, IndexError):
+                return self.resting[block_bytes].pop()[2]
         region_bytes = block_bytes if block_bytes > SLAB_BYTES // 2 else SLAB_BYTES // block_bytes * block_bytes
         with self._lock:
             for last_resort in (self.gc, self._collect, None):

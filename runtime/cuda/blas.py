@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import gcd
@@ -23,6 +22,9 @@ log = logging.getLogger("knetc")
 
 WORKSPACE_BYTES = 32 << 20
 """What the library may use while it computes; NVIDIA recommends this much from sm_90 on."""
+
+GRAPHS_KEPT = 4
+"""Captured products that are kept for each place in a program: batches that come from the host take turns."""
 
 _TYPES = {"f32": "CUDA_R_32F", "f64": "CUDA_R_64F", "f16": "CUDA_R_16F", "bf16": "CUDA_R_16BF"}
 
@@ -44,7 +46,8 @@ class CublasLt:
     def __init__(self, device: GpuDevice) -> None:
         """Raises CudaError when the library is not there or does not start."""
         self.device = device
-        self._library = libraries.load(libraries.CUBLASLT)
+        major = device.properties.driver_version // 1000
+        self._library = libraries.load(libraries.for_driver(major))
         for name, types in FUNCTIONS.items():
             function = getattr(self._library, name)
             function.argtypes, function.restype = types, INT
@@ -203,35 +206,43 @@ class Plan:
 class ProductOperation:
     """A library's product among a section's operations; its addresses are written as a kernel's parameters are."""
 
-    __slots__ = ("offsets", "packed", "plan")
+    __slots__ = ("graphs", "offsets", "packed", "plan")
 
     def __init__(self, plan: Plan, call: LibraryCall) -> None:
         self.plan = plan
         self.packed = (ctypes.c_uint64 * 5)()
         self.offsets = (call.a.offset, call.b.offset, 0, 0, 0)
-
-    def _work(self, stream: int) -> Callable[[], None]:
-        addresses = [address + offset for address, offset in zip(self.packed, self.offsets)]
-        return lambda: self.plan.owner.run(self.plan, addresses, stream)
+        self.graphs: dict[tuple[int, ...], int] = {}
+        """By the addresses, oldest first."""
 
     def launch(self, driver: Driver, stream: int) -> None:
-        self._work(stream)()
+        self.plan.owner.run(self.plan, self._addresses(), stream)
+
+    def _addresses(self) -> tuple[int, ...]:
+        return tuple(address + offset for address, offset in zip(self.packed, self.offsets))
+
+    def _graph(self, driver: Driver) -> int:
+        """What the library launches for the addresses of now, which only a capture tells."""
+        addresses = self._addresses()
+        graph = self.graphs.pop(addresses, 0)
+        if not graph:
+            if len(self.graphs) == GRAPHS_KEPT:
+                driver.free_graph(self.graphs.pop(next(iter(self.graphs))))
+            owner = self.plan.owner
+            stream = owner.device.stream
+            graph = driver.capture(stream, lambda: owner.run(self.plan, addresses, stream))
+        self.graphs[addresses] = graph
+        return graph
+
+    def free(self, driver: Driver) -> None:
+        while self.graphs:
+            driver.free_graph(self.graphs.popitem()[1])
 
     def add(self, driver: Driver, graph: int, after: int) -> int:
-        stream = self.plan.owner.device.stream
-        inner = driver.capture(stream, self._work(stream))
-        try:
-            return driver.add_graph(graph, after, inner)
-        finally:
-            driver.free_graph(inner)
+        return driver.add_graph(graph, after, self._graph(driver))
 
     def update(self, driver: Driver, ready: int, node: int) -> None:
-        stream = self.plan.owner.device.stream
-        inner = driver.capture(stream, self._work(stream))
-        try:
-            driver.update_graph(ready, node, inner)
-        finally:
-            driver.free_graph(inner)
+        driver.update_graph(ready, node, self._graph(driver))
 
 
 def operation(call: LibraryCall, device: GpuDevice) -> ProductOperation | None:

@@ -249,6 +249,18 @@ class GpuDevice:
                 driver.fill(buffer.at, 0, size_bytes, self.stream)
         return buffer
 
+    @contextmanager
+    def in_stream(self, stream: int) -> Iterator[None]:
+        """What is asked for inside comes behind the work that another library has put into a stream of this device, and
+        before what it puts there afterwards."""
+        with self.entered() as driver:
+            driver.wait(self.stream, stream)
+        try:
+            yield
+        finally:
+            with self.entered() as driver:
+                driver.wait(stream, self.stream)
+
     def synchronize(self) -> None:
         with self.entered() as driver:
             driver.synchronize(self.stream)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from functools import partial
 from itertools import count
 from math import prod
 from typing import Any
@@ -73,7 +74,8 @@ def _release(address: int) -> None:
     _, _, buffer, owner, stream = _exports.pop(_Tensor.from_address(address).context)
     if stream is not None:
         with contextlib.suppress(KnetcError), owner.entered() as driver:
-            driver.wait(owner.stream, stream)
+            if not driver.capturing(stream):  # who makes a graph of it keeps the memory as long as the graph
+                driver.wait(owner.stream, stream)
     del buffer
 
 
@@ -92,11 +94,22 @@ for _kept in (_release_function, _discard_function, _release, _discard, _exports
 
 
 def export(buffer: Buffer, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], stream: int | None) -> Any:
-    """A capsule of a GPU's memory; ``stream`` is the taker's as DLPack counts them (None: the legacy one, -1: none)."""
+    """A capsule of a GPU's memory; ``stream`` is the taker's as DLPack counts them (None: the legacy one, -1: none).
+
+    Raises BufferError for a number that names no stream, and for a stream of which a graph is being made: what the
+    memory waits for is no part of it.
+    """
+    if stream == 0 or (stream is not None and stream < -1):
+        raise BufferError(
+            f"stream {stream} names none: 1 is the legacy default stream, 2 the thread's default stream, other streams "
+            "are given by their handles, and -1 asks for no waiting"
+        )
     owner = device(int(buffer.device.removeprefix("cuda:")))
     taker = LEGACY if stream is None else None if stream == -1 else stream
     if taker is not None:
         with owner.entered() as driver:
+            if driver.capturing(taker):
+                raise BufferError("a graph is being made of the stream that asks for this memory: ask for it before")
             driver.wait(taker, owner.stream)
     number = next(_numbers)
     extents = (ctypes.c_int64 * max(len(shape), 1))(*shape)
@@ -126,11 +139,18 @@ class _Taken:
         self.address, self.user = address, user
 
     def __del__(self) -> None:
-        with contextlib.suppress(KnetcError):
-            self.user.synchronize()  # the other side does not know our stream
-        deleter = _Tensor.from_address(self.address).deleter
-        if deleter:
-            _Deleter(deleter)(self.address)
+        give_back = partial(_give_back, self.address)
+        try:
+            self.user.when_done(give_back)  # the other side does not know our stream
+        except KnetcError:
+            give_back()
+
+
+def _give_back(address: int) -> None:
+    """Call the other side's deleter, if it has one."""
+    deleter = _Tensor.from_address(address).deleter
+    if deleter:
+        _Deleter(deleter)(address)
 
 
 def take(array: Any) -> tuple[Buffer, np.dtype[Any], tuple[int, ...]]:

@@ -395,7 +395,7 @@ class Executable:
 
 
 def _release(device: GpuDevice, work: Sequence[Work], findings: Findings | None) -> None:
-    """Give back what a program that goes had from the driver; graphs that are still running end first."""
+    """Give back what a program that goes had from the driver."""
     left = list(work)
     with suppress(KnetcError), device.entered() as driver:
         if findings is not None:
@@ -404,9 +404,8 @@ def _release(device: GpuDevice, work: Sequence[Work], findings: Findings | None)
             part = left.pop()
             if isinstance(part, Repeat):
                 left += [*part.test, *part.body]
-            elif isinstance(part, Section) and part.ready:
-                driver.free_ready(part.ready)
-                part.ready = 0
+            elif isinstance(part, Section):
+                part.free(driver)
 
 
 def runs_on(target: str, device: str) -> bool:

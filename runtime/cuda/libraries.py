@@ -14,6 +14,17 @@ CUBLASLT = ("libcublasLt.so.13", "libcublasLt.so.12")
 """Versions whose functions are those of the prototypes, newest first."""
 
 
+def for_driver(major: int) -> tuple[str, ...]:
+    """The names of versions that a driver runs which knows CUDA up to this major version; all of them if it knows none.
+
+    >>> for_driver(12), for_driver(14) == CUBLASLT
+    (('libcublasLt.so.12',), True)
+    """
+    versions = {name: name.rpartition(".so.")[2] for name in CUBLASLT}
+    fitting = (name for name, version in versions.items() if not version.isdigit() or int(version) <= major)
+    return tuple(fitting) or CUBLASLT
+
+
 def candidates(names: tuple[str, ...]) -> Iterator[str]:
     """Files that a library may be in: packages of the running Python, then the linker's names.
 

@@ -6,6 +6,7 @@ address or a number has changed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from knetc.runtime.base.config import config
+from knetc.runtime.base.errors import CudaError
 from knetc.runtime.buffers import Buffer
 from knetc.runtime.cuda.clock import Clock
 from knetc.runtime.cuda.driver import Driver, Launch
 from knetc.runtime.program import GRID_ALIGNMENT, ArgumentRef
+
+log = logging.getLogger("knetc")
 
 GRAPH_FROM = 3
 """A section of fewer operations is launched one by one: a graph would cost more than it saves."""
@@ -31,6 +35,9 @@ class Operation(Protocol):
 
     def update(self, driver: Driver, ready: int, node: int) -> None:
         """Give the node of a ready graph the parameters of now."""
+
+    def free(self, driver: Driver) -> None:
+        """Give back what is kept for updates."""
 
 
 class KernelOperation:
@@ -49,6 +56,8 @@ class KernelOperation:
 
     def update(self, driver: Driver, ready: int, node: int) -> None:
         driver.update_kernel(ready, node, self.kernel)
+
+    def free(self, driver: Driver) -> None: ...
 
 
 class Place(NamedTuple):
@@ -96,9 +105,13 @@ class Section:
             return
         self.runs += 1
         if self.ready:
-            for number in self.changed:
-                self.operations[number].update(driver, self.ready, self.nodes[number])
-        elif self.runs > 1 and config.cuda_graphs and len(self.operations) >= GRAPH_FROM:
+            try:
+                for number in self.changed:
+                    self.operations[number].update(driver, self.ready, self.nodes[number])
+            except CudaError as error:  # not every change can be made in a graph: then there is another
+                log.info("a graph is made anew: %s", error)
+                self.free(driver)
+        if not self.ready and self.runs > 1 and config.cuda_graphs and len(self.operations) >= GRAPH_FROM:
             with suppress(MemoryError):  # then it is launched one by one, this time too
                 self.build(driver)
         self.changed.clear()
@@ -107,6 +120,14 @@ class Section:
         else:
             for operation in self.operations:
                 operation.launch(driver, stream)
+
+    def free(self, driver: Driver) -> None:
+        """Let the graph go; if it is under way, the driver keeps it until it is done."""
+        ready, self.ready = self.ready, 0
+        for operation in self.operations:
+            operation.free(driver)
+        if ready:
+            driver.free_ready(ready)
 
     def build(self, driver: Driver) -> None:
         """Make one graph of the operations, each behind the one before it."""

@@ -91,7 +91,7 @@ class Staging:
 class Uploads:
     """Large copies to the device, in a queue of their own.
 
-    A block that kernels used may be overwritten only behind them. So blocks of uploads that die wait in lists of their
+    A block that kernels used may be overwritten only behind them. So blocks of uploads that die rest in lists of their
     own, and an upload takes one that died before the last program was asked for, which may be under way. There are as
     many blocks as two turns of a loop take.
     """
@@ -101,9 +101,6 @@ class Uploads:
         self.stream = driver.stream()
         self.staging = Staging(driver, self.stream, STAGING_BYTES)
         self._done = driver.event()
-        self._waiting: dict[int, deque[tuple[int, int, int]]] = {}
-        """By size of blocks, oldest first: how many programs and entries there were, and the block."""
-        memory.reclaimers.append(self.reclaim)
 
     def upload(self, host: int, size_bytes: int) -> DeviceBuffer:
         """A buffer with a copy of the host's memory, which may be changed when this returns. Kernels that are asked for
@@ -111,13 +108,13 @@ class Uploads:
         driver, marks, memory = self._driver, self._marks, self._memory
         size = block_class(size_bytes)
         home = memory.uploads.setdefault(size, [])
-        waiting = self._waiting.setdefault(size, deque())
+        resting = memory.resting.setdefault(size, deque())
         if home:
             marks.behind(marks.entries)  # now: later more would stand before it
         while home:
-            waiting.append((marks.programs, marks.entries, home.pop()))
-        if waiting and waiting[0][0] < marks.programs:
-            _, entries, address = waiting.popleft()
+            resting.append((marks.programs, marks.entries, home.pop()))
+        if resting and resting[0][0] < marks.programs:
+            _, entries, address = resting.popleft()
             buffer = memory.wrap(address, size_bytes, home)
         else:
             entries = marks.entries
@@ -127,12 +124,6 @@ class Uploads:
         driver.record(self._done, self.stream)
         driver.wait_event(marks.stream, self._done)
         return buffer
-
-    def reclaim(self) -> None:
-        """Give the blocks that wait to the allocator: kernels may take them at once."""
-        for size, waiting in self._waiting.items():
-            while waiting:
-                self._memory.uploads[size].append(waiting.popleft()[2])
 
 
 class Later:

@@ -300,7 +300,7 @@ def test_threads_that_ask_for_memory_do_not_wait_for_each_other_forever(gpu: Fak
 _ENDING = """
 import sys, gc
 sys.path[:0] = {folders!r}
-import test_execute as t
+import hand_made as t
 import numpy as np
 import knetc as kn
 from knetc.runtime.cuda import device as devices

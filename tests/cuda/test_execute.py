@@ -5,77 +5,20 @@ from __future__ import annotations
 
 import gc as python_gc
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_gpu import DESTROYED, GRAPH_LAUNCHES, GRAPHS, LAUNCHES, LOADS, SYNCS, UPDATES, Fake
+from hand_made import CUBIN, N, argument, chain, get, load, new, put, scale
 from knetc.runtime.base import host_functions
 from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import CacheError, CudaError, LabelError
-from knetc.runtime.buffers import Buffer
 from knetc.runtime.cuda import device as devices
 from knetc.runtime.cuda.execute import Executable, runs_on
-from knetc.runtime.program import ArgumentRef, BufferSpec, Check, Cubin, GridLaunch, HostCall, Program, Slot, Step
+from knetc.runtime.program import HostCall, Step
 
 from knetc.compiler import report
-
-N = 8
-_CODE = b"FAKE\nscale @QQqdQQ\nnegative @QqQQQ\n"
-_CUBIN = Cubin("k_scale", "code", "scale", "sm_90a", 4, 1, 0, "@QQqdQQ", 2, 0, 0, 32, 0, "source")
-_NEGATIVE = replace(_CUBIN, function="k_negative", entry="negative", parameters="@QqQQQ")
-
-
-def argument(index: int) -> ArgumentRef:
-    return ArgumentRef("buffer", index)
-
-
-def scale(source: int, result: int, scalar: int = 0, **more: Any) -> Step:
-    """``result = scalar * source``."""
-    slots = (Slot("argument", 0), Slot("argument", 1), Slot("value", N), Slot("argument", 2))
-    launch = GridLaunch("k_scale", (2, 3), slots)
-    return Step(
-        "scale", (argument(source), argument(result), ArgumentRef("scalar", scalar)), (), grids=(launch,), **more
-    )
-
-
-def chain(length: int, *, update: bool = False, check: bool = False) -> Program:
-    """``x * a ** length`` through places in the arena; with ``check``, only of numbers that are not negative."""
-    specs = [
-        BufferSpec("input", "f64", (N,), 8 * N),
-        BufferSpec("output", "f64", (N,), 8 * N, -1, 0 if update else -1),
-        BufferSpec("arena", "f64", (N,), 8 * N, 0),
-        BufferSpec("arena", "f64", (N,), 8 * N, 256),
-    ]
-    places = [0, *(2 + k % 2 for k in range(length - 1)), 1]
-    steps = [scale(a, b) for a, b in pairwise(places)]
-    checks = ()
-    if check:
-        slots = (Slot("argument", 0), Slot("value", N))
-        steps.insert(0, Step("check", (argument(0),), (), check=0, grids=(GridLaunch("k_negative", (1,), slots),)))
-        checks = (Check("{value} is negative", "LabelError", ("model.py:7",)),)
-    return Program(
-        "cuda:sm_90", tuple(specs), ("f64",), tuple(steps), checks, 512, ("code",), cubins=(_CUBIN, _NEGATIVE)
-    )
-
-
-def load(program: Program) -> Executable:
-    return Executable(program, {"code": _CODE}, devices.device(0))
-
-
-def put(*numbers: float) -> Buffer:
-    return devices.device(0).upload(np.resize(np.array(numbers, np.float64), N))
-
-
-def get(buffer: Buffer) -> list[float]:
-    back = np.empty(N)
-    devices.device(0).read(buffer, 0, back)
-    return back.tolist()  # type: ignore[no-any-return]
-
-
-def new() -> Buffer:
-    return devices.device(0).allocate(8 * N)
 
 
 def test_a_launch(gpu: Fake) -> None:
@@ -253,17 +196,17 @@ def test_what_cannot_be_loaded(gpu: Fake) -> None:
     with pytest.raises(CacheError, match="kernels code are missing"):
         Executable(chain(1), {}, devices.device(0))
     with pytest.raises(CacheError, match="takes 6 parameters"):
-        load(replace(chain(1), cubins=(replace(_CUBIN, hidden_parameters=1),)))
+        load(replace(chain(1), cubins=(replace(CUBIN, hidden_parameters=1),)))
     with pytest.raises(
         CudaError, match=r"wants 300,000 bytes of shared memory; cuda:0 \(Fake GPU 0\) gives .* 232,448"
     ):
-        load(replace(chain(1), cubins=(replace(_CUBIN, shared_bytes=300_000),)))
+        load(replace(chain(1), cubins=(replace(CUBIN, shared_bytes=300_000),)))
     with pytest.raises(CudaError, match="cuModuleLoadData"):
         Executable(chain(1), {"code": b"damaged"}, devices.device(0))
 
 
 def test_scratch_memory(gpu: Fake) -> None:
-    executable = load(replace(chain(1), cubins=(replace(_CUBIN, global_scratch_bytes=384, num_ctas=2),)))
+    executable = load(replace(chain(1), cubins=(replace(CUBIN, global_scratch_bytes=384, num_ctas=2),)))
     (scratch,) = executable._owned
     assert scratch.size_bytes == 384 * (2 * 2) * 3
     x, y = put(1), new()
@@ -283,13 +226,23 @@ def test_a_kernel_that_goes_astray_is_told_when_something_is_read(gpu: Fake) -> 
 def test_a_refused_launch_can_be_tried_again(gpu: Fake) -> None:
     executable = load(chain(4))
     x, y = put(1), new()
-    for name in ("cuLaunchKernel", "cuGraphInstantiateWithFlags", "cuGraphExecKernelNodeSetParams_v2", "cuGraphLaunch"):
+    for name in ("cuLaunchKernel", "cuGraphInstantiateWithFlags", "cuGraphLaunch"):
         gpu.fail(name, 1)
         with pytest.raises(CudaError, match=name):
             executable.run([x.at], [y.at], [2.0 + len(name)])
         if name != "cuLaunchKernel":  # the second run makes the graph
             executable.run([x.at], [y.at], [2.0])
             assert get(y)[0] == 16.0
+
+
+def test_a_graph_that_cannot_be_changed_is_made_anew(gpu: Fake) -> None:
+    executable = load(chain(4))
+    x, y = put(1), new()
+    for number in (2.0, 2.0, 3.0):
+        gpu.fail("cuGraphExecKernelNodeSetParams_v2", 910)
+        executable.run([x.at], [y.at], [number])
+        assert get(y)[0] == number**4
+    assert (gpu.count(GRAPHS), gpu.count(DESTROYED)) == (2, 1)
 
 
 def test_targets() -> None:
