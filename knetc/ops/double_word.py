@@ -118,7 +118,18 @@ def short_exp(x: Number) -> tuple[Number, Wide]:
     """``p`` and ``q`` with exp(x) = p + p q, p a power of two and q right to some 63 bits; for -700 < x < 700."""
     n, whole = vm._nearest_integer(x * vm.LOG2_E)
     head, rest = vm.LN2[x.dtype]
-    r = _normal(x - whole * head, -(whole * rest)).scaled(0.25)  # the product with the head is exact
+    return power_of_two(n), _short_less_one(_normal(x - whole * head, -(whole * rest)))  # the head's product is exact
+
+
+def short_exp2(x: Number) -> tuple[Number, Wide]:
+    """The same of 2**x, for -1000 < x < 1000."""
+    n, whole = vm._nearest_integer(x)
+    return power_of_two(n), _short_less_one(wide(x - whole) * LN2)
+
+
+def _short_less_one(x: Wide) -> Wide:
+    """exp(x) - 1 to some 63 bits for |x| <= ln 2 / 2."""
+    r = x.scaled(0.25)
     upper = vm._upper_half(r.high)
     square = r.high * r.high
     smaller = (r.high - upper) * (r.high + upper) * 0.5 + r.low * (r.high + 1.0)
@@ -126,7 +137,7 @@ def short_exp(x: Number) -> tuple[Number, Wide]:
     less_one = _normal(less_one.high, less_one.low + (smaller + square * r.high * polynomial(r.high, _EXP_REST)))
     for _ in range(2):
         less_one = less_one.scaled(2.0) + less_one * less_one
-    return power_of_two(n), less_one
+    return less_one
 
 
 def log(x: Wide) -> Wide:

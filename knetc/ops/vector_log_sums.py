@@ -18,11 +18,16 @@ from knetc.runtime.base import dtypes
 LOG2_E_UPPER = round(vm.LOG2_E * 2**25) / 2**25
 
 
+def _near_one(p: Number, p_less_one: dw.Wide, q: Number, q_less_one: dw.Wide) -> Number:
+    """log(p + p times the one + q + q times the other) for powers of two p and q, where that is within a half of 1."""
+    total = wide(p - 1.0) + p_less_one.scaled(p) + (wide(q) + q_less_one.scaled(q))
+    return vm._log1p(total.high) + total.low / (total.high + 1.0)
+
+
 def _logaddexp_close_to_zero(x: Number, y: Number) -> Number:
     """For sums of exponentials within a half of 1, from their differences to 1: right to 63 bits of these."""
-    (p, p_rest), (q, q_rest) = dw.short_exp(select(x > y, x, y)), dw.short_exp(select(x > y, y, x).at_least(-700.0))
-    total = wide(p - 1.0) + p_rest.scaled(p) + (wide(q) + q_rest.scaled(q))
-    return vm._log1p(total.high) + total.low / (total.high + 1.0)
+    larger, smaller = select(x > y, x, y), select(x > y, y, x).at_least(-700.0)
+    return _near_one(*dw.short_exp(larger), *dw.short_exp(smaller))
 
 
 @in_double
@@ -82,6 +87,12 @@ def _logaddexp(x: Number, y: Number) -> Number:
     return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger, usual))
 
 
+def _logaddexp2_close_to_zero(x: Number, y: Number) -> Number:
+    """As ``_logaddexp_close_to_zero``."""
+    larger, smaller = select(x > y, x, y), select(x > y, y, x).at_least(-1000.0)
+    return _near_one(*dw.short_exp2(larger), *dw.short_exp2(smaller)) * vm.LOG2_E
+
+
 @in_double
 def _logaddexp2_near_zero(x: Number, y: Number) -> Number:
     larger, smaller = select(x > y, x, y), select(x > y, y, x).at_least(-1000.0)
@@ -126,7 +137,8 @@ def _logaddexp2(x: Number, y: Number) -> Number:
     inverse = 1.0 - s
     correction = (lost * inverse).fma(inverse * vm.LOG2_E, second + (first - (total - larger)))
     usual = total + (correction - rest * vm.LOG2_E)
-    usual = rarely(abs(usual) < (larger * -0.625).at_most(0.25), usual, _logaddexp2_near_zero, x, y)
+    usual = rarely(abs(usual) < (larger * -0.625).at_most(0.25), usual, _logaddexp2_close_to_zero, x, y)
+    usual = rarely(abs(usual) < larger * -(2.0**-8), usual, _logaddexp2_near_zero, x, y)
     return select(x.unordered(y), math.nan, select(abs(larger).equals(math.inf), larger, usual))
 
 
