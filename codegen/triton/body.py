@@ -80,6 +80,8 @@ class Body:
         self.loops = frame.loops
         self.values: dict[int, Known] = {}
         self.lines: list[str] = []
+        self.head: list[str] | None = None
+        """Where statements go whose values are the same at all points; None: among the others."""
         self.axes: set[int] = set()
         """Axes whose values the kernel needs."""
         self.loads = 0
@@ -96,6 +98,10 @@ class Body:
         """Leave a loop along ``bits``: what varies along them is no longer known."""
         self.values = {k: v for k, v in self.values.items() if not v.bits & bits}
         self._same = {k: v for k, v in self._same.items() if not v.bits & bits}
+
+    def _add(self, bits: int, *lines: str) -> None:
+        """Write statements that give a value which varies along ``bits``."""
+        (self.lines if bits or self.head is None else self.head).extend(lines)
 
     # --- places ------------------------------------------------------------------------------------------------------
 
@@ -211,7 +217,7 @@ class Body:
                 expression += " != 0"
             name = f"x{self.loads}"
             self.loads += 1
-            self.lines.append(f"{name} = {expression}")
+            self._add(bits, f"{name} = {expression}")
             found = self._same[key] = Known(Value(name, argument.dtype), bits)
         self.values[load.result] = found
 
@@ -220,7 +226,7 @@ class Body:
         if value.dtype.kind == "b":
             found = self._same.get(parameter)
             if found is None:
-                self.lines.append(f"{parameter}_is = {parameter} != 0")
+                self._add(0, f"{parameter}_is = {parameter} != 0")
                 found = self._same[parameter] = Known(Value(f"{parameter}_is", value.dtype), 0)
             self.values[result] = found
         else:
@@ -262,10 +268,10 @@ class Body:
             lines, value = operation(
                 compute.op, [k.value for k in operands], compute.dtype, compute.attributes, self.prelude, name
             )
-            self.lines += lines
             bits = 0
             for operand in operands:
                 bits |= operand.bits
+            self._add(bits, *lines)
             found = self._same[key] = Known(value, bits)
         self.values[compute.result] = found
 

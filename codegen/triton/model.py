@@ -48,6 +48,9 @@ HELD = 96
 THREADS = 32
 """Threads of a warp."""
 
+POINTWISE = 32
+"""The same in elementwise kernels: with twice as many a multiprocessor cannot have all its threads."""
+
 CHUNK = 4096
 """Elements of a block when a row is walked in pieces."""
 
@@ -103,6 +106,15 @@ def warps(elements: int, values: int = 2) -> int:
     """
     few = min(max(power(elements) // 256, 2), 4) if elements <= 2048 else min(power(elements) // 1024 or 4, 16)
     return min(max(few, power(elements * values // (32 * HELD))), 16)
+
+
+def line_warps(points: int, values: int) -> int:
+    """Warps for a block of a line of points: as few as hold them without making a multiprocessor run fewer threads.
+
+    >>> line_warps(1024, 4), line_warps(1024, 5), line_warps(128, 5)
+    (4, 8, 2)
+    """
+    return min(max(warps(points), power(points * values // (THREADS * POINTWISE))), 16)
 
 
 def row_warps(elements: int, values: int) -> int:

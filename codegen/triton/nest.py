@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from knetc.codegen.axes import Loops, merged, rebuild
+from knetc.codegen.axes import Loops, merged, offsets, rebuild, results, used_values, value_dtypes
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import Load, LoopNest, Offset, Reduce, Scan, Stage, Store
 from knetc.codegen.triton import long_rows, model
@@ -73,6 +73,26 @@ def _alive(loops: Loops) -> int:
     }
     wide = any(a.dtype.itemsize == 8 for a in loops.nest.arguments)
     return (len(loads) + len(loops.reductions("outer")) + 1) * (2 if wide else 1)
+
+
+def alive_at_once(loops: Loops) -> int:
+    """About how many numbers of 32 bits an elementwise nest holds for a point, whose loads all come first."""
+    kinds = value_dtypes(loops)
+    moving: set[int] = set()
+    """Values that differ from point to point."""
+    for s in loops.statements:
+        if used_values(s) & moving or any(any(offset.axes.values()) for offset in offsets(s)):
+            moving.update(results(s))
+    loads = {(s.argument, repr(s.offset), repr(s.where)): s.result for s in loops.statements if isinstance(s, Load)}
+    body = [s for s in loops.statements if not isinstance(s, Load)]
+    last = {value: k for k, s in enumerate(body) for value in used_values(s)}
+    held = set(loads.values()) & moving & last.keys()
+    most = 0
+    for k, s in enumerate(body):
+        most = max(most, sum(max(kinds[value].itemsize // 4, 1) for value in held))
+        held |= set(results(s)) & moving & last.keys()
+        held -= {value for value in used_values(s) if last[value] == k}
+    return most
 
 
 def _loaded(loops: Loops, tile: model.Tile) -> int:
@@ -182,6 +202,7 @@ def _pointwise(job: Job, body: type[Body] = Body, ballot: Slot | None = None) ->
     mask = loops.rows != programs * steps * block
     frame = Frame(loops, block, 1, flat=True, row_mask=mask, wide=_wide(job))
     writer = Writer(job, frame, body, ballot)
+    writer.body.head = []
     totals = Totals(writer, programs)
     whole: list[str] = []
     if mask and steps == 1 and blocks > 1 and not loops.reductions("outer", "all") and _masks_are_narrow(loops):
@@ -192,8 +213,10 @@ def _pointwise(job: Job, body: type[Body] = Body, ballot: Slot | None = None) ->
     lines = _line(writer, totals)
     finish = totals.finish()
     writer.emit(
-        "pointwise", programs, f"{loops.rows} points, {block} at a time.", points=loops.rows, steps=steps,
-        start=totals.start, axes=writer.body.axis_lines(ROWS), body=lines, whole=whole, last=programs - 1,
+        "pointwise", programs, f"{loops.rows} points, {block} at a time.",
+        warps=model.line_warps(block, alive_at_once(loops)), points=loops.rows, steps=steps,
+        start=[*writer.body.head, *totals.start], axes=writer.body.axis_lines(ROWS), body=lines, whole=whole,
+        last=programs - 1,
         finish=finish,
     )  # fmt: skip
     _combine(job, totals)

@@ -18,7 +18,7 @@ from knetc.codegen.kernel import Kernel
 from knetc.codegen.loopnest import LoopNest
 from knetc.codegen.triton import model
 from knetc.codegen.triton.body import ROWS, Frame
-from knetc.codegen.triton.nest import is_line
+from knetc.codegen.triton.nest import alive_at_once, is_line
 from knetc.codegen.triton.source import Header, Prelude, header_of, render
 from knetc.codegen.triton.writer import Job, Launches, Writer
 from knetc.runtime.program import GRID_ALIGNMENT, Slot
@@ -51,6 +51,8 @@ class Code:
     functions: tuple[Function, ...]
     """Those that it calls."""
     warps: int
+    alive: int = 0
+    """Of a line of points: the numbers that are held at once for each of them."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ def _line(nest: LoopNest, slots: Sequence[Slot]) -> tuple[Code, int] | None:
     functions = _functions(writer.prelude.text)
     parameters = tuple(writer.parameters.items())
     whole, masked_lines = bodies
-    return Code(nest.name, parameters, tuple(writer.written), whole, masked_lines, functions, 0), job.loops.rows
+    written, alive = tuple(writer.written), alive_at_once(job.loops)
+    return Code(nest.name, parameters, written, whole, masked_lines, functions, 0, alive), job.loops.rows
 
 
 @cache
@@ -214,9 +217,11 @@ def _launch(launches: Launches, stages: Sequence[Stage]) -> None:
         by_code.setdefault(stage.code, []).append(stage)
     points = sum(stage.extent for stage in stages if not stage.code.warps)
     block = model.flat_block(points)
-    warps = max([code.warps for code in by_code] + [model.warps(block)])
+    alive = max(code.alive for code in by_code)
+    line = model.line_warps(block, alive)
+    warps = max([code.warps for code in by_code] + [line])
     if block == model.BLOCK:
-        block *= warps // model.warps(block)
+        block *= warps // line
     chooser = _Chooser(block)
     for code, alike in by_code.items():
         chooser.add(code, alike)

@@ -137,6 +137,17 @@ def test_unfused() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
 
 
+def test_numbers_beside_a_line_whose_end_is_cut() -> None:
+    """What is the same at all points is worked out once, before the last block goes a way of its own."""
+    x, s = rng.standard_normal(2051), np.array(0.25)
+    graph = traced(lambda x, s: (x * (1 - s), x + s), x, s)
+    [source] = assemble(graph, TritonBackend(GpuTarget("cuda", "sm_90"))).functions.values()
+    head, _ = source.split("if tl.program_id(0) <")
+    assert head.count("tl.load") == 1 and "1.0 - x0" in head
+    for found, expected in zip(simulated_gpu.run(graph, [x, s]), (x * 0.75, x + 0.25), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_rows_are_gathered() -> None:
     table, places = rng.standard_normal((11, 6)), rng.integers(0, 11, (4, 5))
     graph = traced(lambda t, i: add(gather(t, (i,)), 1), table, places)
