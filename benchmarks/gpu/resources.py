@@ -74,8 +74,10 @@ def works(rows: int, columns: Sequence[int], dtypes: Sequence[str]) -> Iterator[
     for dtype in dtypes:
         for count in columns:
             for title, make in MAKERS.items():
+                if dtype == "float16" and "Adam" not in title:
+                    continue  # the rest is what it is for bfloat16
                 yield title, dtype, partial(traced_piece, make, min(rows, MOST // count), count, dtype)
-        for title, height, width in CONTEST:
+        for title, height, width in CONTEST if dtype != "float16" else ():
             yield title, dtype, partial(traced_piece, MAKERS[title], height, width, dtype)
         for title, model in training.MODELS.items():
             if dtype != "float16":
@@ -179,7 +181,7 @@ def main(arguments: list[str] | None = None) -> str:
     """The table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=16384)
-    parser.add_argument("--columns", type=int, nargs="*", default=[10, 1000, 1024, 8192, 100_000])
+    parser.add_argument("--columns", type=int, nargs="*", default=[1000, 8192, 100_000])
     parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16", "float16"])
     parser.add_argument("--only", default="", help="a part of the names of what is to be looked at")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the report to a file too")
