@@ -5,23 +5,20 @@ What differs between targets is behind ``Backend``: how a loop nest, a matrix pr
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import networkx as nx  # type: ignore[import-untyped]
 import numpy as np
+from knetc.codegen.bases import rebased
 from knetc.codegen.control import ControlLowering, Scopes
 from knetc.codegen.kernel import Kernel
 from knetc.codegen.layout import Layout
 from knetc.codegen.loopnest import (
     Argument,
     Axis,
-    Compute,
     Constant,
-    Index,
     Load,
     LoopNest,
     Offset,
@@ -30,7 +27,8 @@ from knetc.codegen.loopnest import (
     Store,
 )
 from knetc.codegen.lower import lower_unit
-from knetc.codegen.parts import Area, Part, leaves
+from knetc.codegen.nests import copy_nest, scatter_nest
+from knetc.codegen.parts import Area, Bound, Part, leaves
 from knetc.codegen.products import Product, product_of
 from knetc.codegen.schedule import in_order
 from knetc.codegen.together import Joiner, launched_together
@@ -43,12 +41,13 @@ from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
 from knetc.ir.types import TensorType
 from knetc.ops.indexed import SCATTERS
-from knetc.passes.domain import Split, is_number
+from knetc.passes.domain import Split
 from knetc.passes.fuse import Fusion, Unit, fuse
 from knetc.passes.groups import unit_reads
-from knetc.passes.memory_order import MemoryOrder, expression, scattered, with_memory
+from knetc.passes.memory_order import MemoryOrder, is_side_by_side, with_memory
 from knetc.passes.prologue import Chooser
-from knetc.passes.views import VIEWS, dense_strides
+
+COPY = OPS["copy"]
 
 
 class Backend(Protocol):
@@ -57,6 +56,10 @@ class Backend(Protocol):
     @property
     def key(self) -> str:
         """The target's name in ``Program.target``."""
+
+    @property
+    def alignment_bytes(self) -> int:
+        """What the addresses that kernels are given are multiples of."""
 
     @property
     def keep_rows(self) -> bool:
@@ -149,6 +152,10 @@ class Assembler:
         self.parts: list[Part | Area] = []
         self.inner: dict[Node, list[Assembler]] = {}
         """The bodies of loops and branches."""
+        self.in_whole: set[Node] = set()
+        """What lies beside others in the memory of what they are joined to."""
+        self.copied: dict[Node, list[tuple[Node, int]]] = {}
+        """For each such whole the parts that are copied there, with how many bytes behind their places."""
 
         def inside(body: Graph, depth: int) -> Assembler:
             return Assembler(body, backend, fused, nan_check, self.scopes, depth)
@@ -173,11 +180,12 @@ class Assembler:
     def run(self) -> None:
         """Make the steps, in the order of running."""
         self.units = units = self.ordered_units()
+        self.put_side_by_side(units)
         last_use = self.last_uses(units)
         updates = {self.memory(self.graph.outputs[o]): self.graph.inputs[i] for o, i in self.order.in_place.items()}
         results = {self.memory(o) for o in self.graph.outputs}
         for k, unit in enumerate(units):
-            kept = results | set(self.graph.inputs)
+            kept = results | self.in_whole | set(self.graph.inputs)
             wishes = {n: updates[n] for n in unit.stored if n in updates}
             if unit.special is not None and unit.special.op.kind is Kind.CONTROL:
                 free = {n for n in self.reads(unit) if last_use.get(n) == k and n not in kept}
@@ -185,6 +193,8 @@ class Assembler:
                 continue
             wishes |= self.reusable(unit, k, last_use, kept, wishes)
             made = self.lower(unit, wishes)
+            if not made:
+                continue
             awaits = tuple(dict.fromkeys(n for source in unit_reads(unit, self.fusion) for n in self.awaited(source)))
             self.parts.extend([replace(part, awaits=awaits) for part in made] if awaits else made)
             if self.nan_check:
@@ -269,7 +279,37 @@ class Assembler:
         for k, unit in enumerate(units):
             for source in self.reads(unit):
                 last[source] = k
+                while source in self.in_whole:  # who reads a part of something reads something
+                    source = self.scopes.bound[source].node
+                    last[source] = k
         return last
+
+    def put_side_by_side(self, units: list[Unit]) -> None:
+        """Let the parts of what is joined of many values be stored right into the whole.
+
+        That is possible for those that a kernel makes, for one place only, and that have no other place to be in. What
+        remains is copied when all are there.
+        """
+        results = {self.memory(output) for output in self.graph.outputs}
+        makers = {node: unit for unit in units for node in unit.stored}
+        step = self.backend.alignment_bytes
+        for unit in units:
+            whole = unit.special
+            if whole is None or not is_side_by_side(whole):
+                continue
+            offset = 0
+            parts = self.scopes.parts[whole] = []
+            for source in whole.sources:
+                part = self.memory(source)
+                maker = makers.get(part)
+                kernel = maker is not None and (maker.special is None or maker.special.op.kind is not Kind.CONTROL)
+                if not kernel or part in self.in_whole or part in results or offset % step:
+                    part = Node(COPY, (source,), {}, source.type, whole.lines)
+                    self.copied.setdefault(whole, []).append((part, offset % step))
+                self.in_whole.add(part)
+                self.scopes.bound[part] = Bound(whole, offset=offset // step * step)
+                parts.append(part)
+                offset += source.type.size_bytes
 
     def reads(self, unit: Unit) -> list[Node]:
         """The values whose memory a unit reads."""
@@ -318,6 +358,8 @@ class Assembler:
             return [self.lower_check(special)]
         if special is not None and special.op.name == "host":
             return [self.lower_host(special, unit.stored[special])]
+        if special is not None and is_side_by_side(special):
+            return [self.lower_copy(part, begin) for part, begin in self.copied.get(special, [])]
         if special is not None and special.op.name in SCATTERS:
             return self.lower_scatter(special, unit.stored[special], wishes.get(special))
         if special is not None and special not in unit.domain.axes:
@@ -334,23 +376,26 @@ class Assembler:
         reason = "; ".join(dict.fromkeys(unit.stored.values()))
         if special is not None:
             product = product_of(special, self.order)
-            kernel = self.backend.matmul(product, lowered.nest)
+            nest, offsets = lowered.nest, ()
+            kernel = self.backend.matmul(product, nest)
             arguments = (*map(self.memory, product.operands), *lowered.arguments[1:])
             operations = lowered.operations + 2 * product.multiplications
         else:
-            kernel, arguments, operations = self.backend.nest(lowered.nest), lowered.arguments, lowered.operations
+            nest, offsets = rebased(lowered.nest, self.backend.alignment_bytes)
+            kernel, arguments, operations = self.backend.nest(nest), lowered.arguments, lowered.operations
         return [
             Part(
                 name,
                 kernel,
                 arguments,
-                lowered.nest,
+                nest,
                 None,
                 None,
-                lowered.nest.lines,
+                nest.lines,
                 operations,
                 reason,
                 lowered.in_place,
+                offsets=offsets,
             )
         ]
 
@@ -369,6 +414,14 @@ class Assembler:
         kernel = self.backend.check(source.dtype, source.type.size, node["low"], node["high"])
         check = Check(str(node["message"]), str(node["error"]), tuple(map(str, node.lines)))
         return Part("check", kernel, (self.memory(source),), check=check, lines=node.lines, operations=source.type.size)
+
+    def lower_copy(self, part: Node, begin_bytes: int) -> Part:
+        """Puts a value beside others, from the element on that begins so many bytes behind where it is placed."""
+        [source] = part.sources
+        nest = copy_nest(part.dtype, part.type.size, part.lines, begin_bytes // part.dtype.itemsize)
+        reason = "it is joined with others"
+        arguments = (part, self.memory(source))
+        return Part("copy", self.backend.nest(nest), arguments, nest, lines=part.lines, reason=reason)
 
     def lower_host(self, node: Node, reason: str) -> Part:
         values = (*node.sources, node)
@@ -432,60 +485,3 @@ def kernel_name(unit: Unit) -> str:
     )
     top = sorted(names, key=lambda name: -weights.get(name, 0))[:3]
     return "_".join(([unit.special.op.name] if unit.special is not None else []) + top) or "move"
-
-
-def scatter_nest(node: Node) -> tuple[LoopNest, list[Node]]:
-    """``output[i0, …] += values``, or ``=``, over all places of the indexes, in their order."""
-    _, (values, *indexes) = scattered(node)
-    lead, shape = indexes[0].ndim, node.shape
-    places, rest = values.shape[:lead], values.shape[lead:]
-    outer = tuple(Axis(f"i{k}", n) for k, n in enumerate(places)) or (Axis("i0", 1),)
-    inner = tuple(Axis(f"j{k}", n) for k, n in enumerate(rest))
-    # the loop of each dimension of the values
-    loops = (*range(lead), *(len(outer) + k for k in range(len(rest))))
-    arguments: dict[Node, Argument] = {node: Argument("o0", node.dtype, "update", node.type.size)}
-    body: list[Statement] = []
-    indirect: dict[int, int] = {}
-    numbers = itertools.count()
-
-    def dense(extents: tuple[int, ...], axes: tuple[int, ...]) -> dict[int, int]:
-        return dict(zip(axes, dense_strides(extents)))
-
-    def computed(operand: Node) -> int:
-        """The number of an operand's value at the point."""
-        inside, leaves = expression(operand)
-        known: dict[Node, int] = {}
-        for leaf in leaves:
-            kind: Literal["scalar", "input"] = "scalar" if is_number(leaf) else "input"
-            arguments.setdefault(leaf, Argument(f"i{len(arguments)}", leaf.dtype, kind, leaf.type.size))
-            known[leaf] = next(numbers)
-            offset = Offset(0, dense(leaf.shape, loops))
-            body.append(Load(known[leaf], list(arguments).index(leaf), offset))
-        for part in inside:
-            if part.op.name in VIEWS:  # of a number
-                known[part] = known[part.sources[0]]
-                continue
-            known[part] = next(numbers)
-            if part.op.name == "constant":
-                body.append(Constant(known[part], part.dtype, part["value"]))
-            elif part.op.name == "iota":
-                body.append(Index(known[part], Offset(0, {loops[part["axis"]]: 1})))
-                known[part] = cast(known[part], dtypes.i64, part.dtype)
-            else:
-                operands = tuple(known[s] for s in part.sources)
-                body.append(Compute(known[part], part.op, part.dtype, operands, dict(part.attributes)))
-        return known[operand]
-
-    def cast(value: int, dtype: np.dtype, wanted: np.dtype) -> int:
-        if dtype == wanted:
-            return value
-        body.append(Compute(number := next(numbers), OPS["cast"], wanted, (value,), {"dtype": wanted}))
-        return number
-
-    for k, index in enumerate(indexes):
-        indirect[cast(computed(index), index.dtype, dtypes.i64)] = math.prod(shape[k + 1 :])
-    value = computed(values)
-    offset = Offset(0, dense(rest, loops[lead:]), indirect)
-    body.append(Store(0, offset, value, accumulate=True, replace=node.op.name == "scatter"))
-    nest = LoopNest(node.op.name, outer, inner, tuple(arguments.values()), (Stage("element", tuple(body)),), node.lines)
-    return nest, list(arguments)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from knetc.codegen.loopnest import Argument, Axis, Load, LoopNest, Offset, Stage, Store
+from knetc.codegen.nests import copy_nest
 from knetc.codegen.parts import Area, Bound, Part
 
 from knetc.ir.control import BRANCH, WHILE
@@ -26,14 +26,20 @@ class Scopes:
     """Loops' counters, with the depths of the loops."""
     in_place: dict[Node, Node] = field(default_factory=dict)
     """New value -> the value whose memory it really takes."""
+    parts: dict[Node, list[Node]] = field(default_factory=dict)
+    """The values that lie side by side in the memory of a value that is all of them."""
     count: int = 0
     """Loops and branches so far."""
 
-    def memory(self, node: Node) -> Node:
-        """The value that had the memory first in which ``node`` lies: an input, or what was stored there first."""
-        while node in self.bound or node in self.in_place:
+    def memory(self, node: Node) -> list[Node]:
+        """The values that had the memory first in which ``node`` lies: an input, what was stored there first, or all
+        that were stored side by side."""
+        while (node in self.bound and self.bound[node].scope) or node in self.in_place:
             node = self.bound[node].node if node in self.bound else self.in_place[node]
-        return node
+        found = [node]
+        for k in found:  # grows
+            found += self.parts.get(k, ())
+        return found
 
 
 class ControlLowering:
@@ -122,11 +128,6 @@ class ControlLowering:
 
     def copy(self, source: Node, target: Node) -> Part:
         """A step that copies a value."""
-        size = source.type.size
-        arguments = (Argument("o0", target.dtype, "output", size), Argument("i0", source.dtype, "input", size))
-        body = (Load(0, 1, Offset(0, {0: 1})), Store(0, Offset(0, {0: 1}), 0))
-        nest = LoopNest("copy", (Axis("i0", size),), (), arguments, (Stage("element", body),), self.node.lines)
+        nest = copy_nest(source.dtype, source.type.size, self.node.lines)
         kernel = self.outside.backend.nest(nest)
-        return Part(
-            "copy", kernel, (target, source), nest, lines=self.node.lines, reason="a loop's value is carried on"
-        )
+        return Part("copy", kernel, (target, source), nest, lines=nest.lines, reason="a loop's value is carried on")

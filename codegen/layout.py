@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import starmap
 
 from knetc.codegen.parts import Area, Bound, Part, leaves, traffic
 from knetc.codegen.plan_memory import Lifetime, place
@@ -47,32 +48,35 @@ class Layout:
         self.index[node] = len(self.buffers)
         self.buffers.append(spec)
 
-    def owner(self, node: Node) -> tuple[Node, tuple[int, ...], list[int]]:
-        """The value that has the memory in which ``node`` lies, how the address moves with the counters of the loops
-        around, and the loops and branches from the inside of which it is seen."""
+    def owner(self, node: Node) -> tuple[Node, int, tuple[int, ...], list[int]]:
+        """The value that has the memory in which ``node`` lies, how many bytes behind its beginning, how the address
+        moves with the counters of the loops around, and the loops and branches from the inside of which it is seen."""
         moves: dict[int, int] = {}
         scopes: list[int] = []
+        offset = 0
         while node not in self.index:
             if node in self.bound:
                 bound = self.bound[node]
                 if bound.stride:
                     moves[bound.depth] = bound.stride
-                scopes.append(bound.scope)
+                if bound.scope:
+                    scopes.append(bound.scope)
+                offset += bound.offset
                 node = bound.node
             elif node in self.in_place:
                 node = self.in_place[node]
             else:
                 break
-        return node, tuple([moves.get(depth, 0) for depth in range(max(moves, default=-1) + 1)]), scopes
+        return node, offset, tuple([moves.get(depth, 0) for depth in range(max(moves, default=-1) + 1)]), scopes
 
-    def reference(self, node: Node) -> ArgumentRef:
-        """What a step is given for a value."""
+    def reference(self, node: Node, offset: int = 0) -> ArgumentRef:
+        """What a step is given for a value, so many bytes behind its beginning."""
         if node in self.counters:
             return ArgumentRef("counter", self.counters[node])
         if node in self.scalars:
             return ArgumentRef("scalar", self.scalars.index(node))
-        owner, strides, _ = self.owner(node)
-        return ArgumentRef("buffer", self.index[owner], strides)
+        owner, begin, strides, _ = self.owner(node)
+        return ArgumentRef("buffer", self.index[owner], strides, begin + offset)
 
     def program(self, target: str, parts: Sequence[Part | Area]) -> Program:
         """The program, without its objects."""
@@ -90,7 +94,7 @@ class Layout:
             read, written = traffic(part)
             made.append(
                 Step(
-                    part.name, tuple(map(self.reference, part.arguments)), part.kernel.launches,
+                    part.name, tuple(starmap(self.reference, part.places())), part.kernel.launches,
                     part.kernel.workspace_bytes, workspaces.get(k, -1),
                     len(checks) - 1 if part.check is not None else -1,
                     len(hosts) - 1 if part.host is not None else -1,
@@ -114,7 +118,12 @@ class Layout:
         """A step that is launched with others."""
         lines = tuple(map(str, part.lines))
         return Member(
-            part.name, tuple(map(self.reference, part.arguments)), lines, *traffic(part), part.operations, part.reason
+            part.name,
+            tuple(starmap(self.reference, part.places())),
+            lines,
+            *traffic(part),
+            part.operations,
+            part.reason,
         )
 
     def region(self, area: Area, begin: int, test_end: int, end: int) -> Region:
@@ -132,7 +141,7 @@ class Layout:
         span: dict[Node, tuple[int, int]] = {}
 
         def use(node: Node, k: int) -> None:
-            owner, _, scopes = self.owner(node)
+            owner, _, _, scopes = self.owner(node)
             if owner in self.index or owner.op.name == "input":
                 return
             around = [(k, k), *(ranges[scope] for scope in scopes), *([span[owner]] if owner in span else [])]

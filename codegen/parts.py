@@ -33,6 +33,12 @@ class Part:
     """What must have been stored before, beside what the step reads."""
     members: tuple[Part, ...] = ()
     """The steps that this one is in one launch; none for ordinary steps."""
+    offsets: tuple[int, ...] = ()
+    """For each argument, how many bytes behind its beginning the step is given it; () for none of them."""
+
+    def places(self) -> list[tuple[Node, int]]:
+        """The arguments, each with its offset in bytes."""
+        return list(zip(self.arguments, self.offsets or (0,) * len(self.arguments)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +59,19 @@ class Area:
 
 @dataclass(frozen=True)
 class Bound:
-    """Where a value inside a loop or a branch lies: in the memory of a value outside."""
+    """Where a value lies that has no memory of its own: inside a loop or a branch in the memory of a value outside, or
+    beside others in the memory of what they are joined to."""
 
     node: Node
-    """The value outside."""
-    stride: int
+    """The value outside, or the whole."""
+    stride: int = 0
     """How many bytes further it lies with each count of the loop; 0 if it stays where it is."""
-    depth: int
+    depth: int = 0
     """The loop's depth, the outermost one having 0."""
-    scope: int
-    """The number of the loop or branch that lies between inside and outside."""
+    scope: int = 0
+    """The number of the loop or branch that lies between inside and outside; 0 if none does."""
+    offset: int = 0
+    """How many bytes behind the beginning it lies."""
 
 
 def leaves(parts: Sequence[Part | Area]) -> Iterator[Part]:
@@ -83,7 +92,7 @@ def kinds(part: Part) -> list[str]:
         if part.name.startswith("matmul"):
             own = own[1:]
         found[len(found) - len(own) :] = own
-    elif part.host is not None or part.name == "matmul":
+    elif part.check is None:
         found[-1] = "output"
     return found
 

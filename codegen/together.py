@@ -45,11 +45,11 @@ class Joiner(Protocol):
 
 
 def launched_together(
-    parts: Sequence[Part | Area], joiner: Joiner, memory: Callable[[Node], Node]
+    parts: Sequence[Part | Area], joiner: Joiner, memory: Callable[[Node], Sequence[Node]]
 ) -> list[Part | Area]:
     """The same steps, in an order that is as right as theirs, with those made one that can be launched together.
 
-    ``memory`` gives the value whose memory a value lies in.
+    ``memory`` gives the values in whose memory a value lies.
     """
     inside: list[Part | Area] = []
     for part in parts:
@@ -107,15 +107,16 @@ def _groups(pieces: Mapping[int, Any], moved: Mapping[int, int], joiner: Joiner,
 def _joined(inside: Sequence[Part | Area], group: Sequence[int], pieces: Mapping[int, Any], joiner: Joiner) -> Part:
     """One step for several."""
     parts = [part for part in (inside[k] for k in group) if isinstance(part, Part)]
-    arguments = list(dict.fromkeys(node for part in parts for node in part.arguments))
-    at = {node: k for k, node in enumerate(arguments)}
-    places = [[at[node] for node in part.arguments] for part in parts]
+    arguments = list(dict.fromkeys(place for part in parts for place in part.places()))
+    at = {place: k for k, place in enumerate(arguments)}
+    places = [[at[place] for place in part.places()] for part in parts]
     names = Counter(part.name for part in parts)
     title = " + ".join(f"{count} {name}" if count > 1 else name for name, count in names.items())
     return Part(
         title if len(names) <= 3 else f"{len(parts)} kernels",
         joiner.joined([pieces[k] for k in group], places),
-        tuple(arguments),
+        tuple([node for node, _ in arguments]),
+        offsets=tuple([offset for _, offset in arguments]),
         lines=tuple(dict.fromkeys(line for part in parts for line in part.lines)),
         operations=sum(part.operations for part in parts),
         reason="they do not need each other, and are launched together",
@@ -133,7 +134,7 @@ def _bits(mask: int) -> Iterator[int]:
 class _Order:
     """Which steps must come before which: by the memory that they read and write, and by what checks guard."""
 
-    def __init__(self, parts: Sequence[Part | Area], memory: Callable[[Node], Node]) -> None:
+    def __init__(self, parts: Sequence[Part | Area], memory: Callable[[Node], Sequence[Node]]) -> None:
         self.count = len(parts)
         self.direct: list[int] = []
         """For each step, those right before it, as bits."""
@@ -212,18 +213,19 @@ class _Order:
                     heapq.heappush(ready, (rank[follower], follower))
 
 
-def _uses(part: Part | Area, memory: Callable[[Node], Node]) -> tuple[set[Node], set[Node]]:
+def _uses(part: Part | Area, memory: Callable[[Node], Sequence[Node]]) -> tuple[set[Node], set[Node]]:
     """The memory that a step, or what is inside of a loop or branch, reads and writes."""
     read: set[Node] = set()
     written: set[Node] = set()
     for leaf in leaves([part]):
-        read.update(memory(node) for node in leaf.awaits)
+        read.update(owner for node in leaf.awaits for owner in memory(node))
         for member in leaf.members or (leaf,):
             for node, kind in zip(member.arguments, kinds(member)):
                 if kind != "scalar":
-                    (written if kind in ("output", "update") else read).add(memory(node))
+                    (written if kind in ("output", "update") else read).update(memory(node))
     if isinstance(part, Area):
-        read.update(memory(area.condition) for area in _areas(part) if area.condition is not None)
+        conditions = [area.condition for area in _areas(part) if area.condition is not None]
+        read.update(owner for condition in conditions for owner in memory(condition))
     return read, written
 
 

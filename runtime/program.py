@@ -42,8 +42,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from math import prod
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from knetc.runtime.base.dtypes import from_short_name
 from knetc.runtime.base.errors import CacheError
 
 ALIGNMENT = 64
@@ -83,6 +85,9 @@ class ArgumentRef:
     """Of a buffer: for each loop around the step, outermost first, how many bytes the address moves with its counter:
     ``address of the buffer + sum(stride * counter)``. Loops further in have none; () stays where it is. All that is
     certain of the alignment of a moved address is the item size."""
+    offset: int = 0
+    """Of a buffer: how many bytes behind its beginning the address is; with ``GridLaunch``, a multiple of
+    ``GRID_ALIGNMENT``."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,10 @@ class HostCall:
     shapes: tuple[tuple[int, ...], ...]
     """Of each argument, then of the result."""
     dtypes: tuple[str, ...]
+
+    def sizes_bytes(self) -> list[int]:
+        """How much memory each argument, then the result, takes."""
+        return [prod(shape) * from_short_name(name).itemsize for shape, name in zip(self.shapes, self.dtypes)]
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class NoCode:
     """A target that makes no code: enough to see what fusion and planning decide."""
 
     key = "none"
+    alignment_bytes = 1
     keep_rows = True
     narrow_products = False
     computes = None

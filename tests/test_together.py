@@ -83,7 +83,7 @@ def seen(parts: Sequence[Part | Area]) -> dict[int, dict[Node, int]]:
 @given(st.lists(steps, max_size=12))
 def test_every_step_sees_what_it_saw(program: list[tuple[str, set[int], set[int], set[int]]]) -> None:
     before = [part(k, *step) for k, step in enumerate(program)]
-    after = launched_together(before, Anything(), lambda node: node)
+    after = launched_together(before, Anything(), lambda node: [node])
     assert seen(after) == seen(before)
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_updated_before_what_may_fail(program: list[tuple[str, set[in
     before = [part(k, *step) for k, step in enumerate(program)]
     place = {
         member.operations: k
-        for k, step in enumerate(leaves(launched_together(before, Anything(), lambda node: node)))
+        for k, step in enumerate(leaves(launched_together(before, Anything(), lambda node: [node])))
         for member in step.members or (step,)
     }
     for k, (name, *_) in enumerate(program):
@@ -108,7 +108,7 @@ def together(*program: tuple[str, set[int], set[int]], awaits: int = -1) -> list
         part(k, name, read, written, {awaits} if awaits >= 0 and k == len(program) - 1 else set())
         for k, (name, read, written) in enumerate(program)
     ]
-    after = launched_together(parts, Anything(), lambda node: node)
+    after = launched_together(parts, Anything(), lambda node: [node])
     return [[member.operations for member in step.members or (step,)] for step in leaves(after)]
 
 
@@ -132,4 +132,4 @@ def test_large_kernels_are_launched_alone() -> None:
         large = [input_node(builder, k, TensorType(F32, (1 << 26,))) for k in range(4)]
     nest = LoopNest("a", (), (), (Argument("x", F32, "input"), Argument("y", F32, "output")), ())
     parts = [Part("a", Kernel({}, ()), (large[k], large[k + 1]), nest) for k in (0, 2)]
-    assert [step.members for step in leaves(launched_together(parts, Anything(), lambda node: node))] == [(), ()]
+    assert [step.members for step in leaves(launched_together(parts, Anything(), lambda node: [node]))] == [(), ()]

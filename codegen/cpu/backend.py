@@ -71,6 +71,7 @@ class CpuBackend:
     """Kernels for one CPU target."""
 
     target: Target
+    alignment_bytes: int = 1
     keep_rows: bool = True
     narrow_products: bool = False
     computes: Chooser | None = None

@@ -301,11 +301,15 @@ def _value(program: Program, argument: ArgumentRef, mark: str) -> Iterator[str]:
     moves = [(depth, stride) for depth, stride in enumerate(argument.strides) if stride]
     name = f"%v{mark}" if not moves else f"%v{mark}.base"
     if argument.kind == "buffer" and program.buffers[argument.index].kind == "arena":
-        yield f"  {name} = getelementptr i8, ptr %arena, i64 {program.buffers[argument.index].offset}\n"
+        offset = program.buffers[argument.index].offset + argument.offset
+        yield f"  {name} = getelementptr i8, ptr %arena, i64 {offset}\n"
     else:
         array = "buffers" if argument.kind == "buffer" else "scalars"
+        first = f"{name}.first" if argument.offset else name
         yield f"  %a{mark} = getelementptr i64, ptr %{array}, i64 {argument.index}\n"
-        yield f"  {name} = load {_value_type(argument)}, ptr %a{mark}\n"
+        yield f"  {first} = load {_value_type(argument)}, ptr %a{mark}\n"
+        if argument.offset:
+            yield f"  {name} = getelementptr i8, ptr {first}, i64 {argument.offset}\n"
     for position, (depth, stride) in enumerate(moves):
         moved = f"%v{mark}" if position == len(moves) - 1 else f"%v{mark}.{depth}"
         yield f"  %c{mark}.{depth} = load i64, ptr %counter{depth}\n"

@@ -21,7 +21,7 @@ from knetc.codegen.triton.model import GpuTarget
 from knetc.codegen.triton.source import Header
 from knetc.codegen.triton.together import Together
 from knetc.runtime.base import dtypes
-from knetc.runtime.program import BufferSpec, Cubin, Program
+from knetc.runtime.program import GRID_ALIGNMENT, BufferSpec, Cubin, Program
 
 from knetc.ir.node import Graph
 from knetc.ir.types import TensorType
@@ -62,6 +62,7 @@ class TritonBackend:
     """Kernels for one kind of GPU."""
 
     target: GpuTarget
+    alignment_bytes: int = GRID_ALIGNMENT
     keep_rows: bool = False
     """What a block has computed stays in its registers; long rows are computed again."""
     narrow_products: bool = True

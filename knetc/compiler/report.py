@@ -131,7 +131,9 @@ def _type(spec: BufferSpec) -> str:
 def _argument(ref: ArgumentRef, names: list[str]) -> str:
     if ref.kind != "buffer":
         return f"{'i' if ref.kind == 'counter' else 's'}{ref.index}"
-    places = ", ".join(f"i{depth}" for depth, stride in enumerate(ref.strides) if stride)
+    places = ", ".join(
+        [f"i{depth}" for depth, stride in enumerate(ref.strides) if stride] + [f"+{ref.offset} B"] * bool(ref.offset)
+    )
     return f"{names[ref.index]}[{places}]" if places else names[ref.index]
 
 

@@ -17,7 +17,7 @@ from knetc.ir.node import Node
 from knetc.ir.op import Kind
 from knetc.ops.indexed import SCATTERS
 from knetc.passes.domain import CHEAP, Axes, Domain, Link, is_inlined, is_number, reads_memory
-from knetc.passes.memory_order import MemoryOrder
+from knetc.passes.memory_order import MemoryOrder, is_side_by_side
 
 MAX_GROUP = 192
 """Values in one kernel; keeps the compile time of long elementwise chains linear."""
@@ -227,7 +227,8 @@ class _Fuser:
                 or (is_inlined(node) and not self.needs_memory(node))
             ):
                 continue
-            if node.op.kind in (Kind.LIBRARY, Kind.EFFECT, Kind.CONTROL) or node.op.name in SCATTERS:
+            alone = node.op.kind in (Kind.LIBRARY, Kind.EFFECT, Kind.CONTROL) or node.op.name in SCATTERS
+            if alone or is_side_by_side(node):
                 self.place_special(node)
             elif node.op.name == "after":
                 self.alias(node)
@@ -263,6 +264,10 @@ class _Fuser:
         elif unit is None:
             unit = self.new_unit(node, special=True)
             self.store(node, unit, self.must_store.get(node) or f"{node.op.name} is a kernel of its own")
+        if is_side_by_side(node):
+            for source in node.sources:
+                self.demand(source, f"it is one of the {len(node.sources)} that {node.op.name} joins")
+            return
         for source in self.order.sources[node]:
             self.demand(source, f"{node.op.name} reads it whole")
             self.read_whole.add(source)

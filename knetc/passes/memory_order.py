@@ -12,13 +12,24 @@ from typing import NamedTuple
 from knetc.ir.build import copy_node
 from knetc.ir.node import Graph, Node
 from knetc.ir.op import OPS, Kind
-from knetc.ir.record import Recorder, record, recording
+from knetc.ir.record import Recorder, record, recorder, recording
 from knetc.ops.indexed import SCATTERS
+from knetc.ops.movement import concat_node, permute_node
 from knetc.passes.domain import CHEAP, is_inlined, is_number
 from knetc.passes.prologue import Chooser, with_prologues
 from knetc.passes.views import VIEWS, View, view_of
 
 _READ_WHOLE = ("matmul", "scatter_add", "scatter", "gather", "host", "after")
+
+MAX_CHOSEN = 8
+"""How many values a kernel joins by choosing, at each place, the one that is there. More of them are written side by
+side into the memory of the whole, each by its own kernel: one that has the code of all takes long to compile, and to
+choose."""
+
+
+def is_side_by_side(node: Node) -> bool:
+    """Whether a value is many others, one after the other in memory."""
+    return node.op.name == "concat" and len(node.sources) > MAX_CHOSEN
 
 
 def with_memory(graph: Graph) -> Graph:
@@ -33,7 +44,11 @@ def with_memory(graph: Graph) -> Graph:
         new: dict[Node, Node] = {}
         for node in graph.nodes:
             sources = tuple([new[s] for s in node.sources])
-            if node.op.kind in (Kind.EFFECT, Kind.CONTROL) or node.op.name in _READ_WHOLE:
+            if is_side_by_side(node) and any(n != 1 for n in node.shape[: node["axis"]]):
+                builder.lines = node.lines
+                new[node] = _side_by_side(sources, node["axis"])
+                continue
+            if node.op.kind in (Kind.EFFECT, Kind.CONTROL) or node.op.name in _READ_WHOLE or is_side_by_side(node):
                 builder.lines = node.lines
                 inlined = len(scattered(node)[1]) if node.op.name in SCATTERS else 0  # numbers spread while it writes
                 read = len(sources) - inlined
@@ -58,6 +73,13 @@ def with_memory(graph: Graph) -> Graph:
         graph.input_names,
         graph.output_names,
     )
+
+
+def _side_by_side(parts: tuple[Node, ...], axis: int) -> Node:
+    """Values joined along an axis that is not the first one: the turned values joined along that, turned back."""
+    rest = tuple(k for k in range(parts[0].ndim) if k != axis)
+    turned = [permute_node(_based_on_memory(recorder(), part), (axis, *rest)) for part in parts]
+    return permute_node(concat_node(turned, 0), (*range(1, axis + 1), 0, *range(axis + 1, parts[0].ndim)))
 
 
 def may_alias(node: Node) -> bool:

@@ -16,7 +16,7 @@ import operator
 import struct
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -207,9 +207,11 @@ class Executable:
             elif argument.kind == "scalar":
                 self._places[self._buffers + argument.index].append(place)
             elif argument.index < self._buffers:
+                if argument.offset:
+                    place = place._replace(pack=_behind(place.pack, argument.offset))
                 self._places[argument.index].append(place)
             else:
-                self._arena_places.append((place, self.program.buffers[argument.index].offset))
+                self._arena_places.append((place, self.program.buffers[argument.index].offset + argument.offset))
 
     # --- running
 
@@ -325,7 +327,7 @@ class Executable:
         if argument.kind == "counter":
             return counters[argument.index]
         moved: int = sum(map(operator.mul, argument.strides, counters))
-        return self._place(argument.index) + moved
+        return self._place(argument.index) + argument.offset + moved
 
     def _read(self, argument: ArgumentRef, into: Any) -> Any:
         """A number in the device's memory."""
@@ -348,11 +350,11 @@ class Executable:
         start = time.perf_counter()
         device, driver, stream = self.device, self.device.driver, self.device.stream
         places = [self._argument(reference) for reference in part.step.arguments]
-        specs = [self.program.buffers[reference.index] for reference in part.step.arguments]
-        hosts = [allocate(spec.size_bytes) for spec in specs]
-        for host, place, spec in list(zip(hosts, places, specs))[:-1]:
-            if spec.size_bytes:
-                driver.to_host(host.address, place, spec.size_bytes, stream)
+        sizes = self.program.hosts[index].sizes_bytes()
+        hosts = [allocate(size) for size in sizes]
+        for host, place, size in list(zip(hosts, places, sizes))[:-1]:
+            if size:
+                driver.to_host(host.address, place, size, stream)
         driver.synchronize(stream)
         try:
             self._calls.run(index, [host.address for host in hosts])
@@ -360,8 +362,8 @@ class Executable:
             self._calls.raised[index] = error
             return 1 + len(self.program.checks) + index, 0
         device.enter()  # the function may have used another device
-        if specs[-1].size_bytes:
-            driver.to_device(places[-1], hosts[-1].address, specs[-1].size_bytes, stream)
+        if sizes[-1]:
+            driver.to_device(places[-1], hosts[-1].address, sizes[-1], stream)
             driver.synchronize(stream)
         if self._clock is not None:
             self._clock.milliseconds[part.number] += 1e3 * (time.perf_counter() - start)
@@ -392,6 +394,11 @@ class Executable:
         kind = getattr(errors, check.error, None)
         message = check.message.replace("{value}", str(value)) + "".join(f"\n  at {line}" for line in check.lines)
         raise kind(message) if isinstance(kind, type) and issubclass(kind, KnetcError) else KnetcError(message)
+
+
+def _behind(pack: Callable[..., None], offset: int) -> Callable[..., None]:
+    """``pack`` for addresses so many bytes behind those that it is given."""
+    return lambda memory, at, address: pack(memory, at, address + offset)
 
 
 def _release(device: GpuDevice, work: Sequence[Work], findings: Findings | None) -> None:

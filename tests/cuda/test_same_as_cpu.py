@@ -53,7 +53,17 @@ def checkpointed(x: Any) -> Any:
     return kn.grad(lambda x: kn.sum(block(block(x)) ** 2))(x)
 
 
+def joined(x: Any) -> Any:
+    """Parts at places that are aligned and that are not, an input, one that is read elsewhere, and the whole again."""
+    rows = [kn.tanh(x[k % 4] + k) for k in range(9)]
+    sums = kn.stack([kn.sum(row) * k for k, row in enumerate(rows)])
+    whole = kn.concat([x, *[kn.exp(x[k % 4 : k % 4 + 2]) for k in range(9)], x @ x.T @ x])
+    return [kn.stack(rows), sums, whole, rows[3] * 2, kn.concat([whole] * 9, axis=1), kn.sum(whole)]
+
+
 CASES: dict[str, Callable[[Any], Any]] = {
+    "many joined": kn.compile(joined),
+    "gradient of many joined": kn.grad(lambda x: sum(kn.sum(part**2) for part in joined(x))),
     "scan": kn.compile(scan),
     "gradient of a scan": kn.grad(lambda x: sum(kn.sum(part) for part in scan(x))),
     "fori_loop": kn.compile(lambda x: kn.fori_loop(0, 5, lambda i, v: v * 0.9 + i * 0.1, x)),
