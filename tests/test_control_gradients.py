@@ -256,6 +256,30 @@ def test_checks_are_made_once() -> None:
     assert len(checks) == 1
 
 
+def test_checks_of_loops_in_loops() -> None:
+    table = kn.array(np.array([1.0, 2.0, 3.0]))
+
+    def loss(table: Any, places: Any) -> Any:
+        def inner(c: Any, i: Any) -> Any:
+            return c * kn.cond(kn.sum(table) > 0, lambda: table[i], lambda: table[0]), None
+
+        return kn.scan(lambda c, i: (kn.scan(inner, c, places)[0] + table[i], None), table[0], places)[0]
+
+    def by_hand(table: Any, places: Any) -> Any:
+        c = table[0]
+        for i in range(len(places)):
+            for j in range(len(places)):
+                c = c * table[places[j]]
+            c = c + table[places[i]]
+        return c
+
+    places = kn.array([0, 2, 2])
+    for how in (kn.grad(loss), kn.compile(kn.grad(loss)), kn.grad(kn.checkpoint(loss))):
+        close(how(table, places), kn.grad(by_hand)(table, places))
+        with pytest.raises(LabelError, match="5"):
+            np.asarray(how(table, kn.array([0, 2, 5])))
+
+
 def test_a_while_loop_is_told() -> None:
     def loss(x: Any) -> Any:
         return kn.while_loop(lambda v: v < 10, lambda v: v * 2, x)

@@ -407,3 +407,22 @@ def test_several_results_and_sorting_in_a_loop_to_second_order() -> None:
         np.testing.assert_allclose(np.asarray(function(kn.array(x))), expected)
         np.testing.assert_allclose(np.asarray(kn.compile(function)(x)), expected)
         np.testing.assert_allclose(np.asarray(kn.vmap(function)(np.stack([x, x / 2])))[0], expected)
+
+
+def test_gradients_by_rule_under_vmap_in_a_loop_to_second_order() -> None:
+    def second(function: Any) -> Any:
+        def loss(x: Any) -> Any:
+            def step(c: Any, v: Any) -> Any:
+                shared = kn.vmap(lambda u: function(c) * 0.5)(x)
+                own = kn.vmap(lambda u: function(c * u) * kn.arange(1, 3) * 0.1)(x)
+                return kn.tanh(kn.sum(own + shared * v, 0)), None
+
+            return kn.sum(kn.scan(step, x, x)[0] ** 2)
+
+        return lambda x: kn.jvp(kn.grad(loss), (x,), (np.array([1.0, -0.5]),))[1]
+
+    x = np.array([0.3, 0.7])  # in order, and stays so
+    expected = np.asarray(second(lambda c: c)(kn.array(x)))
+    np.testing.assert_allclose(np.asarray(second(kn.sort)(kn.array(x))), expected)
+    np.testing.assert_allclose(np.asarray(kn.compile(second(kn.sort))(x)), expected)
+    np.testing.assert_allclose(np.asarray(kn.vmap(second(kn.sort))(np.stack([x, x / 2])))[0], expected)

@@ -146,11 +146,11 @@ class Batch:
 
     def by_rule(self, node: Node, sources: Sequence[Value]) -> Value:
         """A value with a gradient of its own: the rule makes what it makes for one element, and that is batched."""
-        batched = any(source.batched for source in sources)
+        flags = [source.batched for source in sources]
+        batched, size = any(flags), self.size
         value, *others = sources
-        before, size, made = dict(self.known), self.size, self.made  # not self: a rule must not hold its own node
 
-        def rule(new: Node, dy: Node) -> Sequence[Any]:
+        def rule(new: Node, dy: Node) -> Sequence[Any]:  # looks at the nodes that it is given, as loops record anew
             def contribution(place: int) -> Node | None:
                 inner = _inner()
                 with recording(inner):
@@ -159,11 +159,12 @@ class Batch:
                     part = part() if callable(part) else part
                 if part is None:
                     return None
-                known = {**before, node: Value(new, batched), one: Value(dy, batched)}
+                known = {old: Value(*pair) for old, *pair in zip(node.sources[1:], new.sources[1:], flags[1:])}
+                known |= {node: Value(new, batched), one: Value(dy, batched)}
                 if isinstance(inner, Inner):
                     known |= draws(inner.draws, size)
-                [found] = Batch(inner, size, known, made=made).values([part])
-                if others[place].batched:
+                [found] = Batch(inner, size, known).values([part])
+                if flags[1 + place]:
                     return spread(part, found, size)
                 return record_sum(found.node, (0,)) if found.batched else found.node
 

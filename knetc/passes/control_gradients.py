@@ -13,7 +13,7 @@ from functools import cached_property
 
 from knetc.bodies import Body, Constants, finished
 from knetc.inner import Inner
-from knetc.ir.control import BRANCH, SCAN
+from knetc.ir.control import BRANCH, SCAN, may_raise
 from knetc.ir.group import items
 from knetc.ir.node import Graph, Node, topological
 from knetc.ir.op import Kind
@@ -224,7 +224,9 @@ class _ScanGradient:
             return found
         self.save()
         stored = list(self.saved)
-        body_with_stored = Graph(graph.inputs, (*graph.outputs, *stored), graph.effects)
+        further = (node for node in topological(stored, graph.inputs) if may_raise(node))  # loops with their own stored
+        effects = tuple(dict.fromkeys((*graph.effects, *further)))
+        body_with_stored = Graph(graph.inputs, (*graph.outputs, *stored), effects)
         forward = record(SCAN, node.sources, {**node.attributes, "body": body_with_stored}) if stored else node
         residuals = items(forward)[len(graph.outputs) :] if stored else ()
 
