@@ -157,6 +157,11 @@ def test_commands_that_cannot_be_used(capsys: pytest.CaptureFixture[str], argume
     assert "Traceback" not in error
 
 
+def test_an_architecture_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dump-ir", "model.py:own", "--device", "cuda:sm_12", "--stage", "ptx"]) == 1
+    assert "no code generator for sm_12, but for sm_80, sm_86" in capsys.readouterr().err
+
+
 def test_a_mistake_in_the_model_is_told_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dump-ir", "model.py:predict", "--input", "f32[5,21]"]) == 1
     assert "ShapeError" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from functools import cache
+from subprocess import CalledProcessError
 from typing import Any
 
 import triton
@@ -73,7 +74,11 @@ def compile_source(name: str, source: str, target: GpuTarget) -> tuple[Cubin, by
 
 def code_of(source: str, target: GpuTarget, stage: str) -> str:
     """What a kernel is at a stage on the way to machine code: ``ttir``, ``ttgir``, ``llir``, ``ptx`` or ``sass``."""
-    return str(compiled(source, target).asm[stage])
+    made = compiled(source, target)
+    try:
+        return str(made.asm[stage])
+    except CalledProcessError as error:
+        raise CompileError(f"Triton {triton.__version__} cannot disassemble code for {target.arch}") from error
 
 
 def compiled(source: str, target: GpuTarget) -> Any:

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from knetc.runtime.base.errors import CompileError
+
+ARCHITECTURES = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_101", "sm_103", "sm_120", "sm_121")
+"""What every supported Triton knows: its compiler ends the whole process where it meets another name."""
+
 
 @dataclass(frozen=True)
 class GpuTarget:
-    """What code is generated for: ``GpuTarget("cuda", "sm_90")``."""
+    """What code is generated for: ``GpuTarget("cuda", "sm_90")``. Raises CompileError for what is not known."""
 
     kind: str
     arch: str
+
+    def __post_init__(self) -> None:
+        if self.arch not in ARCHITECTURES:
+            raise CompileError(f"there is no code generator for {self.arch}, but for {', '.join(ARCHITECTURES)}")
 
     @property
     def key(self) -> str:
