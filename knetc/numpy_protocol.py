@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from knetc import assignments, ufunc_methods
 from knetc.arrays import ArrayLike, operand, protocol, to_numpy
 from knetc.lazy import tracing
-from knetc.numpy_table import ACCUMULATIONS, ELSEWHERE, FUNCTIONS, READERS, REDUCTIONS, UFUNCS
-from knetc.ops import movement
-from knetc.runtime.base.errors import UnsupportedError
+from knetc.numpy_table import ELSEWHERE, FUNCTIONS, READERS, UFUNCS
+from knetc.ops.apply import cast, is_scalar
+from knetc.runtime.base import dtypes
+from knetc.runtime.base.errors import DtypeError, UnsupportedError
 
 #: values of parameters that mean nothing, whatever the function's own default is
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "out": (None,),
     "where": (True, np._NoValue),
     "initial": (np._NoValue, None),
     "keepdims": (np._NoValue, False),
@@ -40,7 +41,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _HINTS = frozenset(("assume_unique", "hermitian", "kind", "optimize", "overwrite_input", "sorted"))
 
 _CURES: Mapping[str, str] = {
-    "out": "use the result, or assign it: x[...] = value",
     "where": "use kn.where(condition, a, b)",
     "initial": "combine it with the result, or use kn.maximum / kn.minimum",
     "dtype": "convert with astype",
@@ -74,27 +74,76 @@ def _refuse(name: str, key: str) -> UnsupportedError:
 
 def call_ufunc(ufunc: Any, method: str, inputs: Sequence[Any], keywords: dict[str, Any]) -> Any:
     """``__array_ufunc__`` of Arrays and Params."""
-    name = name_of(ufunc)
-    if method == "reduce" and ufunc in REDUCTIONS:
-        axis = keywords.pop("axis", 0)
-        arguments = _arguments(f"{name}.reduce", keywords, ("keepdims",))
-        return REDUCTIONS[ufunc](operand(inputs[0]), axis, **arguments)
-    if method == "accumulate" and ufunc in ACCUMULATIONS:
-        axis = keywords.pop("axis", 0)
-        return ACCUMULATIONS[ufunc](operand(inputs[0]), axis, **_arguments(f"{name}.accumulate", keywords, ("dtype",)))
-    if method not in ("__call__", "outer"):
-        raise UnsupportedError(f"{name}.{method} is not supported for knetc arrays; call {name} or a kn function")
+    name = name_of(ufunc) if method == "__call__" else f"{name_of(ufunc)}.{method}"
     function = UFUNCS.get(ufunc)
     if function is None:
-        raise UnsupportedError(unknown(name))
-    arguments = _arguments(name, keywords, ("axis",))
+        raise UnsupportedError(unknown(name_of(ufunc)))
+    into = Targets(name, keywords.pop("out", None), keywords.pop("casting", "same_kind"))
+    if method == "at":
+        return ufunc_methods.at(name, ufunc, *inputs)
+    if method == "reduceat":
+        inputs = (inputs[0], np.asarray(_host(inputs[1])))
     converted = [operand(value) for value in inputs]
     if any(value is None for value in converted):
         return NotImplemented
-    if method == "outer":
-        left, right = (operand(np.asarray(v)) if not isinstance(v, ArrayLike) else v for v in converted)
-        converted = [movement.reshape(left, (*left.shape, *(1,) * right.ndim)), right]
-    return function(*converted, **arguments)
+    if method in ("__call__", "outer"):
+        mask = keywords.pop("where", True)
+        dtype = keywords.pop("dtype", None)
+        arguments = _arguments(name, keywords, ("axis",))
+        if dtype is not None and dtypes.as_dtype(dtype) != dtypes.boolean:  # which comparisons give anyway
+            converted = [into.cast(value, dtype) for value in converted]
+        if method == "outer":
+            converted = ufunc_methods.crossed(*converted)
+        return into.take(function(*converted, **arguments), mask)
+    given = _arguments(name, keywords, ("axis", "dtype", "keepdims", "initial", "where"))
+    return into.take(getattr(ufunc_methods, method)(name, ufunc, function, *converted, **given))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where a function's results are written to: what ``out=`` names, or nothing."""
+
+    name: str
+    out: Any
+    casting: Any
+
+    def cast(self, value: Any, dtype: Any) -> Any:
+        """An operand in the dtype that ``dtype=`` asks for."""
+        if is_scalar(value):
+            return value
+        self.check(value.dtype, dtypes.as_dtype(dtype))
+        return cast(value, dtype)
+
+    def check(self, source: Any, to: Any) -> None:
+        """Raise DtypeError unless numbers may be converted, as NumPy's ``casting`` has it."""
+        if source != to and not np.can_cast(source, to, self.casting):
+            raise DtypeError(
+                f"{self.name}: {source} is not converted to {to} with casting={self.casting!r}; use astype"
+            )
+
+    def take(self, result: Any, where: Any = True) -> Any:
+        """Write a result, where ``where`` holds, and give what users get."""
+        targets = self.out if isinstance(self.out, tuple) else (self.out,)
+        if all(target is None for target in targets):
+            if where is not True:
+                raise UnsupportedError(
+                    f"{self.name}: where= without out= leaves the other elements undefined; "
+                    "use kn.where(condition, a, b)"
+                )
+            return result
+        results = result if isinstance(result, tuple) else (result,)
+        taken = tuple(self._write(t, r, where) for t, r in zip(targets, results))
+        return taken if isinstance(result, tuple) else taken[0]
+
+    def _write(self, target: Any, result: Any, where: Any) -> Any:
+        if target is None:
+            return result
+        self.check(result.dtype, target.dtype)
+        if isinstance(target, ArrayLike):
+            assignments.copyto(target, result, where)
+        else:
+            np.copyto(target, to_numpy(result), casting="unsafe", where=to_numpy(where))
+        return target
 
 
 def _arguments(name: str, keywords: dict[str, Any], taken: tuple[str, ...]) -> dict[str, Any]:
@@ -130,6 +179,8 @@ class Bridge:
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for key, value in self.theirs.bind(*given, **keywords).arguments.items():
+            if key == "out" and self.targets[key] is None:
+                continue
             parameter = self.theirs.parameters[key]
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 positional = [*named.values(), *value]  # those before it go by place, in the order of the signature
@@ -177,9 +228,13 @@ def call_function(function: Any, arguments: Sequence[Any], keywords: Mapping[str
     ours = FUNCTIONS.get(function)
     if ours is None:
         raise UnsupportedError(unknown(name))
-    positional, named = bridge(function).arguments(name, arguments, keywords)
+    way = bridge(function)
+    positional, named = way.arguments(name, arguments, keywords)
     converted = {key: _converted(value) for key, value in named.items()}
-    return ours(*[_converted(value) for value in positional], **converted)
+    result = ours(*[_converted(value) for value in positional], **converted)
+    if "out" not in way.targets:
+        return result
+    return Targets(name, way.theirs.bind(*arguments, **keywords).arguments.get("out"), "same_kind").take(result)
 
 
 def _converted(value: Any) -> Any:

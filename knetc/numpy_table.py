@@ -39,7 +39,6 @@ from knetc.ops import (
 from knetc.ops import selection as ops_selection
 from knetc.ops.apply import cast, common_dtype
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import UnsupportedError
 
 Function = Callable[..., Any]
 
@@ -109,15 +108,6 @@ ACCUMULATIONS: dict[Any, Function] = {
 # --- functions whose parameters differ -------------------------------------------------------------------------------
 
 
-def _moment(function: Function) -> Function:
-    """``var`` and ``std``, whose correction NumPy also calls ``ddof``."""
-
-    def moment(x: Any, axis: Any = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Any:
-        return function(x, axis, correction=ddof or correction, keepdims=keepdims)
-
-    return moment
-
-
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     return arithmetic.clip(a, min if a_min is None else a_min, max if a_max is None else a_max)
 
@@ -138,11 +128,7 @@ def _shaped(function: Function) -> Function:
 
 
 def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
-    if x is None or y is None:
-        raise UnsupportedError(
-            "numpy.where(condition) gives a shape that depends on the data; use kn.where(condition, a, b)"
-        )
-    return logic.where(condition, x, y)
+    return selection.nonzero(condition) if x is None and y is None else logic.where(condition, x, y)
 
 
 def _outer(x1: Any, x2: Any) -> Any:
@@ -284,8 +270,8 @@ FUNCTIONS: dict[Any, Function] = {
         iscomplexobj=lambda x: False,
         isreal=_everywhere(True),
         isrealobj=lambda x: True,
-        nanstd=_moment(statistics.nanstd),
-        nanvar=_moment(statistics.nanvar),
+        nanstd=statistics.nanstd,
+        nanvar=statistics.nanvar,
         ndim=_ndim,
         ones_like=_shaped(creation.ones),
         real=arithmetic.positive,
@@ -293,9 +279,9 @@ FUNCTIONS: dict[Any, Function] = {
         result_type=_result_type,
         shape=_shape,
         size=_size,
-        std=_moment(reduction.std),
+        std=reduction.std,
         trace=linalg.numpy_trace,
-        var=_moment(reduction.var),
+        var=reduction.var,
         where=_where,
         zeros_like=_shaped(creation.zeros),
     ),

@@ -32,7 +32,7 @@ _LAYERS = (
     ("knetc.passes",),
     (
         "knetc.transforms", "knetc.gradient_check", "knetc.derivatives", "knetc.batching", "knetc.rematerialize",
-        "knetc.numpy_protocol", "knetc.numpy_table",
+        "knetc.numpy_protocol", "knetc.numpy_table", "knetc.ufunc_methods",
     ),
     ("knetc.codegen", "knetc.templates"),
     ("knetc.compiler",),

@@ -13,7 +13,7 @@ import pytest
 
 import knetc as kn
 from knetc.numpy_protocol import bridge, name_of, unknown
-from knetc.numpy_table import ACCUMULATIONS, ELSEWHERE, FUNCTIONS, READERS, REDUCTIONS, UFUNCS
+from knetc.numpy_table import ELSEWHERE, FUNCTIONS, READERS, UFUNCS
 
 PAGE = Path(__file__).parent.parent / "docs" / "arrays.md"
 BEGIN, END = "written by tests/test_numpy_table.py -->\n", "<!-- end -->"
@@ -82,9 +82,6 @@ def table() -> str:
     for kind, names in same.items():
         prefix = "`numpy.linalg`: " if kind == "Linear algebra" else ""
         lines.append(f"| {kind} | {prefix}{' '.join(f'`{n}`' for n in dict.fromkeys(names))} |")
-    methods = {"`.reduce` of": REDUCTIONS, "`.accumulate` of": ACCUMULATIONS}
-    for method, functions in methods.items():
-        lines.append(f"| {method} | {' '.join(f'`{f.__name__}`' for f in functions)} |")
     readers = sorted(f.__name__ for f in READERS)
     lines.append(f"| Read the numbers, as of NumPy's arrays | {' '.join(f'`{n}`' for n in readers)} |")
     lines += ["", "In `kn` they have the same names, but for these:", "", "| NumPy | knetc |", "|---|---|"]

@@ -17,6 +17,7 @@ from knetc.ops import define
 from knetc.ops.apply import (
     Operand,
     broadcast_node,
+    cast,
     cast_node,
     composite,
     constant,
@@ -25,9 +26,10 @@ from knetc.ops.apply import (
     widened,
     wrap_like,
 )
-from knetc.ops.arithmetic import multiply, square
+from knetc.ops.arithmetic import add, maximum, minimum, multiply, square, subtract
 from knetc.ops.identities import iota
-from knetc.ops.logic import bitwise_or, equal, invert, isnan, to_bool, where
+from knetc.ops.logic import bitwise_and, bitwise_or, equal, invert, isnan, to_bool
+from knetc.ops.logic import where as choose
 from knetc.ops.movement import Ints, cut_node, normalize_axes, normalize_axis, pad_node, permute_node
 from knetc.ops.transcendental import sqrt
 from knetc.runtime.base import dtypes
@@ -188,7 +190,7 @@ def _extreme_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
     [x] = node.sources
     ties = equal(x, spread_back(node, node))
     share = dy / record(SUM, (cast_node(ties, dy.dtype),), {"axes": node["axes"]})
-    return (where(ties, spread_back(node, share), 0),)
+    return (choose(ties, spread_back(node, share), 0),)
 
 
 def _merge_extreme(predicate: str) -> Callable[..., tuple[Any, ...]]:
@@ -290,50 +292,111 @@ def wide_enough(x: Node, dtype: Any) -> Node:
     return cast_node(x, dtypes.u64 if x.dtype.kind == "u" else dtypes.i64)
 
 
-def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
+def chosen(x: Node, where: Operand, neutral: int | float) -> Node:
+    """``x``, with what changes nothing in place of the elements where ``where`` does not hold."""
+    if where is None or where is True:
+        return x
+    result: Node = choose(_mask(where), x, constant(neutral, x.dtype))
+    return result
+
+
+def _mask(where: Operand) -> Node:
+    [mask] = to_nodes(where)
+    if mask.dtype != dtypes.boolean:
+        raise DtypeError(f"where= is an array of bools that says which elements count, not of {mask.dtype}")
+    return mask
+
+
+def _begun(result: Node, initial: Operand, merge: Callable[[Any, Any], Any]) -> Node:
+    """A reduction's result joined with the value that users want it to begin with."""
+    if initial is None:
+        return result
+    joined: Node = cast_node(merge(result, initial), result.dtype)
+    return joined
+
+
+@composite()
+def sum(
+    x: Operand,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    dtype: Any = None,
+    initial: Operand = None,
+    where: Operand = None,
+) -> Any:
     """The sum over axes (all of them by default); integers and bools are added up as int64, unsigned ones as uint64.
 
-    float16 and bfloat16 are added up in float32, and the sum is rounded to them.
+    float16 and bfloat16 are added up in float32, and the sum is rounded to them. ``where`` (bools that broadcast
+    against ``x``) says which elements count, ``initial`` what is added to them.
 
     >>> sum(kn.array([[1, 2], [3, 4]]), axis=0)  # [4, 6]
     """
-    [node] = to_nodes(x)
-    return wrap_like((x,), reduce_node(SUM, wide_enough(node, dtype), axis, keepdims))
+    node = chosen(wide_enough(to_nodes(x)[0], dtype), where, 0)
+    return _begun(reduce_node(SUM, node, axis, keepdims), initial, add)
 
 
-def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
+@composite()
+def prod(
+    x: Operand,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    dtype: Any = None,
+    initial: Operand = None,
+    where: Operand = None,
+) -> Any:
     """The product over axes; integers and bools are multiplied as int64 or uint64. The gradient is exact at zeros.
+
+    ``where`` (bools that broadcast against ``x``) says which elements count, ``initial`` what they are multiplied with.
 
     >>> prod(kn.array([1.0, 2.0, 3.0]))  # 6
     """
+    node = chosen(wide_enough(to_nodes(x)[0], dtype), where, 1)
+    return _begun(reduce_node(PROD, node, axis, keepdims), initial, multiply)
+
+
+def _extreme(op: Op, x: Operand, axis: Axis, keepdims: bool, initial: Operand, where: Operand) -> Any:
+    largest = op is MAX
     [node] = to_nodes(x)
-    return wrap_like((x,), reduce_node(PROD, wide_enough(node, dtype), axis, keepdims))
+    if where is not None and where is not True and initial is None:
+        raise ShapeError(f"{op.name} with where= takes initial=, which is the result where nothing is chosen")
+    if node.dtype == dtypes.boolean:
+        found = (any if largest else all)(node, axis, keepdims=keepdims, where=where)
+        return _begun(found, initial, bitwise_or if largest else bitwise_and)
+    node = chosen(node, where, lowest(node.dtype) if largest else highest(node.dtype))
+    if initial is not None and not count_along(node, axis):
+        empty = reduce_node(SUM, wide_enough(node, None), axis, keepdims)
+        return broadcast_node(cast_node(to_nodes(initial)[0], node.dtype), empty.shape)
+    return _begun(reduce_node(op, node, axis, keepdims), initial, maximum if largest else minimum)
 
 
-def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+@composite()
+def max(
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: Operand = None, where: Operand = None
+) -> Any:
     """The largest element over axes; NaN if there is one. Ties share the gradient equally.
 
-    Raises ShapeError for no elements.
+    It is at least ``initial``, and of the elements where ``where`` (bools) holds. Raises ShapeError for no elements
+    without ``initial``.
 
     >>> max(kn.array([[1, 2], [3, 4]]), axis=1)  # [2, 4]
     """
-    [node] = to_nodes(x)
-    if node.dtype == dtypes.boolean:
-        return any(x, axis, keepdims=keepdims)
-    return wrap_like((x,), reduce_node(MAX, node, axis, keepdims))
+    return _extreme(MAX, x, axis, keepdims, initial, where)
 
 
-def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+@composite()
+def min(
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: Operand = None, where: Operand = None
+) -> Any:
     """The smallest element over axes; NaN if there is one. Ties share the gradient equally.
 
-    Raises ShapeError for no elements.
+    It is at most ``initial``, and of the elements where ``where`` (bools) holds. Raises ShapeError for no elements
+    without ``initial``.
 
     >>> min(kn.array([[1, 2], [3, 4]]), axis=1)  # [1, 3]
     """
-    [node] = to_nodes(x)
-    if node.dtype == dtypes.boolean:
-        return all(x, axis, keepdims=keepdims)
-    return wrap_like((x,), reduce_node(MIN, node, axis, keepdims))
+    return _extreme(MIN, x, axis, keepdims, initial, where)
 
 
 def _place(op: Op, x: Operand, axis: int | None, keepdims: bool) -> Any:
@@ -359,7 +422,7 @@ def _place_in_all(op: Op, x: Node) -> Node:
     if dtypes.is_float(x.dtype):
         hit = bitwise_or(hit, isnan(flat))  # the extreme is then NaN, and equals nothing
     places = iota(dtypes.i32 if flat.type.size < 1 << 31 else dtypes.i64, flat.shape, 0)
-    return cast_node(record(MIN, (where(hit, places, flat.type.size - 1),), {"axes": (0,)}), dtypes.i64)
+    return cast_node(record(MIN, (choose(hit, places, flat.type.size - 1),), {"axes": (0,)}), dtypes.i64)
 
 
 def argmax(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> Any:
@@ -388,21 +451,21 @@ def count_nonzero(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> A
 
 
 @composite()
-def any(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """Whether some element over axes is true (not 0); False of no elements.
+def any(x: Operand, axis: Axis = None, *, keepdims: bool = False, where: Operand = None) -> Any:
+    """Whether some element over axes is true (not 0); False of no elements. ``where`` says which elements count.
 
     >>> any(kn.array([0, 1, 2]))  # True
     """
-    return to_bool(sum(to_bool(x), axis, keepdims=keepdims))
+    return to_bool(sum(to_bool(x), axis, keepdims=keepdims, where=where))
 
 
 @composite()
-def all(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """Whether all elements over axes are true (not 0); True of no elements.
+def all(x: Operand, axis: Axis = None, *, keepdims: bool = False, where: Operand = None) -> Any:
+    """Whether all elements over axes are true (not 0); True of no elements. ``where`` says which elements count.
 
     >>> all(kn.array([0, 1, 2]))  # False
     """
-    return invert(to_bool(sum(invert(to_bool(x)), axis, keepdims=keepdims)))
+    return invert(to_bool(sum(invert(to_bool(x)), axis, keepdims=keepdims, where=where)))
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------
@@ -421,42 +484,89 @@ def count_along(x: Node, axis: Axis) -> int:
     return n
 
 
-@composite(wide=True)
-def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
+def _counted(x: Node, axis: Axis, keepdims: bool, where: Operand, correction: float, like: Node) -> Node:
+    """How many elements a mean is of, less ``correction``, but not below 0."""
+    if where is None or where is True:
+        return constant(np.maximum(count_along(x, axis) - correction, 0).item(), like.dtype, like.shape)
+    count = sum(broadcast_node(_mask(where), x.shape), axis, keepdims=keepdims, dtype=like.dtype)
+    left: Node = maximum(count - correction, 0) if correction else count
+    return left
+
+
+def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None, where: Operand = None) -> Any:
     """The mean over axes, always floating; NaN of no elements.
+
+    ``where`` (bools) says which elements count; with a ``dtype`` they are converted first.
 
     >>> mean(kn.array([[1.0, 2.0], [3.0, 4.0]]), axis=0)  # [2, 3]
     """
-    total = sum(to_float(x), axis, keepdims=keepdims)
-    return total / constant(count_along(x, axis), total.dtype, total.shape)
+    return _mean(x if dtype is None else cast(x, dtype), axis, keepdims, where)
 
 
 @composite(wide=True)
+def _mean(x: Operand, axis: Axis, keepdims: bool, where: Operand) -> Any:
+    node = to_float(to_nodes(x)[0])
+    total = sum(node, axis, keepdims=keepdims, where=where)
+    return total / _counted(node, axis, keepdims, where, 0, total)
+
+
 def var(
-    x: Operand, axis: Axis = None, *, correction: float = 0, corrected: bool = False, keepdims: bool = False
+    x: Operand,
+    axis: Axis = None,
+    *,
+    correction: float = 0,
+    ddof: float = 0,
+    corrected: bool = False,
+    keepdims: bool = False,
+    dtype: Any = None,
+    mean: Operand = None,
+    where: Operand = None,
 ) -> Any:
     """The variance over axes: squared distances from the mean, added up, over the count less ``correction``.
 
-    ``corrected`` is Knet's way to ask for a correction of 1.
+    ``ddof`` is NumPy's other name for the correction, ``corrected`` Knet's way to ask for one of 1. A ``mean`` that is
+    known already (with the axes kept) may be given; ``where`` (bools) says which elements count; with a ``dtype`` they
+    are converted first.
 
     >>> var(kn.array([1.0, 2.0, 3.0, 4.0]), correction=1)  # 1.6666666
     """
-    correction = 1 if corrected else correction
-    x = to_float(x)
-    total = sum(square(x - mean(x, axis, keepdims=True)), axis, keepdims=keepdims)
-    freedom = count_along(x, axis) - correction
-    return total / constant(freedom if freedom > 0 else 0, total.dtype, total.shape)
+    x = x if dtype is None else cast(x, dtype)
+    return _var(x, axis, correction or ddof or float(corrected), keepdims, mean, where)
 
 
 @composite(wide=True)
+def _var(x: Operand, axis: Axis, correction: float, keepdims: bool, middle: Operand, where: Operand) -> Any:
+    node = to_float(to_nodes(x)[0])
+    middle = _mean(node, axis, True, where) if middle is None else middle
+    apart = subtract(node, middle)
+    apart = apart if where is None else chosen(apart, where, 0)  # first, so that no NaN gets into gradients
+    total = sum(square(apart), axis, keepdims=keepdims)
+    return total / _counted(node, axis, keepdims, where, correction, total)
+
+
 def std(
-    x: Operand, axis: Axis = None, *, correction: float = 0, corrected: bool = False, keepdims: bool = False
+    x: Operand,
+    axis: Axis = None,
+    *,
+    correction: float = 0,
+    ddof: float = 0,
+    corrected: bool = False,
+    keepdims: bool = False,
+    dtype: Any = None,
+    mean: Operand = None,
+    where: Operand = None,
 ) -> Any:
-    """The standard deviation over axes: the square root of ``var``.
+    """The standard deviation over axes: the square root of ``var``, which has the same parameters.
 
     >>> std(kn.array([1.0, 2.0, 3.0, 4.0]), correction=1)  # 1.2909945
     """
-    return sqrt(var(x, axis, correction=correction, corrected=corrected, keepdims=keepdims))
+    x = x if dtype is None else cast(x, dtype)
+    return _std(x, axis, correction or ddof or float(corrected), keepdims, mean, where)
+
+
+@composite(wide=True)
+def _std(x: Operand, axis: Axis, correction: float, keepdims: bool, middle: Operand, where: Operand) -> Any:
+    return sqrt(_var(x, axis, correction, keepdims, middle, where))
 
 
 __all__ = ["all", "any", "argmax", "argmin", "count_nonzero", "max", "mean", "min", "prod", "std", "sum", "var"]

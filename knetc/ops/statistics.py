@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 from knetc.ir.node import Node
-from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, constant, reshape_node, to_nodes
+from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, constant, reshape_node, to_nodes, wrap_like
 from knetc.ops.arithmetic import absolute, square, subtract
 from knetc.ops.linear import matmul
-from knetc.ops.logic import equal, isfinite, isnan, less_equal, where
+from knetc.ops.logic import equal, isfinite, isnan, less_equal, logical_and
+from knetc.ops.logic import where as choose
 from knetc.ops.movement import concat_node, matrix_transpose, normalize_axis, squeeze
 from knetc.ops.rearrange import diagonal
 from knetc.ops.reduction import (
@@ -18,15 +19,16 @@ from knetc.ops.reduction import (
     argmax,
     argmin,
     count_along,
-    count_nonzero,
     highest,
     lowest,
     max,
     mean,
     min,
     prod,
+    std,
     sum,
     to_float,
+    var,
 )
 from knetc.ops.scan import cumprod, cumsum
 from knetc.ops.transcendental import sqrt
@@ -119,26 +121,41 @@ def average(
 
 def _filled(x: Operand, value: bool | int | float) -> Node:
     [node] = to_nodes(x)
-    filled: Node = where(isnan(node), value, node) if dtypes.is_float(node.dtype) else node
+    filled: Node = choose(isnan(node), value, node) if dtypes.is_float(node.dtype) else node
     return filled
 
 
+def _numbers(x: Node, where: Operand) -> Operand:
+    """Where elements count and are not NaN; None for everywhere."""
+    if not dtypes.is_float(x.dtype):
+        return where
+    return equal(x, x) if where is None or where is True else logical_and(equal(x, x), where)
+
+
 @composite()
-def nansum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The sum over axes of what is not NaN; 0 where all are.
+def nansum(
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None, initial: Operand = None,
+    where: Operand = None,
+) -> Any:  # fmt: skip
+    """The sum over axes of what is not NaN; 0 where all are. The parameters are those of ``sum``.
 
     >>> nansum(kn.array([1.0, float("nan"), 2.0]))  # 3
     """
-    return sum(_filled(x, 0), axis, keepdims=keepdims)
+    [node] = to_nodes(x)
+    return sum(node, axis, keepdims=keepdims, dtype=dtype, initial=initial, where=_numbers(node, where))
 
 
 @composite()
-def nanprod(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The product over axes of what is not NaN; 1 where all are.
+def nanprod(
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None, initial: Operand = None,
+    where: Operand = None,
+) -> Any:  # fmt: skip
+    """The product over axes of what is not NaN; 1 where all are. The parameters are those of ``prod``.
 
     >>> nanprod(kn.array([2.0, float("nan"), 3.0]))  # 6
     """
-    return prod(_filled(x, 1), axis, keepdims=keepdims)
+    [node] = to_nodes(x)
+    return prod(node, axis, keepdims=keepdims, dtype=dtype, initial=initial, where=_numbers(node, where))
 
 
 @composite()
@@ -160,34 +177,36 @@ def nancumprod(x: Operand, axis: int | None = None, *, dtype: Any = None) -> Any
 
 
 @composite()
-def nanmax(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The largest over axes of what is not NaN; NaN where all are.
+def nanmax(
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: Operand = None, where: Operand = None
+) -> Any:
+    """The largest over axes of what is not NaN; NaN where all are. The parameters are those of ``max``.
 
     >>> nanmax(kn.array([1.0, float("nan"), 2.0]))  # 2
     """
-    return _nan_extreme(max, lowest, x, axis, keepdims)
+    return _nan_extreme(max, lowest, x, axis, keepdims, initial, where)
 
 
 @composite()
-def nanmin(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The smallest over axes of what is not NaN; NaN where all are.
+def nanmin(
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: Operand = None, where: Operand = None
+) -> Any:
+    """The smallest over axes of what is not NaN; NaN where all are. The parameters are those of ``min``.
 
     >>> nanmin(kn.array([1.0, float("nan"), 2.0]))  # 1
     """
-    return _nan_extreme(min, highest, x, axis, keepdims)
+    return _nan_extreme(min, highest, x, axis, keepdims, initial, where)
 
 
-def _nan_extreme(function: Any, worst: Any, x: Operand, axis: Axis, keepdims: bool) -> Any:
+def _nan_extreme(
+    function: Any, worst: Any, x: Operand, axis: Axis, keepdims: bool, initial: Operand, where: Operand
+) -> Any:
     [node] = to_nodes(x)
-    if not dtypes.is_float(node.dtype):
-        return function(node, axis, keepdims=keepdims)
+    if not dtypes.is_float(node.dtype) or initial is not None or where is not None:
+        where = where if initial is None else _numbers(node, where)
+        return function(node, axis, keepdims=keepdims, initial=initial, where=where)
     found = function(_filled(node, worst(node.dtype)), axis, keepdims=keepdims)
-    return where(all(isnan(node), axis, keepdims=keepdims), math.nan, found)
-
-
-def _known(x: Node, axis: Axis, keepdims: bool) -> Node:
-    """How many are not NaN, in the dtype of ``x``."""
-    return cast_node(count_nonzero(equal(x, x), axis, keepdims=keepdims), x.dtype)
+    return choose(all(isnan(node), axis, keepdims=keepdims), math.nan, found)
 
 
 @composite()
@@ -210,35 +229,42 @@ def nanargmin(x: Operand, axis: int | None = None, *, keepdims: bool = False) ->
     return argmin(_filled(node, math.inf), axis, keepdims=keepdims)
 
 
-@composite(wide=True)
-def nanmean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The mean over axes of what is not NaN; NaN where all are.
+def nanmean(x: Operand, axis: Axis = None, *, keepdims: bool = False, dtype: Any = None, where: Operand = None) -> Any:
+    """The mean over axes of what is not NaN; NaN where all are. The parameters are those of ``mean``.
 
     >>> nanmean(kn.array([1.0, float("nan"), 3.0]))  # 2
     """
-    node = to_float(to_nodes(x)[0])
-    return nansum(node, axis, keepdims=keepdims) / _known(node, axis, keepdims)
+    return _of_numbers(mean, x, dtype, where, axis=axis, keepdims=keepdims)
 
 
-@composite(wide=True)
-def nanvar(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
-    """The variance over axes of what is not NaN; NaN where all are.
+def nanvar(
+    x: Operand, axis: Axis = None, *, correction: float = 0, ddof: float = 0, keepdims: bool = False, dtype: Any = None,
+    mean: Operand = None, where: Operand = None,
+) -> Any:  # fmt: skip
+    """The variance over axes of what is not NaN; NaN where all are. The parameters are those of ``var``.
 
     >>> nanvar(kn.array([1.0, float("nan"), 3.0]))  # 1
     """
-    node = to_float(to_nodes(x)[0])
-    total = nansum(square(node - nanmean(node, axis, keepdims=True)), axis, keepdims=keepdims)
-    freedom = _known(node, axis, keepdims) - correction
-    return where(freedom > 0, total, math.nan) / freedom
+    correction = correction or ddof
+    return _of_numbers(var, x, dtype, where, axis=axis, correction=correction, keepdims=keepdims, mean=mean)
 
 
-@composite(wide=True)
-def nanstd(x: Operand, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Any:
+def nanstd(
+    x: Operand, axis: Axis = None, *, correction: float = 0, ddof: float = 0, keepdims: bool = False, dtype: Any = None,
+    mean: Operand = None, where: Operand = None,
+) -> Any:  # fmt: skip
     """The standard deviation over axes of what is not NaN: the square root of ``nanvar``.
 
     >>> nanstd(kn.array([1.0, float("nan"), 3.0]))  # 1
     """
-    return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
+    correction = correction or ddof
+    return _of_numbers(std, x, dtype, where, axis=axis, correction=correction, keepdims=keepdims, mean=mean)
+
+
+def _of_numbers(function: Any, x: Operand, dtype: Any, where: Operand, **options: Any) -> Any:
+    """A moment of what is not NaN."""
+    [node] = to_nodes(x)
+    return wrap_like((x,), function(node, dtype=dtype, where=_numbers(node, where), **options))
 
 
 # --- how rows vary together ------------------------------------------------------------------------------------------
