@@ -31,13 +31,14 @@ from knetc.ops import (
     sorting,
     transcendental,
 )
-from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, constant, is_scalar
+from knetc.ops.apply import WeakScalar, broadcast_node, cast_node, common_dtype, constant, is_scalar, scalar_node
 from knetc.readable import Readable, shown
 from knetc.runtime import dlpack
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError, TraceError
 from knetc.runtime.buffers import Buffer, allocate
 from knetc.runtime.devices import CPU, canonical, device
+from knetc.structure import leaves, map_leaves
 
 # --- conversions -----------------------------------------------------------------------------------------------------
 
@@ -86,7 +87,26 @@ def plain_node(value: Any) -> Node:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.shape == ()):
         number = to_numpy(value)
         return constant(number.item(), number.dtype)
+    if _holds_arrays(value):
+        return _joined(value, common_dtype(*leaves(value)))
     return lazy.context().data(to_numpy(value))
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether there are Arrays or Params in nested lists."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    return any(
+        isinstance(item, (ArrayLike, list, tuple)) and (isinstance(item, ArrayLike) or _holds_arrays(item))
+        for item in value
+    )
+
+
+def _joined(value: Any, dtype: np.dtype[Any]) -> Node:
+    """Nested lists with arrays among the numbers as one value, which depends on the arrays."""
+    if isinstance(value, (list, tuple)):
+        return joining.stack([_joined(item, dtype) for item in value])  # type: ignore[no-any-return]
+    return scalar_node(value, dtype) if is_scalar(value) else cast_node(node_of(value), dtype)
 
 
 _WEAK: dict[type, Callable[[], Any]] = {
@@ -458,8 +478,10 @@ def array(value: Any, dtype: Any = None, *, device: str | None = None) -> Array:
         if where is not None and value.owner is None:
             value = to_device(value, where)
         node = lazy.context().read(value) if value.owner is None else node_of(value)
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, ArrayLike) for item in value):
-        return joining.stack([array(item, dtype, device=device) for item in value])  # type: ignore[no-any-return]
+    elif _holds_arrays(value):
+        if where is not None:
+            value = map_leaves(lambda leaf: to_device(leaf, where) if isinstance(leaf, ArrayLike) else leaf, value)
+        node = plain_node(value)
     elif dtype is not None and type(value) in (bool, int, float, list, tuple):  # rounded once, to what is asked for
         wanted = dtypes.as_dtype(dtype)
         lazy.check_dtype(wanted)

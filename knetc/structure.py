@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -15,11 +17,24 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     """``value`` with ``function`` applied to what is in its (nested) tuples, lists, dicts and dataclasses."""
     if isinstance(value, tuple):
         items = [map_leaves(function, item) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        if type(value) is tuple:
+            return tuple(items)
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, list):
-        return [map_leaves(function, item) for item in value]
+        items = [map_leaves(function, item) for item in value]
+        if type(value) is list:
+            return items
+        made = copy.copy(value)
+        made[:] = items
+        return made
     if isinstance(value, dict):
-        return {key: map_leaves(function, item) for key, item in value.items()}
+        changed = {key: map_leaves(function, item) for key, item in value.items()}
+        if type(value) is dict:
+            return changed
+        made = copy.copy(value)  # an OrderedDict, a defaultdict, a class of the user's
+        for key, item in changed.items():
+            made[key] = item
+        return made
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.init]
         return dataclasses.replace(value, **{name: map_leaves(function, getattr(value, name)) for name in names})
@@ -92,9 +107,11 @@ def parts(value: Any) -> Iterator[Any]:
         yield from value.flat
     if value is None or isinstance(value, _CLOSED):
         return
-    if isinstance(value, (tuple, list, set, frozenset)):
+    if isinstance(value, (tuple, list, set, frozenset, deque)):
         yield from value
-    elif isinstance(value, dict):
+        if type(value).__module__ != "builtins":
+            yield from (item for _, item in attributes(value))
+    elif isinstance(value, Mapping):
         for key, item in value.items():
             yield key
             yield item

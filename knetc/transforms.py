@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, overload
 
@@ -77,7 +77,7 @@ class Tape:
         made = self._gradients[id(x)] = copy.copy(x)  # found again by whoever refers to it
         self._things.append(x)
         for name, value in attributes(x):
-            setattr(made, name, self.gradient(value))
+            object.__setattr__(made, name, self.gradient(value))  # also where the class forbids it
         return made
 
     def __repr__(self) -> str:
@@ -151,13 +151,14 @@ def diff(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tape:
 @overload
 def grad(target: Tape, x: Any) -> Any: ...
 @overload
-def grad(target: Callable[..., Any], x: int = 0) -> Callable[..., Any]: ...
+def grad(target: Callable[..., Any], x: int | Sequence[int] = 0) -> Callable[..., Any]: ...
 def grad(target: Any, x: Any = 0) -> Any:
     """The gradient of a tape's loss with respect to ``x``; or, of a function, the function that gives its gradient.
 
     ``grad(tape, x)``: ``x`` is a Param, an argument of the differentiated call, an array made inside, or a container
     of these; None where the loss does not depend on it. ``grad(f, argnum)`` takes what ``f`` takes and returns the
-    derivative with respect to argument ``argnum`` (counted from 0), an array or a container of arrays of its form.
+    derivative with respect to argument ``argnum`` (counted from 0), an array or a container of arrays of its form; of
+    several arguments, ``grad(f, (0, 1))``, a tuple of these.
 
     >>> kn.grad(lambda x: kn.sum(x * x))(kn.array([1.0, 2.0, 3.0]))  # [2, 4, 6]
     """
@@ -167,32 +168,35 @@ def grad(target: Any, x: Any = 0) -> Any:
     return lambda *args, **kwargs: function(*args, **kwargs)[0]
 
 
-def gradloss(function: Callable[..., Any], argnum: int = 0) -> Callable[..., tuple[Any, Any]]:
+def gradloss(function: Callable[..., Any], argnum: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
     """The function that gives both the gradient with respect to argument ``argnum`` and the loss, in this order.
+
+    ``argnum`` is as for ``grad``.
 
     >>> kn.gradloss(lambda x: kn.sum(x * x))(kn.array([1.0, 2.0, 3.0]))  # ([2, 4, 6], 14)
     """
     return _gradloss(function, argnum)
 
 
-def _gradloss(function: Callable[..., Any], argnum: int) -> Callable[..., tuple[Any, Any]]:
-    if not callable(function) or not isinstance(argnum, int):
-        raise TypeError("grad takes a tape and what to differentiate by, or a function and the number of an argument")
+def _gradloss(function: Callable[..., Any], argnum: int | Sequence[int]) -> Callable[..., tuple[Any, Any]]:
+    wanted = (argnum,) if isinstance(argnum, int) else argnum
+    if not callable(function) or not isinstance(wanted, (tuple, list)) or not all(isinstance(n, int) for n in wanted):
+        raise TypeError(
+            "grad takes a tape and what to differentiate by, or a function and the number of an argument (or several)"
+        )
 
     def gradient_and_loss(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if not -len(args) <= argnum < len(args):
-            raise TypeError(f"grad: argument {argnum} was asked for, but the function was called with {len(args)}")
-        made: list[Any] = []
-
-        def box(leaf: Any) -> Any:
-            made.append(as_variable(variables, leaf, scalars=True))
-            return made[-1]
-
+        for place in wanted:
+            if not -len(args) <= place < len(args):
+                raise TypeError(f"grad: argument {place} was asked for, but the function was called with {len(args)}")
         with tapes.differentiating() as variables:
             arguments = list(args)
-            arguments[argnum] = boxed = map_leaves(box, args[argnum])
+            for place in wanted:
+                arguments[place] = map_leaves(lambda leaf: as_variable(variables, leaf, scalars=True), args[place])
+            boxed = [arguments[place] for place in wanted]
             tape = Tape(function(*arguments, **kwargs), variables)
-        return map_leaves(tape.gradient, boxed), tape.value
+        found = [map_leaves(tape.gradient, item) for item in boxed]
+        return found[0] if isinstance(argnum, int) else tuple(found), tape.value
 
     return gradient_and_loss
 

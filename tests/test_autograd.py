@@ -6,9 +6,10 @@ import dataclasses
 import math
 import types
 import zlib
-from collections import OrderedDict, defaultdict, namedtuple
+from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -383,6 +384,51 @@ def test_gradients_mirror_objects_that_hold_params() -> None:
     assert float(kn.grad(kn.diff(lambda: slotted.w**2), slotted).w) == 4
 
 
+class Rows(list):  # type: ignore[type-arg]
+    """A list of the user's own, as model libraries have them."""
+
+    scale = 2
+
+    def total(self) -> Any:
+        return self.scale * sum(kn.sum(row * row) for row in self)
+
+
+def test_containers_of_other_classes() -> None:
+    """Functions are given the class that the caller has; gradients are of it too."""
+    x = kn.array([1.0, 2.0])
+    rows = Rows([x, x + 1])
+    found = kn.grad(lambda rows: rows.total())(rows)
+    assert type(found) is Rows and numbers(found[1]) == [8, 12]
+    ordered = kn.grad(lambda d: kn.sum(d["a"]) * 3)(OrderedDict(b=x, a=x))
+    assert type(ordered) is OrderedDict and list(ordered) == ["b", "a"] and numbers(ordered["a"]) == [3, 3]
+    several = kn.grad(lambda d: kn.sum(d["a"][0]))(defaultdict(list, a=[x]))
+    assert isinstance(several, defaultdict) and several["b"] == [] and numbers(several["a"][0]) == [1, 1]
+    w = kn.Param([1.0])
+    assert kn.params(deque([w])) == [w] and kn.params(MappingProxyType({"w": w})) == [w]
+
+    class Unchangeable:
+        def __init__(self) -> None:
+            object.__setattr__(self, "w", kn.Param([1.0, 2.0]))
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise AttributeError(name)
+
+    model: Any = Unchangeable()
+    assert numbers(kn.grad(kn.diff(lambda: kn.sum(model.w**3)), model).w) == [3, 12]
+
+
+def test_several_arguments() -> None:
+    def f(x: Any, y: Any, z: Any) -> Any:
+        return kn.sum(x * y["a"]) + z
+
+    x, y = kn.array([1.0, 2.0]), {"a": kn.array([3.0, 4.0])}
+    (by_x, by_y), value = kn.gradloss(f, (0, 1))(x, y, 1.0)
+    assert numbers(by_x) == [3, 4] and numbers(by_y["a"]) == [1, 2] and float(value) == 12
+    assert numbers(kn.grad(f, (2, -3))(x, y, 1.0)[0]) == 1
+    with pytest.raises(TypeError, match="argument 3"):
+        kn.grad(f, (0, 3))(x, y, 1.0)
+
+
 def test_models_that_hold_params() -> None:
     layers = [Layer(kn.Param(np.eye(2) * k), kn.Param(np.ones(2))) for k in (1, 2)]
 
@@ -454,6 +500,23 @@ def test_iteration_and_stacking() -> None:
     assert numbers(kn.grad(lambda x: sum(a * b for a, b in zip(x, reversed(list(x)))))(x)) == [6, 4, 2]
     assert numbers(kn.grad(lambda x: x[x.argmax()])(x)) == [0, 0, 1]
     assert numbers(kn.grad(lambda x: kn.sum(x[x > 1.5]))(x)) == [0, 1, 1]
+
+
+def test_lists_of_traced_numbers_are_arrays() -> None:
+    """Also nested ones, beside Python's numbers, and where a function is given the list itself."""
+    x = kn.array(np.array([2.0, 3.0]))
+    for f, expected in (
+        (lambda x: kn.sum(kn.array([[x[0], 0.1], [x[1], x[0]]]) ** 2), [8, 6]),
+        (lambda x: kn.sum([[x[0], 2 * x[1]]]), [1, 2]),
+        (lambda x: kn.sum(x * [x[1], 5]), [3, 7]),
+        (lambda x: np.sum(np.asarray([1.0, 2.0]) * kn.asarray((x[1], x[0] * x[1]))), [6, 5]),
+        (lambda x: kn.sum(kn.array([[x, x * 2], [x, x]]) * x), [20, 30]),
+    ):
+        assert numbers(kn.grad(f)(x)) == expected
+        assert numbers(kn.compile(kn.grad(f))(x)) == expected
+    assert kn.array([[x[0], 0.1]]).dtype == np.float64 and float(kn.array([[x[0], 0.1]])[0, 1]) == 0.1
+    w = kn.Param([1.0, 2.0])
+    assert numbers(kn.grad(kn.diff(lambda: kn.sum(kn.array([[w, w * 2]]))), w)) == [3, 3]
 
 
 def test_control_flow_of_python() -> None:
