@@ -19,6 +19,7 @@ SECTIONS = {
     "Arithmetic and logic": ("ops.arithmetic", "ops.division", "ops.logic", "ops.bits", "ops.choosing"),
     "Elementary and special functions": (
         "ops.transcendental", "ops.elementary", "ops.special", "ops.angles", "ops.probability",
+        "ops.incomplete", "ops.integrals",
     ),
     "Reductions, scans and statistics": (
         "ops.reduction", "ops.scan", "ops.statistics", "ops.calculus", "ops.polynomials",

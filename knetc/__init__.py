@@ -36,7 +36,9 @@ from knetc.ops.contraction import *
 from knetc.ops.division import *
 from knetc.ops.elementary import *
 from knetc.ops.identities import *
+from knetc.ops.incomplete import *
 from knetc.ops.indexed import *
+from knetc.ops.integrals import *
 from knetc.ops.joining import *
 from knetc.ops.linalg import *
 from knetc.ops.linear import *

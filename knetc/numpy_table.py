@@ -19,6 +19,7 @@ from knetc.ops import (
     division,
     elementary,
     indexed,
+    integrals,
     joining,
     linalg,
     linear,
@@ -213,6 +214,7 @@ FUNCTIONS: dict[Any, Function] = {
     **_same(arithmetic, "round"),
     **_same(elementary, "isneginf isposinf nan_to_num sinc"),
     **_same(indexed, "take take_along_axis"),
+    **_same(integrals, "i0"),
     **_same(
         joining,
         "append array_split atleast_1d atleast_2d atleast_3d block column_stack concatenate delete dsplit dstack "
@@ -333,7 +335,6 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("geomspace", "linspace", "logspace"), "use kn.linspace and its kin with numbers as bounds"),
     "angle": "there are no complex numbers; use kn.atan2(y, x)",
     "einsum_path": "numpy.einsum of knetc arrays chooses its own order",
-    "i0": "it is in no library of ours; a function over NumPy's arrays can be wrapped with kn.primitive(host=True)",
     "printoptions": "it takes no arrays",
     "sort_complex": "there are no complex numbers; use kn.sort",
 }
