@@ -122,7 +122,7 @@ def test_functions_are_widened(name, dtype):
     text = kernel(name, dtype).text
     text = text.partition(rare.SEPARATOR)[0]
     calls = {line.split("@")[1].split("(")[0] for line in text.splitlines() if " call " in line}
-    assert all(call.startswith(("llvm.", "rare_")) for call in calls)
+    assert all(call.startswith(("llvm.", "rare_", "scaled_")) for call in calls)
     optimised = native.optimized_ir(kernel(name, dtype).text, native.target("native"))
     assert f"x {'float' if dtype == dtypes.f32 else 'double'}>" in optimised
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from knetc.codegen.cpu import narrow, rare, roots
+from knetc.codegen.cpu import narrow, powers, rare, roots
 from knetc.runtime.base import dtypes
 
 _TYPES = {
@@ -74,7 +74,7 @@ class LlvmEmitter:
     Names made here are ``%v0, %v1 …``; the caller's own names and labels must differ. ``access`` is put behind each
     load and store, for metadata such as ``, !llvm.access.group !1``. ``half`` tells that the CPU converts float16; else
     that is done with integers, as it always is for bfloat16. ``fused`` tells that its ``fma`` rounds once,
-    ``estimates`` that it estimates inverse roots as AVX-512 does.
+    ``estimates`` that it estimates inverse roots, and has products with powers of two, as AVX-512 does.
 
     >>> e = LlvmEmitter()
     >>> x = Scalar("%x", np.dtype("float32"))
@@ -183,6 +183,9 @@ class LlvmEmitter:
 
     def power_of_two(self, a: Scalar) -> None:
         """No CPU has an instruction for it."""
+
+    def scaled(self, a: Scalar, n: Scalar) -> Scalar | None:
+        return powers.call(self, a, n) if self.estimates else None
 
     def rem(self, a: Scalar, b: Scalar) -> Scalar:
         """Remainder of the integer ``div``; x rem 0 is 0."""

@@ -54,7 +54,7 @@ class Target:
 
     @property
     def estimates(self) -> bool:
-        """Whether the processor estimates the inverse roots of vectors of eight float64, as AVX-512 has it."""
+        """Whether the processor estimates inverse roots, and has products with powers of two, as AVX-512 does."""
         return "x86_64" in self.triple and self.vector_bytes == 64
 
     def _has(self, extension: str) -> bool:

@@ -123,6 +123,9 @@ class TritonEmitter:
     def power_of_two(self, a: Value) -> Value | None:
         return self.value(f"tl.exp2({_block(a)})", a.dtype) if a.dtype == dtypes.f32 else None
 
+    def scaled(self, a: Value, n: Value) -> None:
+        """No GPU has an instruction for it."""
+
     def rem(self, a: Value, b: Value) -> Value:
         return self._binary(a, "%", self._safe_divisor(a, b))
 

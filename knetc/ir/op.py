@@ -80,6 +80,9 @@ class Emitter(Protocol):
     def power_of_two(self, a: Any) -> Any | None:
         """``2**a`` to two ulp if the processor has that for values like ``a`` (GPUs do in float32), else None."""
 
+    def scaled(self, a: Any, n: Any) -> Any | None:
+        """``a * 2**n`` rounded once, for a float ``n`` that is whole, if the processor has an instruction for it."""
+
     def rem(self, a: Any, b: Any) -> Any:
         """Remainder of ``div``; x rem 0 is 0."""
 

@@ -35,7 +35,7 @@ def _exp10(x: Number) -> Number:
     n, whole = vm._nearest_integer(x * math.log2(10))
     head, rest = vm.LOG10_2[dtypes.f64]
     r = whole.fma(-head, x) - whole * rest
-    return vm._scale(vm._exp_reduced(r * LN10), n)
+    return vm._scale(vm._exp_reduced(r * LN10), n, whole)
 
 
 def _sin_cos_pi(x: Number) -> tuple[Number, Number]:

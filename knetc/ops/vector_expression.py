@@ -107,6 +107,11 @@ class Number:
         power = self.e.power_of_two(self.value)
         return None if power is None else self._with(power)
 
+    def scaled(self, n: Number) -> Number | None:
+        """``self * 2**n``, for a float ``n`` that is whole, if the processor has an instruction for it, else None."""
+        product = self.e.scaled(self.value, n.value)
+        return None if product is None else self._with(product)
+
     def rounded_product(self, factor: Number | float) -> Number:
         """``self * factor``, never fused with a sum that it feeds."""
         before, self.e.contract = self.e.contract, False

@@ -67,10 +67,10 @@ def _logaddexp(x: Number, y: Number) -> Number:
         return _logaddexp_f32(x, y)
     larger = select(x > y, x, y)
     distance = two_sum(select(x > y, y, x), -larger)
-    n, r = vm._reduce(select(x.equals(y), 0.0, distance.high).at_least(-746.0))
+    n, whole, r = vm._reduced(select(x.equals(y), 0.0, distance.high).at_least(-746.0))
     # what rounding takes from the difference of infinite ones is not a number
     r = r + select(abs(distance.low) < 1.0, distance.low, 0.0)
-    power = vm._scale(r.constant(1.0), n)
+    power = vm._scale(r.constant(1.0), n, whole)
     more = power * vm._exp_without_one(r)
     t = power + more
     lost = more - (t - power)
@@ -122,7 +122,7 @@ def _logaddexp2(x: Number, y: Number) -> Number:
     distance = two_sum(select(x > y, y, x), -larger)
     n, whole = vm._nearest_integer(near := select(x.equals(y), 0.0, distance.high).at_least(-1077.0))
     part = (near - whole) + select(abs(distance.low) < 1.0, distance.low, 0.0)
-    power = vm._scale(part.constant(1.0), n)
+    power = vm._scale(part.constant(1.0), n, whole)
     more = power * vm._exp_without_one(part * math.log(2))
     t = power + more
     lost = more - (t - power)

@@ -67,9 +67,15 @@ def _nearest_integer(x: Number) -> tuple[Number, Number]:
 
 def _reduce(x: Number) -> tuple[Number, Number]:
     """``n`` and ``r`` with x = n ln 2 + r and |r| <= ln 2 / 2."""
+    n, _, r = _reduced(x)
+    return n, r
+
+
+def _reduced(x: Number) -> tuple[Number, Number, Number]:
+    """The same, with ``n`` as an integer and as a float."""
     n, whole = _nearest_integer(x * LOG2_E)
     head, rest = LN2[x.dtype]
-    return n, whole.fma(-rest, whole.fma(-head, x))
+    return n, whole, whole.fma(-rest, whole.fma(-head, x))
 
 
 def _exp_without_one(r: Number) -> Number:
@@ -87,8 +93,13 @@ def _expm1_reduced(r: Number) -> Number:
     return polynomial(r, fitted.EXPM1[r.dtype]).fma(r * r, r)
 
 
-def _scale(x: Number, n: Number) -> Number:
-    """``x * 2**n`` for x near 1, in two steps, so that the result may be subnormal or infinite."""
+def _scale(x: Number, n: Number, whole: Number | None = None) -> Number:
+    """``x * 2**n`` for x near 1, in two steps, so that the result may be subnormal or infinite.
+
+    ``whole`` is ``n`` as a float, for processors that have an instruction which takes that.
+    """
+    if whole is not None and (scaled := x.scaled(whole)) is not None:
+        return scaled
     biased = n + 2 * x.format.bias  # one addition (which may be folded into n) instead of one in each power
     half = biased >> 1
     width = x.format.mantissa_bits
@@ -98,8 +109,10 @@ def _scale(x: Number, n: Number) -> Number:
 def _exp_shifted(x: Number, shift: int) -> Number:
     """``exp(x) * 2**shift``, rounded once even where exp(x) itself is out of range."""
     low, high = (-104.5, 90.0) if x.dtype == dtypes.f32 else (-746.0, 711.0)
-    n, r = _reduce(x.at_most(high).at_least(low))
-    return _scale(_exp_reduced(r), n + shift if shift else n)
+    n, whole, r = _reduced(x.at_most(high).at_least(low))
+    if shift:
+        n, whole = n + shift, whole + float(shift)
+    return _scale(_exp_reduced(r), n, whole)
 
 
 def _exp_by_instruction(x: Number) -> Number | None:
@@ -126,7 +139,7 @@ def _exp2(x: Number) -> Number:
     low, high = (-152.0, 130.0) if x.dtype == dtypes.f32 else (-1077.0, 1026.0)
     x = x.at_most(high).at_least(low)
     n, whole = _nearest_integer(x)
-    return _scale(_exp_reduced((x - whole) * math.log(2)), n)
+    return _scale(_exp_reduced((x - whole) * math.log(2)), n, whole)
 
 
 def _half_expm1(x: Number) -> Number:
@@ -184,6 +197,8 @@ def _exp_of_negative(a: Number) -> Number:
     head, rest = LN2[a.dtype]
     r = whole.fma(rest, whole.fma(head, a))
     power = by_horner(r, (1.0, -1.0, *((-1) ** k * c for k, c in enumerate(fitted.EXP[a.dtype]))))
+    if (scaled := power.scaled(whole)) is not None:
+        return scaled
     return power * (shifted.bits() << a.format.mantissa_bits).as_float() * 2.0**-64
 
 
@@ -348,7 +363,7 @@ def _power_of_parts(e: Number, f: Number, y: Number) -> Number:
     inside = abs(head) < 1100.0
     n, whole = _nearest_integer(head.at_most(1100.0).at_least(-1100.0))
     r = select(inside, head - whole + y.fma(low, lost), 0.0)
-    return _scale(_exp_reduced(r * math.log(2)), n)
+    return _scale(_exp_reduced(r * math.log(2)), n, whole)
 
 
 def _power_of_magnitude_f32(a: Number, y: Number) -> Number:
