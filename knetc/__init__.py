@@ -14,6 +14,7 @@ from knetc import random as random
 from knetc.arrays import *
 from knetc.assignments import *
 from knetc.batching import *
+from knetc.compiler import at_once as _at_once  # noqa: F401 (how small arrays are computed)
 from knetc.compiler import realize as _realize  # noqa: F401 (how pending arrays are computed)
 from knetc.compiler.function import *
 from knetc.compiler.report import *

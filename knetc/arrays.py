@@ -282,6 +282,9 @@ class ArrayLike(Readable):
     # --- assignment ---
 
     def __getitem__(self, key: Any) -> Any:
+        items = key if type(key) is tuple else (key,)
+        if any(isinstance(item, ArrayLike) and item.type.dtype.kind != "b" for item in items):
+            return at_places(self, key)
         return indexing.index(self, with_places(normal_key(key), self.type.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -429,6 +432,12 @@ def with_places(key: Any, shape: Shape) -> Any:
             )
         places.extend(np.nonzero(to_numpy(item)))
     return tuple(places)
+
+
+@apply.at_once
+def at_places(x: Any, key: Any) -> Any:
+    """``x[key]``, for a key with index arrays."""
+    return indexing.index(x, with_places(normal_key(key), x.type.shape))
 
 
 def fitted(value: Any, type: TensorType) -> Node:

@@ -282,3 +282,16 @@ def test_the_largest_of_long_rows(n: int) -> None:
             wanted = np.concatenate([unknown, order[: n - len(unknown)]])[:7]
             assert np.asarray(places).tolist() == wanted.tolist()
             np.testing.assert_array_equal(values, x[wanted])
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i8", "u4", "?"])
+@pytest.mark.parametrize("shape", [(1,), (5, 40), (3, 1025), (70_001,), (2, 40_000)])
+def test_places_of_extremes(dtype: str, shape: tuple[int, ...]) -> None:
+    """The first of equal ones, wherever it lies; of NaN the first one."""
+    x = np.where(rng.random(shape) < 0.001, values(dtype, shape), np.ones(1, dtype)).astype(dtype)
+    rising = (np.arange(np.prod(shape)).reshape(shape) % 30_011).astype(dtype)
+    for y in (x, rising, -rising if dtype != "?" else ~rising, np.sort(values(dtype, shape))):
+        a = kn.array(y)
+        for axis in (None, -1):
+            assert np.array_equal(kn.argmax(a, axis), np.argmax(y, axis))
+            assert np.array_equal(kn.argmin(a, axis), np.argmin(y, axis))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from knetc.codegen.assemble import Assembly, assemble
-from knetc.codegen.cpu import matmul, nest, sorts
+from knetc.codegen.cpu import largest, matmul, nest, sorts
 from knetc.codegen.cpu.driver import emit_driver
 from knetc.codegen.cpu.emitter import memory_type
 from knetc.codegen.cpu.native import Target, attributes_text, compile_ir
@@ -130,7 +130,9 @@ class CpuBackend:
         if name == "sorting.settled":
             return sorts.settle_kernel(arguments[0], self.target)
         if name == "sorting.largest":
-            return sorts.largest_kernel(arguments[0], result.shape[-1], self.target)
+            return largest.largest_kernel(arguments[0], result.shape[-1], self.target)
+        if name in ("sorting.argmax", "sorting.argmin"):
+            return largest.extreme_kernel(arguments[0], name == "sorting.argmax", self.target)
         return None
 
     def _search(self, kind: str, align: int, parameters: str, test: str, size: int, slots: tuple[Slot, ...]) -> Kernel:

@@ -38,21 +38,15 @@ BLOCKS = 256
 PIECE = 1 << 11
 """Elements of short rows that are worth handing to another thread."""
 
-CHUNK = 64
-"""Elements that are looked at together for large ones."""
-
-AREAS = 64
-"""Pieces of rows that have an area each for what may be among the largest."""
-
 SAMPLES = 32
 """Elements that are looked at for each bucket."""
 
 
 def sort_kernel(x: TensorType, target: Target) -> Kernel | None:
     """A kernel that sorts along the last axis: arguments are the array and the result. None where it cannot."""
-    if not _has_sort(x.dtype):
+    if not has_sort(x.dtype):
         return None
-    lowering = _Lowering(x.dtype, target)
+    lowering = Lowering(x.dtype, target)
     n, rows = x.shape[-1], prod(x.shape[:-1])
     if n * x.dtype.itemsize >= LONG_BYTES and 0 < rows < FEW_ROWS:
         lowering.long_rows(rows, n)
@@ -63,27 +57,16 @@ def sort_kernel(x: TensorType, target: Target) -> Kernel | None:
 
 def settle_kernel(keys: TensorType, target: Target) -> Kernel | None:
     """A kernel for ``sorting.settled``: arguments are sorted keys, rests, shifts, and the places."""
-    if not _has_sort(dtypes.u64):
+    if not has_sort(dtypes.u64):
         return None
-    lowering = _Lowering(dtypes.u64, target)
+    lowering = Lowering(dtypes.u64, target)
     n, rows = keys.shape[-1], prod(keys.shape[:-1])
     if rows * n:
         lowering.settled(rows, n)
     return lowering.kernel()
 
 
-def largest_kernel(x: TensorType, k: int, target: Target) -> Kernel | None:
-    """A kernel for ``sorting.largest``: arguments are the array and the places of the largest elements of rows."""
-    if not _has_sort(rank_dtype(x.dtype)):
-        return None
-    lowering = _Lowering(x.dtype, target)
-    rows = prod(x.shape[:-1])
-    if rows * k:
-        lowering.largest(rows, x.shape[-1], k)
-    return lowering.kernel()
-
-
-def _has_sort(dtype: np.dtype) -> bool:
+def has_sort(dtype: np.dtype) -> bool:
     return numpy_sorts.name_of(dtype) in numpy_sorts.addresses()
 
 
@@ -92,8 +75,8 @@ def bucket_count(n: int) -> int:
     return 4 if n < 1 << 16 else 8 if n < 1 << 19 else 16
 
 
-class _Lowering:
-    """A kernel that is being put together."""
+class Lowering:
+    """A kernel around sorts that is being put together: of ``dtype`` are the arrays ``x`` and ``out``."""
 
     def __init__(self, dtype: np.dtype, target: Target) -> None:
         self.dtype = dtype
@@ -124,14 +107,14 @@ class _Lowering:
         with code.loop("%lo", "%hi", hints=NO_UNROLL) as row:
             begin = code.mul(row, length)
             place = code.emitter.address(out, begin, self.dtype)
-            _copy(code, place, code.emitter.address(x, begin, self.dtype), code.mul(length, str(self.dtype.itemsize)))
-            _sort(code, self.dtype, place, length)
+            copy(code, place, code.emitter.address(x, begin, self.dtype), code.mul(length, str(self.dtype.itemsize)))
+            call_sort(code, self.dtype, place, length)
         slots = {"x": Slot("argument", 0), "out": Slot("argument", 1), "n": Slot("value", n)}
         self.launch(code, table, slots, rows, max(1, PIECE // n))
 
     def long_rows(self, rows: int, n: int) -> None:
         buckets = bucket_count(n)
-        block, blocks = _blocks(n)
+        block, blocks = blocks_of(n)
         slots = {
             "x": Slot("argument", 0),
             "out": Slot("argument", 1),
@@ -165,7 +148,7 @@ class _Lowering:
                 mixed = code.name(f"lshr i64 {code.name(f'mul i64 {k}, -7046029254386353131')}, 33")
                 shift = code.name(f"urem i64 {mixed}, {stride}")
                 e.store(e.load(source, code.add(code.mul(k, stride), shift), self.dtype), place, k)
-            _sort(code, self.dtype, place, count)
+            call_sort(code, self.dtype, place, count)
         return code, table
 
     def choose(self, buckets: int) -> tuple[Code, Table]:
@@ -180,22 +163,22 @@ class _Lowering:
             first = code.mul(row["number"], str(buckets * SAMPLES))
             sample = e.address(code.slot(table.place("sample"), "ptr"), first, self.dtype)
             bounds = [_known(e, e.load(sample, k * SAMPLES, self.dtype)) for k in range(1, buckets)]
-            counts = [code.variable(_I32) for _ in bounds]
+            counts = [code.variable(I32) for _ in bounds]
             for count in counts:
-                e.store(e.constant(0, _I32), count, 0)
+                e.store(e.constant(0, I32), count, 0)
             with code.loop(begin, end, parallel=True) as k:
                 value, access = e.load(source, k, self.dtype), e.access
-                bucket, e.access = e.constant(0, _I32), ""
+                bucket, e.access = e.constant(0, I32), ""
                 for bound, count in zip(bounds, counts):
-                    beyond = e.convert(e.not_(e.compare("lt", value, bound)), _I32)
+                    beyond = e.convert(e.not_(e.compare("lt", value, bound)), I32)
                     bucket = e.add(bucket, beyond)
-                    e.store(e.add(e.load(count, 0, _I32), beyond), count, 0)
+                    e.store(e.add(e.load(count, 0, I32), beyond), count, 0)
                 e.access = access
                 e.store(e.convert(bucket, _U8), chosen, k)
             target = e.address(code.slot(table.place("counts"), "ptr"), code.mul(number, str(buckets)), dtypes.i64)
             above = Scalar(code.sub(end, begin), dtypes.i64)
             for b, count in enumerate(counts):
-                further = e.convert(e.load(count, 0, _I32), dtypes.i64)
+                further = e.convert(e.load(count, 0, I32), dtypes.i64)
                 e.store(e.sub(above, further), target, b)
                 above = further
             e.store(above, target, buckets - 1)
@@ -248,7 +231,7 @@ class _Lowering:
             place = code.add(number, row)  # in each row there is one bound more than buckets
             begin, end = e.load(bounds, place, dtypes.i64).text, e.load(bounds, code.add(place, "1"), dtypes.i64).text
             first = e.address(out, code.add(code.mul(row, table.number("n")), begin), self.dtype)
-            _sort(code, self.dtype, first, code.sub(end, begin))
+            call_sort(code, self.dtype, first, code.sub(end, begin))
         return code, table
 
     # --- places of equal heads ---------------------------------------------------------------------------------------
@@ -279,12 +262,12 @@ class _Lowering:
                         with code.loop(k, stop, hints=NO_UNROLL) as j:
                             place = e.and_(e.load(keys, j, dtypes.u64), mask)
                             e.store(e.load(rests, place, dtypes.u64), out, j)
-                        _sort(code, dtypes.u64, e.address(out, k, dtypes.u64), count)
+                        call_sort(code, dtypes.u64, e.address(out, k, dtypes.u64), count)
                         with code.loop(k, stop, hints=NO_UNROLL) as j:
                             e.store(e.and_(e.load(out, j, dtypes.u64), mask), out, j)
                 by(code.sub(stop, k))
         bits_needed = (n - 1).bit_length()
-        block, blocks = _blocks(n)
+        block, blocks = blocks_of(n)
         slots = {name: Slot("argument", place) for place, name in enumerate(("x", "rests", "shifts", "out"))}
         numbers = {"n": n, "block": block, "blocks": blocks, "bits": bits_needed, "mask": (1 << bits_needed) - 1}
         slots |= {name: Slot("value", number) for name, number in numbers.items()}
@@ -309,56 +292,6 @@ class _Lowering:
         code.begin(done)
         return e.load(place, 0, dtypes.i64).text
 
-    # --- the largest elements ----------------------------------------------------------------------------------------
-
-    def largest(self, rows: int, n: int, k: int) -> None:
-        """Goes through each row and keeps what may be among its ``k`` largest elements.
-
-        When there is no more room for these, all but the largest are dropped, and from then on only what is larger than
-        the least of them is kept.
-        """
-        rank = rank_dtype(self.dtype)
-        code = Code()
-        e, table = code.emitter, Table(code)
-        x, out = (code.slot(table.place(name), "ptr") for name in ("x", "out"))
-        length, wanted, room = (table.number(name) for name in ("n", "k", "room"))
-        piece = code.mul(code.div("%lo", table.number("grain")), room)
-        ranks, ordered = (e.address(code.slot(table.place(name), "ptr"), piece, rank) for name in ("ranks", "sorted"))
-        places = e.address(code.slot(table.place("places"), "ptr"), piece, dtypes.i64)
-        kept = _Kept(code, rank, wanted, ranks, ordered, places)
-        with code.loop("%lo", "%hi", hints=NO_UNROLL) as row:
-            source = e.address(x, code.mul(row, length), self.dtype)
-            kept.clear()
-            with code.advance("0", length) as (begin, by):
-                end = code.min(code.add(begin, str(CHUNK)), length)
-                with code.when(code.test("sgt", code.add(kept.count(), str(CHUNK)), room)):
-                    kept.drop()
-                least, hits = kept.least(), code.variable(_I32)
-                e.store(e.constant(0, _I32), hits, 0)
-                with code.loop(begin, end, parallel=True) as j:
-                    value, access = e.load(source, j, self.dtype), e.access
-                    e.access = ""
-                    hit = e.convert(e.compare("ge", _rank(e, value), least), _I32)
-                    e.store(e.add(e.load(hits, 0, _I32), hit), hits, 0)
-                    e.access = access
-                some = e.compare("ne", e.load(hits, 0, _I32), e.constant(0, _I32))
-                with code.when(some.text), code.loop(begin, end, hints=NO_UNROLL) as j:
-                    found = _rank(e, e.load(source, j, self.dtype))
-                    kept.add(found, j, e.compare("ge", found, least))
-                by(str(CHUNK))
-            kept.drop()
-            target = e.address(out, code.mul(row, wanted), dtypes.i64)
-            _copy(code, target, kept.places, code.mul(wanted, "8"))
-        grain = max(PIECE // n, -(-rows // AREAS))
-        areas = -(-rows // grain)
-        size = max(4 * k, 4 * CHUNK) + CHUNK
-        slots = {"x": Slot("argument", 0), "out": Slot("argument", 1)}
-        numbers = {"n": n, "k": k, "grain": grain, "room": size}
-        slots |= {name: Slot("value", number) for name, number in numbers.items()}
-        slots |= {name: self.room(areas * size * rank.itemsize) for name in ("ranks", "sorted")}
-        slots["places"] = self.room(areas * size * 8)
-        self.launch(code, table, slots, rows, grain)
-
     @contextmanager
     def blocks(
         self, code: Code, table: Table, names: tuple[str, ...] = ("x", "out", "buckets")
@@ -377,91 +310,13 @@ class _Lowering:
 
 
 _ROWS = (("x", "ptr"), ("out", "ptr"), ("n", "i64"))
-_I32, _U8 = np.dtype("i4"), np.dtype("u1")
+I32, _U8 = np.dtype("i4"), np.dtype("u1")
 
 
-def _blocks(n: int) -> tuple[int, int]:
+def blocks_of(n: int) -> tuple[int, int]:
     """The size of blocks of a row, and how many there are."""
     block = max(BLOCK // 2 if n < 1 << 16 else BLOCK, -(-n // BLOCKS))
     return block, -(-n // block)
-
-
-def rank_dtype(dtype: np.dtype) -> np.dtype:
-    """That of numbers in the order of elements (see ``knetc.ops.ranking.ranks``)."""
-    return dtypes.u32 if dtype.itemsize <= 4 else dtypes.u64
-
-
-def _rank(e: LlvmEmitter, x: Scalar) -> Scalar:
-    """An unsigned number in the order of ``x``: the same for both zeros, the largest for NaN."""
-    unsigned = rank_dtype(x.dtype)
-    signed = dtypes.i32 if unsigned == dtypes.u32 else dtypes.i64
-    lowest = e.constant(-(1 << (8 * signed.itemsize - 1)), signed)
-    if x.dtype.kind == "u":
-        return x if x.dtype == unsigned else e.convert(x, unsigned)
-    if x.dtype.kind == "i":
-        return e.bitcast(e.xor(x if x.dtype == signed else e.convert(x, signed), lowest), unsigned)
-    zero, nan = e.constant(0.0, x.dtype), e.constant(float("nan"), x.dtype)
-    plain = e.select(e.compare("uno", x, x), nan, e.select(e.compare("eq", x, zero), zero, x))
-    bits = e.bitcast(plain, signed)
-    turned = e.or_(e.ashr(bits, e.constant(8 * signed.itemsize - 1, signed)), lowest)
-    return e.bitcast(e.xor(bits, turned), unsigned)
-
-
-class _Kept:
-    """The ranks and places of elements that may be among the largest of a row, in the order of their places."""
-
-    def __init__(self, code: Code, dtype: np.dtype, wanted: str, ranks: str, ordered: str, places: str) -> None:
-        self.code = code
-        self.dtype = dtype
-        self.wanted = wanted
-        self.ranks, self.ordered, self.places = ranks, ordered, places
-        self._count, self._least = code.variable(dtypes.i64), code.variable(dtype)
-
-    def clear(self) -> None:
-        e = self.code.emitter
-        e.store(e.constant(0, dtypes.i64), self._count, 0)
-        e.store(e.constant(0, self.dtype), self._least, 0)
-
-    def count(self) -> str:
-        return self.code.emitter.load(self._count, 0, dtypes.i64).text
-
-    def least(self) -> Scalar:
-        """The least rank that is worth keeping."""
-        return self.code.emitter.load(self._least, 0, self.dtype)
-
-    def add(self, rank: Scalar, place: str, keep: Scalar) -> None:
-        """Keep an element, or let the next one overwrite it."""
-        e, count = self.code.emitter, self.count()
-        e.store(rank, self.ranks, count)
-        e.store(Scalar(place, dtypes.i64), self.places, count)
-        e.store(Scalar(self.code.add(count, e.convert(keep, dtypes.i64).text), dtypes.i64), self._count, 0)
-
-    def drop(self) -> None:
-        """Keep only the largest; of those that are equal to the least of them as many as there is room for."""
-        code, e, count = self.code, self.code.emitter, self.count()
-        one = e.constant(1, dtypes.i64)
-        _copy(code, self.ordered, self.ranks, code.mul(count, str(self.dtype.itemsize)))
-        _sort(code, self.dtype, self.ordered, count)
-        first = code.sub(count, self.wanted)
-        bound = e.load(self.ordered, first, self.dtype)
-        left = code.variable(dtypes.i64)
-        e.store(e.constant(0, dtypes.i64), left, 0)
-        with code.loop(first, count, hints=NO_UNROLL) as k:
-            equal = e.compare("eq", e.load(self.ordered, k, self.dtype), bound)
-            e.store(e.add(e.load(left, 0, dtypes.i64), e.convert(equal, dtypes.i64)), left, 0)
-        e.store(e.constant(0, dtypes.i64), self._count, 0)
-        with code.loop("0", count, hints=NO_UNROLL) as k:
-            rank, place, room = (
-                e.load(self.ranks, k, self.dtype),
-                e.load(self.places, k, dtypes.i64),
-                e.load(left, 0, dtypes.i64),
-            )
-            equal = e.and_(e.compare("eq", rank, bound), e.compare("ge", room, one))
-            self.add(rank, place.text, e.or_(equal, e.compare("gt", rank, bound)))
-            e.store(e.sub(room, e.convert(equal, dtypes.i64)), left, 0)
-        highest = e.constant(int(np.iinfo(self.dtype).max), self.dtype)
-        above = e.select(e.compare("eq", bound, highest), highest, e.add(bound, e.constant(1, self.dtype)))
-        e.store(above, self._least, 0)
 
 
 def _known(e: LlvmEmitter, bound: Scalar) -> Scalar:
@@ -471,12 +326,12 @@ def _known(e: LlvmEmitter, bound: Scalar) -> Scalar:
     return e.select(e.compare("uno", bound, bound), e.constant(float("inf"), bound.dtype), bound)
 
 
-def _sort(code: Code, dtype: np.dtype, place: str, count: str) -> None:
+def call_sort(code: Code, dtype: np.dtype, place: str, count: str) -> None:
     name = numpy_sorts.name_of(dtype)
     code.declare(f"i32 @{name}(ptr, i64, ptr)")
     code.name(f"call i32 @{name}(ptr {place}, i64 {count}, ptr null)")
 
 
-def _copy(code: Code, target: str, source: str, size_bytes: str) -> None:
+def copy(code: Code, target: str, source: str, size_bytes: str) -> None:
     code.declare("void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
     code.line(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size_bytes}, i1 false)")

@@ -23,8 +23,12 @@ from knetc.codegen.triton.together import Together
 from knetc.runtime.base import dtypes
 from knetc.runtime.program import GRID_ALIGNMENT, BufferSpec, Cubin, Program
 
-from knetc.ir.node import Graph
+from knetc.ir.build import rebuild
+from knetc.ir.node import Graph, Node
+from knetc.ir.op import OPS
+from knetc.ir.record import record
 from knetc.ir.types import TensorType
+from knetc.ops.reduction import place_in_all
 from knetc.passes.prologue import Chooser
 
 PLANS = 6
@@ -140,6 +144,15 @@ def assembled(
     return assemble(graph, backend, fused=fused, nan_check=nan_check)
 
 
+def _on_the_device(node: Node, sources: tuple[Node, ...]) -> Node | None:
+    """What the host need not be asked for."""
+    name = str(node["function"]).rpartition(".")[2] if node.op.name == "host" else ""
+    if name not in ("argmax", "argmin"):
+        return None
+    op, [x] = OPS[name], sources
+    return place_in_all(op, x) if x.ndim == 1 else record(op, (x,), {"axes": (x.ndim - 1,)})
+
+
 def build(
     graph: Graph,
     target: GpuTarget,
@@ -156,6 +169,7 @@ def build(
     ``compile_function(name, source)`` gives what is to be known of a kernel and its bytes, from a cache or made with
     ``compile_source``; it is called from several threads.
     """
+    graph = rebuild(graph, _on_the_device)
     assembly = assembled(graph, target, fused=fused, nan_check=nan_check, precision=precision, tuner=tuner)
     with ThreadPoolExecutor(COMPILERS) as pool:
         made = list(pool.map(lambda item: compile_function(*item), assembly.functions.items()))

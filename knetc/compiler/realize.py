@@ -26,18 +26,24 @@ def run(cut: Cut) -> list[Buffer]:
     program (``pipeline.build`` keeps them by what they compute).
     """
     device = None if cut.device == CPU else devices.device(cut.device)
+    found, places = executable(cut, device)
+    arguments = [*cut.arguments, *places]
+    return _call(found, arguments) if device is None else _call_elsewhere(found, arguments, device)
+
+
+def executable(cut: Cut, device: Device | None) -> tuple[Any, list[int]]:
+    """The program that computes what is pending, and the places that it is given behind the other arguments."""
     form = (cut.device, pipeline.settings(device), cut.form)
-    executable = _known.get(form)
+    found = _known.get(form)
     places: list[int] = []
-    if executable is None:
+    if found is None:
         graph, places = movable(cut.graph())
-        executable = pipeline.build(graph, device)
+        found = pipeline.build(graph, device)
         if not places:
             if len(_known) >= KEPT:
                 del _known[next(iter(_known))]
-            _known[form] = executable
-    arguments = [*cut.arguments, *places]
-    return _call(executable, arguments) if device is None else _call_elsewhere(executable, arguments, device)
+            _known[form] = found
+    return found, places
 
 
 def _call(executable: Any, arguments: Sequence[Argument]) -> list[Buffer]:

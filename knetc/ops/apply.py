@@ -36,12 +36,14 @@ R = TypeVar("R")
 
 
 class _Slots:
-    """What ``knetc.arrays`` fills in: the two conversions that this layer cannot know."""
+    """What ``knetc.arrays`` fills in, the two conversions that this layer cannot know; and ``knetc.compiler``."""
 
     #: from an Array, Param or anything array-like to the node that stands for it where it is used
     to_node: Callable[[Any], Node]
     #: from a node to the user's Array
     to_array: Callable[[Node], Any]
+    #: what a function returns for these arguments if it can be computed at once, else None
+    at_once: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 slots = _Slots()
@@ -216,6 +218,20 @@ def elementwise(op: Op, *operands: Operand, **attributes: Hashable) -> Any:
     """Apply an elementwise operation as users do: promoting dtypes, broadcasting shapes."""
     nodes = coerce(op.name, operands, accepts=op.dtypes)
     return wrap_like(operands, record(op, tuple(nodes), attributes))
+
+
+def at_once(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function of arrays whose calls on small ones that are in memory are computed at once.
+
+    That is for functions that users call alone, and that gain little by fusion with what comes before and after.
+    """
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        found = slots.at_once(function, args, kwargs)
+        return function(*args, **kwargs) if found is None else found
+
+    return wrapper
 
 
 def composite(count: int = 1, *, wide: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:

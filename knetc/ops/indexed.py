@@ -15,6 +15,7 @@ from knetc.ir.types import Shape, TensorType
 from knetc.ops import define
 from knetc.ops.apply import (
     Operand,
+    at_once,
     broadcast_node,
     broadcast_shapes,
     cast_node,
@@ -224,6 +225,7 @@ def normalize_index(name: str, index: Node, extent: int, axis: int) -> Node:
     return where(less(checked, 0), add(checked, extent), checked)  # type: ignore[no-any-return]
 
 
+@at_once
 @composite(2)
 def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
     """The elements of ``x`` at integer indices along an axis (of ``x.ravel()`` by default).
@@ -256,6 +258,7 @@ def embedding(table: Operand, indices: Operand) -> Any:
     return take(table, indices, axis=0)
 
 
+@at_once
 @composite(2)
 def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Any:
     """For each place of ``indices`` the element of ``x`` whose index along the axis it names.

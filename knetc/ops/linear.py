@@ -14,6 +14,7 @@ from knetc.ir.types import TensorType
 from knetc.ops import define
 from knetc.ops.apply import (
     Operand,
+    at_once,
     broadcast_node,
     broadcast_shapes,
     cast_node,
@@ -106,6 +107,8 @@ def matmul(a: Operand, b: Operand) -> Any:
         raise DtypeError("matmul takes floating-point or integer arrays, not bool; cast first")
     within = product_dtype(dtype)
     left, right = cast_node(cast_node(left, dtype), within), cast_node(cast_node(right, dtype), within)
+    if left.ndim == right.ndim == 1 and left.shape == right.shape:
+        return cast_node(sum(left * right, dtype=within), dtype)
     rows = left if left.ndim > 1 else reshape_node(left, (1, *left.shape))
     columns = right if right.ndim > 1 else reshape_node(right, (*right.shape, 1))
     if rows.shape[-1] != columns.shape[-2]:
@@ -135,6 +138,7 @@ def _batched(rows: Node, columns: Node) -> Node:
     return record(MATMUL, (left, broadcast_node(columns, (*batch, *columns.shape[-2:]))))
 
 
+@at_once
 @composite(2)
 def dot(a: Operand, b: Operand) -> Any:
     """NumPy's ``dot`` of arrays of at most two dimensions: scalar, inner or matrix product.

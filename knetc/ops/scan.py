@@ -13,7 +13,18 @@ from knetc.ir.op import Combine, Domain, Kind, Op, Sample, register
 from knetc.ir.record import record
 from knetc.ir.types import TensorType
 from knetc.ops import define, vector_log_sums
-from knetc.ops.apply import Operand, cast_node, coerce, composite, constant, reshape_node, to_nodes, widened, wrap_like
+from knetc.ops.apply import (
+    Operand,
+    at_once,
+    cast_node,
+    coerce,
+    composite,
+    constant,
+    reshape_node,
+    to_nodes,
+    widened,
+    wrap_like,
+)
 from knetc.ops.arithmetic import multiply
 from knetc.ops.identities import iota
 from knetc.ops.indexed import scatter_add
@@ -247,6 +258,7 @@ def _cumulated(op: Op, x: Node, axis: int | None, reverse: bool) -> Node:
     return cast_node(record(op, (widened(x),), {"axis": axis, "reverse": reverse}), x.dtype)
 
 
+@at_once
 def cumsum(x: Operand, axis: int | None = None, *, dtype: Any = None, reverse: bool = False) -> Any:
     """The sums along an axis of all elements up to each one, or from each one on with ``reverse``.
 
@@ -259,6 +271,7 @@ def cumsum(x: Operand, axis: int | None = None, *, dtype: Any = None, reverse: b
     return wrap_like((x,), _cumulated(CUMSUM, wide_enough(node, dtype), axis, reverse))
 
 
+@at_once
 def cumprod(x: Operand, axis: int | None = None, *, dtype: Any = None, reverse: bool = False) -> Any:
     """The products along an axis of all elements up to each one, or from each one on with ``reverse``.
 
@@ -284,6 +297,7 @@ def _standard(op: Op, name: str, x: Operand, axis: int | None, dtype: Any, initi
     return wrap_like((x,), _cumulated(op, node, axis, False))
 
 
+@at_once
 def cumulative_sum(x: Operand, axis: int | None = None, *, dtype: Any = None, include_initial: bool = False) -> Any:
     """The array API's ``cumsum``: an axis is needed unless ``x`` has one; ``include_initial`` puts a 0 in front.
 
@@ -292,6 +306,7 @@ def cumulative_sum(x: Operand, axis: int | None = None, *, dtype: Any = None, in
     return _standard(CUMSUM, "cumulative_sum", x, axis, dtype, include_initial, 0)
 
 
+@at_once
 def cumulative_prod(x: Operand, axis: int | None = None, *, dtype: Any = None, include_initial: bool = False) -> Any:
     """The array API's ``cumprod``: an axis is needed unless ``x`` has one; ``include_initial`` puts a 1 in front.
 
@@ -307,6 +322,7 @@ def _extremes(op: Op, x: Operand, axis: int | None, reverse: bool) -> Any:
     return wrap_like((x,), _cumulated(op, node, axis, reverse))
 
 
+@at_once
 def cummax(x: Operand, axis: int | None = None, *, reverse: bool = False) -> Any:
     """The largest element along an axis up to each one, or from each one on with ``reverse``; NaN once there is one.
 
@@ -318,6 +334,7 @@ def cummax(x: Operand, axis: int | None = None, *, reverse: bool = False) -> Any
     return _extremes(CUMMAX, x, axis, reverse)
 
 
+@at_once
 def cummin(x: Operand, axis: int | None = None, *, reverse: bool = False) -> Any:
     """The smallest element along an axis up to each one, or from each one on with ``reverse``; NaN once there is one.
 
@@ -329,6 +346,7 @@ def cummin(x: Operand, axis: int | None = None, *, reverse: bool = False) -> Any
     return _extremes(CUMMIN, x, axis, reverse)
 
 
+@at_once
 @composite()
 def logcumsumexp(x: Operand, axis: int | None = None, *, reverse: bool = False) -> Any:
     """``log(cumsum(exp(x)))``, which neither overflows nor loses small elements before large ones.

@@ -17,6 +17,7 @@ from knetc.ir.node import Node
 from knetc.ir.types import Shape
 from knetc.ops.apply import (
     Operand,
+    at_once,
     broadcast_node,
     cast_node,
     composite,
@@ -149,6 +150,7 @@ def unique_sized(x: Node, size: int, fill_value: Any = None, *, equal_nan: bool 
 # --- counts ----------------------------------------------------------------------------------------------------------
 
 
+@at_once
 @composite(2)
 def counted(x: Operand, weights: Operand, length: int) -> Any:
     """How often each of the numbers from 0 to ``length`` - 1 occurs in ``x``, or the sum of its weights.
@@ -236,6 +238,7 @@ def histogram_bin_edges(x: Operand, bins: int | Operand = 10, range: tuple[float
     return histogram(x, bins, range).bin_edges
 
 
+@at_once
 def histogram(
     x: Operand,
     bins: int | Operand = 10,

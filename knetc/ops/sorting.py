@@ -17,6 +17,7 @@ from knetc.ir.node import Node
 from knetc.ir.types import TensorType
 from knetc.ops.apply import (
     Operand,
+    at_once,
     broadcast_node,
     cast_node,
     common_dtype,
@@ -61,6 +62,7 @@ def _grid(places: Node) -> list[Node]:
 # --- sorting ---------------------------------------------------------------------------------------------------------
 
 
+@at_once
 @composite()
 def sort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Any:
     """``x`` sorted along an axis, NaN last (first if ``descending``); with ``axis`` None, all elements in one row.
@@ -85,6 +87,7 @@ def sort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable:
     return _back(by_rule(result, [source], rule), axis)
 
 
+@at_once
 @composite()
 def argsort(x: Operand, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Any:
     """The indices (int64) that sort ``x`` along an axis, of all elements in C order with ``axis`` None; NaN is last.
@@ -108,6 +111,7 @@ class TopkResult(NamedTuple):
     indices: Any
 
 
+@at_once
 def topk(x: Operand, k: int, axis: int = -1) -> Any:
     """The ``k`` largest elements along an axis, largest first, and their indices: ``(values, indices)``.
 
@@ -148,6 +152,7 @@ def _parted(name: str, node: Node, kth: int | Sequence[int], axis: int | None) -
     return _last(node, axis), places, axis
 
 
+@at_once
 @composite()
 def partition(x: Operand, kth: int | Sequence[int], axis: int | None = -1) -> Any:
     """``x`` with its ``kth`` elements along an axis where sorting puts them, smaller ones before, larger ones after.
@@ -168,6 +173,7 @@ def partition(x: Operand, kth: int | Sequence[int], axis: int | None = -1) -> An
     return _back(by_rule(cast_node(parted, source.dtype), [source], rule), axis)
 
 
+@at_once
 @composite()
 def argpartition(x: Operand, kth: int | Sequence[int], axis: int | None = -1) -> Any:
     """The indices (int64) that put the ``kth`` elements along an axis where sorting puts them, as in ``partition``.
@@ -298,6 +304,7 @@ def _quantile(
     return result
 
 
+@at_once
 @composite(wide=True)
 def quantile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "linear", keepdims: bool = False) -> Any:
     """The values below which shares ``q`` (from 0 to 1) of the elements over axes lie; NaN if there is one.
@@ -312,6 +319,7 @@ def quantile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "linear
     return _quantile("quantile", x, q, axis, method, keepdims)
 
 
+@at_once
 @composite(wide=True)
 def percentile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "linear", keepdims: bool = False) -> Any:
     """``quantile`` with shares in hundredths.
@@ -321,6 +329,7 @@ def percentile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "line
     return _quantile("percentile", x, q, axis, method, keepdims, percent=100)
 
 
+@at_once
 @composite(wide=True)
 def median(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The middle of the sorted elements over axes, or the mean of the two in the middle; NaN if there is one.
@@ -330,6 +339,7 @@ def median(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return _quantile("median", x, 0.5, axis, "linear", keepdims)
 
 
+@at_once
 @composite(wide=True)
 def nanquantile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "linear", keepdims: bool = False) -> Any:
     """``quantile`` of what is not NaN; NaN where all are.
@@ -339,6 +349,7 @@ def nanquantile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "lin
     return _quantile("nanquantile", x, q, axis, method, keepdims, skip=True)
 
 
+@at_once
 @composite(wide=True)
 def nanpercentile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "linear", keepdims: bool = False) -> Any:
     """``percentile`` of what is not NaN; NaN where all are.
@@ -348,6 +359,7 @@ def nanpercentile(x: Operand, q: Operand, axis: Axis = None, *, method: str = "l
     return _quantile("nanpercentile", x, q, axis, method, keepdims, percent=100, skip=True)
 
 
+@at_once
 @composite(wide=True)
 def nanmedian(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """``median`` of what is not NaN; NaN where all are.
@@ -360,6 +372,7 @@ def nanmedian(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
 # --- binary search ---------------------------------------------------------------------------------------------------
 
 
+@at_once
 @composite(2)
 def searchsorted(a: Operand, v: Operand, side: str = "left", sorter: Operand = None) -> Any:
     """Where in the sorted ``a`` (one dimension) to insert each element of ``v`` so that it stays sorted, as int64.

@@ -6,7 +6,17 @@ import math
 from typing import Any
 
 from knetc.ir.node import Node
-from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, constant, reshape_node, to_nodes, wrap_like
+from knetc.ops.apply import (
+    Operand,
+    at_once,
+    broadcast_node,
+    cast_node,
+    composite,
+    constant,
+    reshape_node,
+    to_nodes,
+    wrap_like,
+)
 from knetc.ops.arithmetic import absolute, square, subtract
 from knetc.ops.linear import matmul
 from knetc.ops.logic import equal, isfinite, isnan, less_equal, logical_and
@@ -38,6 +48,7 @@ from knetc.runtime.base.errors import ShapeError
 # --- extremes and where they are -------------------------------------------------------------------------------------
 
 
+@at_once
 @composite()
 def findmax(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """The largest element along an axis (of all by default) and its index: ``(max, argmax)``.
@@ -47,6 +58,7 @@ def findmax(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> A
     return max(x, axis, keepdims=keepdims), argmax(x, axis, keepdims=keepdims)
 
 
+@at_once
 @composite()
 def findmin(x: Operand, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """The smallest element along an axis (of all by default) and its index: ``(min, argmin)``.

@@ -107,11 +107,23 @@ def _largest(x: Array, out: Array) -> None:
         places[...] = np.sort([*beyond, *np.flatnonzero(row == bound)[: count - len(beyond)]])
 
 
+def _argmax(x: Array, out: Array) -> None:
+    """The place of the first largest element of each row, of NaN if there is one."""
+    out[...] = x.argmax(-1)
+
+
+def _argmin(x: Array, out: Array) -> None:
+    """The place of the first smallest element of each row, of NaN if there is one."""
+    out[...] = x.argmin(-1)
+
+
 for _name, _function in (
     ("sort", _in_parts(_sort)),
     ("settled", _settled),
     ("largest", _in_parts(_largest)),
     ("partition", _partition),
     ("argpartition", _argpartition),
+    ("argmax", _argmax),
+    ("argmin", _argmin),
 ):
     register(f"sorting.{_name}", _function, everywhere=True, copies=False, stacks=True, fills=True)
