@@ -285,6 +285,8 @@ class ArrayLike(Readable):
         items = key if type(key) is tuple else (key,)
         if any(isinstance(item, ArrayLike) and item.type.dtype.kind != "b" for item in items):
             return at_places(self, key)
+        if isinstance(key, (ArrayLike, np.ndarray)) and (found := direct.chosen(self, key)) is not None:
+            return array(found)
         return indexing.index(self, with_places(normal_key(key), self.type.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from knetc import lazy, tapes
-from knetc.arrays import Array, array, to_numpy
+from knetc.arrays import Array, ArrayLike, array, to_numpy
 from knetc.ops import selection, sorting
 from knetc.ops.apply import Operand, to_nodes, wrap_like
 from knetc.ops.indexed import take
@@ -149,9 +149,7 @@ def _distinct(name: str, x: Operand, size: int | None, fill_value: Any, equal_na
     flat = values.reshape(-1)
     order = to_numpy(sorting.argsort(array(flat)))
     ordered = flat[order]
-    after, before = ordered[1:], ordered[:-1]
-    first = np.ones(flat.shape, bool)
-    first[1:] = (after != before) & ((after == after) | (before == before) | (not equal_nan))
+    first = _new(ordered, equal_nan)
     starts = np.flatnonzero(first)
     inverse = np.empty(flat.shape, np.int64)
     inverse[order] = np.cumsum(first) - 1
@@ -159,6 +157,15 @@ def _distinct(name: str, x: Operand, size: int | None, fill_value: Any, equal_na
     indices = array(order[starts])
     chosen = array(ordered[starts]) if tapes.innermost() is None else take(x, indices)  # which has a gradient
     return UniqueAll(chosen, indices, array(inverse.reshape(values.shape)), array(counts))
+
+
+def _new(ordered: np.ndarray[Any, Any], equal_nan: bool) -> np.ndarray[Any, Any]:
+    """Which elements of a sorted vector differ from those before them."""
+    first = np.ones(ordered.shape, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    if equal_nan and dtypes.is_float(ordered.dtype) and ordered.size and ordered[-1] != ordered[-1]:
+        first[1 + np.searchsorted(ordered, np.nan) :] = False  # NaN comes last
+    return first
 
 
 def _distinct_parts(x: Operand, axis: int, size: int | None, equal_nan: bool) -> UniqueAll:
@@ -209,7 +216,8 @@ def unique(
         found = _distinct_parts(x, axis, size, equal_nan)
     elif size is None and not (return_index or return_inverse or return_counts) and tapes.innermost() is None:
         need_values("unique")
-        return array(np.unique(to_numpy(x), equal_nan=equal_nan))
+        ordered = to_numpy(sorting.sort(x if isinstance(x, ArrayLike) else array(x), None))
+        return array(ordered[_new(ordered, equal_nan)])
     else:
         found = _distinct("unique", x, size, fill_value, equal_nan)
     chosen = [found.values]

@@ -82,3 +82,32 @@ def test_mistakes_are_told_as_ever() -> None:
     with pytest.raises(kn.ShapeError):
         x[:] = kn.zeros(2, dtype="int8")
     assert x.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 4)])
+def test_index_arrays_and_masks(shape: tuple[int, ...]) -> None:
+    """At once for small ones in memory, recorded for others: the same numbers."""
+    rng = np.random.default_rng(1)
+    places, mask = np.array([4, 0, 4, -2]), np.array([True, False, True, True, False, False])
+    rows = rng.standard_normal((4, *shape[1:])).astype("f")
+    for key, value in [(places, rows), (places, 2.0), (mask, rows[:3]), (mask, 1.5), (places[:1], rows[:1])]:
+        for own in (kn.array(key), key):
+            x, expected = kn.array(np.ones(shape, "f")), np.ones(shape, "f")
+            np.asarray(x)
+            given = kn.array(value) if isinstance(value, np.ndarray) else value
+            assert direct.assign(x, own, given)
+            expected[key] = value
+            np.testing.assert_array_equal(x, expected)
+            y = kn.array(np.ones(shape, "f")) + 0
+            y[own] = given
+            np.testing.assert_array_equal(y, expected)
+            np.testing.assert_array_equal(x[own], expected[key])
+            np.testing.assert_array_equal((x + 0)[own], expected[key])
+    x = kn.array(np.ones(shape, "f"))
+    with pytest.raises(IndexError, match="6"):
+        x[kn.array([0, 6])] = 1.0
+        np.asarray(x)
+    with pytest.raises(kn.ShapeError):
+        x[kn.array([0, 1])] = kn.ones((5, 7))
+    with pytest.raises(IndexError):
+        x[np.ones(7, bool)]
