@@ -286,7 +286,7 @@ class ArrayLike(Readable):
         if any(isinstance(item, ArrayLike) and item.type.dtype.kind != "b" for item in items):
             return at_places(self, key)
         if isinstance(key, (ArrayLike, np.ndarray)) and (found := direct.chosen(self, key)) is not None:
-            return array(found)
+            return computed(found)
         return indexing.index(self, with_places(normal_key(key), self.type.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -504,6 +504,14 @@ def array(value: Any, dtype: Any = None, *, device: str | None = None) -> Array:
         lazy.check_dtype(wanted)
         node = cast_node(node, wanted)
     return of_node(node) if held else placed(node, where)
+
+
+def computed(values: np.ndarray[Any, Any]) -> Array:
+    """An Array, on the default device, of numbers that were computed by the host."""
+    if ambient().device != CPU or lazy.context().is_trace:
+        return array(values)
+    type, storage = lazy.copy_in(values)
+    return of_buffer(type, storage.buffer)
 
 
 def placed(node: Node, device: str | None = None) -> Array:

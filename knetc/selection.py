@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from knetc import lazy, tapes
-from knetc.arrays import Array, ArrayLike, array, to_numpy
+from knetc.arrays import Array, ArrayLike, array, computed, to_numpy
 from knetc.ops import selection, sorting
 from knetc.ops.apply import Operand, to_nodes, wrap_like
 from knetc.ops.indexed import take
@@ -45,7 +45,7 @@ def nonzero(x: Operand, *, size: int | None = None, fill_value: Any = None) -> t
         [node] = to_nodes(x)
         return tuple(wrap_like((x,), places) for places in selection.nonzero_sized(node, size, fill_value))
     need_values("nonzero")
-    return tuple(array(places) for places in np.nonzero(to_numpy(x)))
+    return tuple(computed(places) for places in np.nonzero(to_numpy(x)))
 
 
 def flatnonzero(x: Operand, *, size: int | None = None, fill_value: Any = None) -> Array:
@@ -65,7 +65,7 @@ def argwhere(x: Operand, *, size: int | None = None, fill_value: Any = None) -> 
     [node] = to_nodes(x)
     if size is None:
         need_values("argwhere")
-        return array(np.argwhere(to_numpy(x)))
+        return computed(np.argwhere(to_numpy(x)))
     places = selection.nonzero_sized(node, size, fill_value)
     return wrap_like((x,), selection.rows_of(places, size))  # type: ignore[no-any-return]
 
@@ -217,7 +217,7 @@ def unique(
     elif size is None and not (return_index or return_inverse or return_counts) and tapes.innermost() is None:
         need_values("unique")
         ordered = to_numpy(sorting.sort(x if isinstance(x, ArrayLike) else array(x), None))
-        return array(ordered[_new(ordered, equal_nan)])
+        return computed(ordered[_new(ordered, equal_nan)])
     else:
         found = _distinct("unique", x, size, fill_value, equal_nan)
     chosen = [found.values]

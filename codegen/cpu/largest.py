@@ -27,6 +27,14 @@ AREAS = 64
 BLOCK = 1 << 9
 """Elements of which it is asked at once whether one goes beyond the extreme so far."""
 
+SHORT = 1 << 10
+"""Rows in whose loops one vector is taken at a time: of several the last elements would be left over, one by one."""
+
+NO_INTERLEAVE = ('!{!"llvm.loop.interleave.count", i32 1}',)
+
+BRIEF = 1 << 17
+"""Elements up to which that takes less than it takes to wake another thread."""
+
 SHARE = 1 << 15
 """Elements of a row that are looked through together; their extremes are compared at the end."""
 
@@ -89,6 +97,7 @@ class _Largest(Lowering):
             target = e.address(out, code.mul(row, wanted), dtypes.i64)
             copy(code, target, kept.places, code.mul(wanted, "8"))
         grain = max(PIECE // n, -(-rows // AREAS))
+        self.brief = rows * n <= BRIEF
         areas = -(-rows // grain)
         size = max(4 * k, 4 * CHUNK) + CHUNK
         slots = {"x": Slot("argument", 0), "out": Slot("argument", 1)}
@@ -103,17 +112,19 @@ class _Largest(Lowering):
     def extremes(self, rows: int, n: int, largest: bool) -> None:
         """For each share of a row the place of its extreme, then the best of these."""
         shares = -(-n // SHARE)
+        self.brief = rows * n <= BRIEF
         slots = {"x": Slot("argument", 0), "out": Slot("argument", 1), "found": Slot("argument", 1)}
         numbers = {"n": n, "shares": shares, "share": -(-n // shares)}
         slots |= {name: Slot("value", number) for name, number in numbers.items()}
         if shares > 1:
             slots["found"] = self.room(rows * shares * 8)
-        self.launch(*self.share_extremes(largest), slots, rows * shares, max(1, SHARE // n))
+        self.launch(*self.share_extremes(largest, n), slots, rows * shares, max(1, 2 * PIECE // n))
         if shares > 1:
             self.launch(*self.best_share(largest), slots, rows, max(1, PIECE // shares))
 
-    def share_extremes(self, largest: bool) -> tuple[Code, Table]:
+    def share_extremes(self, largest: bool, n: int) -> tuple[Code, Table]:
         code = Code()
+        hints = NO_INTERLEAVE if n < SHORT else ()
         e, table = code.emitter, Table(code)
         x, found = code.slot(table.place("x"), "ptr"), code.slot(table.place("found"), "ptr")
         n, shares, share = (table.number(name) for name in ("n", "shares", "share"))
@@ -129,18 +140,20 @@ class _Largest(Lowering):
             with code.loop(begin, end, step=str(BLOCK), hints=NO_UNROLL) as block:
                 stop = code.min(code.add(block, str(BLOCK)), end)
                 bound = e.load(best, 0, self.dtype)
-                e.store(e.constant(0, I32), hits, 0)
-                with code.loop(block, stop, parallel=True) as k:
+                opening = code.test("eq", block, begin)
+                e.store(e.convert(Scalar(opening, dtypes.boolean), I32), hits, 0)
+                later = e.not_(Scalar(opening, dtypes.boolean))
+                with code.when(later.text), code.loop(block, stop, parallel=True, hints=hints) as k:
                     self.note(code, hits, _beyond(e, e.load(source, k, self.dtype), bound, largest))
                 known = e.compare("eq", bound, bound)  # nothing goes beyond NaN
                 some = e.and_(known, e.compare("ne", e.load(hits, 0, I32), e.constant(0, I32)))
                 with code.when(some.text):
                     e.store(bound, top, 0)
-                    with code.loop(block, stop, parallel=True) as k:
+                    with code.loop(block, stop, parallel=True, hints=hints) as k:
                         self.fold(code, "max" if largest else "min", top, e.load(source, k, self.dtype))
                     extreme = e.load(top, 0, self.dtype)
                     e.store(Scalar(stop, dtypes.i64), first, 0)
-                    with code.loop(block, stop, parallel=True) as k:
+                    with code.loop(block, stop, parallel=True, hints=hints) as k:
                         value = e.load(source, k, self.dtype)
                         same = e.compare("eq", value, extreme)
                         if dtypes.is_float(self.dtype):

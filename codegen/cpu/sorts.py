@@ -85,6 +85,8 @@ class Lowering:
         self.launches: list[Launch] = []
         self.notes: list[str] = []
         self.workspace = 0
+        self.brief = False
+        """Whether sleeping threads are not worth waking for it."""
 
     def kernel(self) -> Kernel:
         return Kernel(self.functions, tuple(self.launches), self.workspace, tuple(self.notes))
@@ -98,9 +100,10 @@ class Lowering:
     def launch(self, code: Code, table: Table, slots: Mapping[str, Slot], count: int, grain: int = 1) -> None:
         symbol, text = code.finish(attributes_text(self.target))
         self.functions[symbol] = text
-        self.launches.append(Launch(symbol, count, grain, tuple(slots[name] for name in table.names)))
+        self.launches.append(Launch(symbol, count, grain, tuple(slots[name] for name in table.names), self.brief))
 
     def rows(self, rows: int, n: int) -> None:
+        self.brief = rows * n <= 4 * PIECE
         code = Code()
         table = Table(code)
         x, out, length = (code.slot(table.place(name), kind) for name, kind in _ROWS)
