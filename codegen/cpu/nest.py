@@ -266,6 +266,9 @@ def _grain(plan: Plan, count: int, cost: float) -> int:
         return count
     piece = min(max(work / 8, BRIEF_PIECE_NS), PIECE_NS)
     grain = max(math.ceil(piece / cost), -(-count // 256))
+    if work <= SERIAL_NS:  # as many for each of some threads: a rest would move from one's cache to another's
+        pieces = 1 << math.ceil(math.log2(count / grain))
+        grain = -(-count // pieces)
     if plan.lanes:
         lane = plan.order[-1]
         extent = plan.loops.extent(lane)
