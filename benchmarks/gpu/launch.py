@@ -44,7 +44,7 @@ def calls(table: measure.Table) -> None:
             assert np.isfinite(np.asarray(kept[-1])).all()
     model = next(iter(training.MODELS.values()))
     with table.trying("training step, mlp_small"):
-        step = training.ours(model, "float32")
+        step = training.bound(*training.ours(model, "float32"))
         step(), step(), step()
         table.row("training step, mlp_small (checks its labels)", "", f"{measure.host_us(step, 20):.1f}")
 
@@ -54,7 +54,7 @@ def builds(table: measure.Table) -> None:
     importlib.import_module("triton")
     for name, model in list(training.MODELS.items())[:2]:
         with table.trying(f"first call of {name}"):
-            step = training.ours(model, "float32")
+            step = training.bound(*training.ours(model, "float32"))
             measure.gpu.synchronize()
             start = time.perf_counter()
             float(step())

@@ -123,7 +123,7 @@ def torchs(model: Model, dtype: str, mode: str) -> Step:
             value = loss(x, labels)
             value.backward()
             chosen.step()
-            return value
+            return value.detach()
 
     return step
 
