@@ -53,7 +53,7 @@ def _copied(x: Any, device: str) -> Any:
         else:
             memo[id(box)] = to_device(box, device).copy()
     if device != CPU:
-        for array in find(x, np.ndarray):
+        for array in find(x, np.ndarray, (Box,)):
             memo[id(array)] = to_device(array, device)
     return copy.deepcopy(x, memo)
 

@@ -147,6 +147,14 @@ def test_copies_of_models(device: Any) -> None:
     assert copy.deepcopy(there).w.device == GPU
 
 
+def test_copies_from_one_gpu_to_another(simulated: Any) -> None:
+    there = kn.gpucopy(Model())
+    other = kn.gpucopy(there, "cuda:1")
+    assert {x.device for x in (other.w, other.mean, other.table, *other.layers)} == {"cuda:1"}
+    same(other.w, there.w)
+    assert there.w.device == GPU
+
+
 # --- programs
 
 
