@@ -61,6 +61,24 @@ def builds(table: measure.Table) -> None:
             table.row(f"first call of {name}, nothing in the cache", "", f"{1e6 * (time.perf_counter() - start):,.0f}")
 
 
+def copies(table: measure.Table, rows: int = 8192) -> None:
+    """Batches from the host's memory: whether the next one is on its way while a step runs."""
+    x = np.ones((rows, 1024), np.float32)
+    step = small(20, x.size)
+    there = kn.array(x)
+
+    def uploaded() -> None:
+        kn.array(x)[:1].numpy()
+
+    ways = {"a step of 20 sums": lambda: step(there), "its batch": uploaded, "both in turn": lambda: step(kn.array(x))}
+    for name, work in ways.items():
+        with table.trying(name):
+            work(), work(), work()
+            table.row(
+                f"{name}, {x.nbytes / 1e6:.0f} MB, with the device", "", f"{measure.host_us(work, 10, 5, True):.0f}"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="begin nothing after this time")
@@ -71,6 +89,7 @@ def main() -> None:
     table = measure.Table("what", "kernels", "host µs", seconds=options.seconds)
     builds(table)
     calls(table)
+    copies(table)
     table.close()
 
 

@@ -62,15 +62,17 @@ def in_turn(works: Mapping[str, Work], rounds: int = 5) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def host_us(work: Work, calls: int = 100, rounds: int = 30) -> float:
+def host_us(work: Work, calls: int = 100, rounds: int = 30, device: bool = False) -> float:
     """How long the host takes for a call, in microseconds: the device, which may be slower, is waited for between
-    rounds of calls and not within them."""
+    rounds of calls and not within them. With ``device`` until both are done."""
     found = []
     for _ in range(rounds):
         gpu.synchronize()
         start = time.perf_counter()
         for _ in range(calls):
             work()
+        if device:
+            gpu.synchronize()
         found.append((time.perf_counter() - start) / calls)
     gpu.synchronize()
     return 1e6 * statistics.median(found)

@@ -23,7 +23,9 @@ def part(simulated: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(training, "MODELS", models)
     monkeypatch.setattr(modules["products"], "CASES", (modules["products"].Case(16, 32, 16, True),))
     small = modules["launch"].small
-    monkeypatch.setattr(modules["launch"], "small", lambda count: small(min(count, 3)))
+    copies = modules["launch"].copies
+    monkeypatch.setattr(modules["launch"], "small", lambda count, size=1024: small(min(count, 3), size))
+    monkeypatch.setattr(modules["launch"], "copies", lambda table: copies(table, 32))
     monkeypatch.setattr(measure, "milliseconds", lambda work: measure._measured(work, 1) or 1.0)
     monkeypatch.setattr(measure, "host_us", lambda work, *_, **__: (work(), 1.0)[1])
 
@@ -42,7 +44,7 @@ def part(simulated: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("kernels", ("--rows", "4", "--columns", "32", "--rounds", "1", "--dtypes", "float32"), 8),
         ("products", ("--rounds", "1", "--dtypes", "bfloat16", "float32 as tf32"), 2),
         ("training", ("--rounds", "1", "--dtypes", "bfloat16", "--modes"), 2),
-        ("launch", (), 9),
+        ("launch", (), 12),
     ],
 )
 def test_a_part(part: Any, capsys: pytest.CaptureFixture[str], name: str, options: tuple[str, ...], rows: int) -> None:

@@ -123,6 +123,26 @@ def test_graphs_and_single_launches_agree(monkeypatch: pytest.MonkeyPatch) -> No
     assert np.array_equal(trained(True), trained(False))
 
 
+def test_batches_come_while_steps_run() -> None:
+    w = kn.param(np.zeros(1 << 20, np.float32))
+
+    @kn.compile
+    def step(x: Any) -> Any:
+        y = x
+        for _ in range(10):
+            y = y + kn.sum(y) * 0
+        w[...] = w + y
+        return kn.sum(y[:4]), kn.max(y), kn.min(y)
+
+    x = np.empty(1 << 20, np.float32)
+    results = []
+    for k in range(50):
+        x[...] = k  # it may be changed at once
+        results.append(step(kn.array(x)))
+    assert [tuple(map(float, result)) for result in results] == [(4.0 * k, k, k) for k in range(50)]
+    assert float(kn.max(w)) == float(kn.min(w)) == 49 * 50 / 2
+
+
 # --- other libraries, without copies
 
 
@@ -137,6 +157,29 @@ def test_torch(dtype: str) -> None:
     assert back.data_ptr() == theirs.data_ptr() and back.dtype == theirs.dtype
     fresh = torch.from_dlpack(kn.arange(100000) * 3)
     assert int((fresh + 1).sum()) == 3 * 100000 * 99999 // 2 + 100000
+
+
+def test_torch_s_streams() -> None:
+    torch = pytest.importorskip("torch")
+    size = 1 << 24
+    for stream in (torch.cuda.default_stream(), torch.cuda.Stream()):
+        with torch.cuda.stream(stream):
+            for k in range(10):
+                theirs = torch.full((size,), float(k), device="cuda")
+                for _ in range(5):
+                    theirs = theirs + 1
+                ours = kn.exp(kn.from_dlpack(theirs) * 0) + kn.from_dlpack(theirs)
+                del theirs  # torch may use the memory again once ours is done
+                back = torch.from_dlpack(ours)
+                assert float((back - torch.full((size,), k + 6.0, device="cuda")).abs().max()) == 0
+            shared = torch.zeros(size, device="cuda")
+            array, add = kn.from_dlpack(shared), kn.compile(lambda x: x + 1)
+            for k in range(10):
+                shared.fill_(k)
+                with kn.in_stream(stream):
+                    found = add(array)
+                shared.fill_(-5)
+                assert found[[0, size - 1]].tolist() == [k + 1, k + 1]
 
 
 def test_cupy() -> None:
