@@ -25,7 +25,7 @@ def part(simulated: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     small = modules["launch"].small
     copies = modules["launch"].copies
     monkeypatch.setattr(modules["launch"], "small", lambda count, size=1024: small(min(count, 3), size))
-    monkeypatch.setattr(modules["launch"], "copies", lambda table: copies(table, 32))
+    monkeypatch.setattr(modules["launch"], "copies", lambda table: copies(table, 1))
     monkeypatch.setattr(measure, "milliseconds", lambda work: measure._measured(work, 1) or 1.0)
     monkeypatch.setattr(measure, "host_us", lambda work, *_, **__: (work(), 1.0)[1])
 
