@@ -24,7 +24,7 @@ from knetc.runtime.base.config import config
 from knetc.runtime.buffers import allocate
 from knetc.runtime.devices import CPU
 
-SMALL = 1 << 17
+SMALL = 1 << 20
 """Elements up to which recording costs more than fusing saves."""
 
 KEPT = 1024
