@@ -1,27 +1,44 @@
-"""How exact the elementary functions are: greatest error in ulp by function, dtype and instruction-set level.
+"""How exact public functions are: the greatest errors found, in ulp, of values and of derivatives, against mpmath.
 
-Run: ``python benchmarks/accuracy.py [count] [name …]``, count being the samples in each interval (2000).
+Run: ``python benchmarks/accuracy.py [count] [name …]``, count being the samples in each interval (200); with
+``KNETC_CPU_LEVEL=avx2`` (or ``generic``) for older processors. A ``!`` is behind what is beyond the function's bound.
 """
 
 import sys
 from pathlib import Path
 
+import numpy as np
+
+import knetc as kn
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from scalar_kernels import LEVELS
-from vector_math_cases import COMPOSITES, FLOATS, REFERENCES, worst, worst_composite
+from exact_functions import ALL, DERIVATIVES, UNARY, derivative, worst
+from vector_math_cases import FLOATS, errors
+
+
+def row(name: str, found: list[tuple[float, str]], bounds: tuple[float, float]) -> None:
+    cells = [f"{error:.2f}{'!' if error > bound else ''}" for (error, _), bound in zip(found, bounds, strict=True)]
+    print(f"| `{name}` | {' | '.join(cells)} | {' and '.join(place for _, place in found)} |", flush=True)
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    print(f"{'function':12}{'dtype':10}" + "".join(f"{level:>10}" for level in LEVELS) + "   at (native)")
-    for name in sys.argv[2:] or (*REFERENCES, *COMPOSITES):
-        for dtype in FLOATS:
-            if name in COMPOSITES:
-                found = [worst_composite(name, dtype, count)]
-            else:
-                found = [worst(name, dtype, level, count) for level in LEVELS]
-            row = "".join(f"{error:10.2f}" for error, _ in found).ljust(10 * len(LEVELS))
-            print(f"{name:12}{dtype.name:10}{row}   {', '.join(f'{v:.17g}' for v in found[0][1])}", flush=True)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    names = sys.argv[2:] or list(ALL)
+    print("| function | float32 | float64 | at |\n|---|---|---|---|")
+    for name in names:
+        errors_found = [worst(name, dtype, count) for dtype in FLOATS]
+        found = [(error, ", ".join(f"{v:.17g}" for v in place)) for error, place in errors_found]
+        row(name, found, ALL[name].most)
+    print("\n| derivative of | float32 | float64 | at |\n|---|---|---|---|")
+    for name in names:
+        if name in DERIVATIVES:
+            found = []
+            for dtype in FLOATS:
+                x, exact = derivative(name, dtype)
+                slopes = np.asarray(kn.grad(lambda x, function=UNARY[name].function: kn.sum(function(x)))(kn.array(x)))
+                wrong = errors(slopes, exact)
+                found.append((float(wrong.max()), f"{x[wrong.argmax()]:.9g}"))
+            row(name, found, DERIVATIVES[name])
 
 
 if __name__ == "__main__":

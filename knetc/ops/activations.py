@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from knetc.ir.ambient import ambient
+from knetc.ir.node import Node
 from knetc.ir.op import Domain
-from knetc.ops import define
+from knetc.ops import define, vector_activations
 from knetc.ops.apply import (
     Operand,
     broadcast_node,
@@ -29,12 +30,26 @@ from knetc.ops.identities import iota, stop_gradient
 from knetc.ops.logic import equal, greater, isfinite, isnan, less, less_equal, where
 from knetc.ops.movement import cut_node, normalize_axes, normalize_axis, reshape
 from knetc.ops.reduction import Axis, max, mean, sum, to_float
-from knetc.ops.transcendental import erf, exp, expm1, log, log1p, rsqrt, sigmoid, softplus, sqrt, tanh
+from knetc.ops.transcendental import (
+    bell,
+    exp,
+    expm1,
+    log,
+    log1p,
+    ndtr,
+    ndtr_reference,
+    rsqrt,
+    sigmoid,
+    softplus,
+    sqrt,
+    tanh,
+)
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError
 
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543778
+GELU_LINEAR, GELU_CUBIC = vector_activations.LINEAR, vector_activations.CUBIC
 
 
 RELU = define.elementwise(
@@ -91,7 +106,74 @@ def selu(x: Operand) -> Any:
     return where(above, x * SELU_SCALE, below * (SELU_SCALE * SELU_ALPHA))
 
 
-@composite(wide=True)
+def _near(x: Node) -> Any:
+    """``x`` up to where logistic functions of it are 0 or 1, as infinity times 0 would be NaN."""
+    return clip(x, -800, 800)
+
+
+def _silu_slope(x: Node) -> Any:
+    s = sigmoid(x)
+    return s + _near(x) * (s - s * s)
+
+
+def _silu_reference(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(np.asarray(x, np.longdouble)))
+    near = np.maximum(x, -800).astype(np.longdouble)
+    return np.asarray(np.where(x >= 0, near / (1 + small), near * small / (1 + small)), x.dtype)
+
+
+def _gelu_reference(x: np.ndarray) -> np.ndarray:
+    near = np.maximum(x, -50).astype(np.float64)
+    return np.asarray(near * ndtr_reference(near), x.dtype)
+
+
+def _gelu_tanh_reference(x: np.ndarray) -> np.ndarray:
+    near = np.asarray(np.maximum(x, -50), np.longdouble)
+    return np.asarray(near / (1 + np.exp(-near * (near * near * GELU_CUBIC + GELU_LINEAR))), x.dtype)
+
+
+_WIDELY = (Domain(special=(0.0, -0.0, -1.0, 100.0, -100.0, float("inf"), float("-inf"), float("nan"))),)
+
+SILU = define.elementwise(
+    "silu",
+    reference=_silu_reference,
+    gradient=lambda node, dy: (dy * _silu_slope(node.sources[0]),),
+    emit=vector_activations.silu,
+    cost=14,
+    domains=_WIDELY,
+)
+GELU = define.elementwise(
+    "gelu",
+    reference=_gelu_reference,
+    gradient=lambda node, dy: (dy * _gelu_slope(node.sources[0]),),
+    emit=vector_activations.gelu,
+    cost=18,
+    domains=_WIDELY,
+)
+# (1 + tanh(u)) / 2 is sigmoid(2 u)
+GELU_TANH = define.elementwise(
+    "gelu_tanh",
+    reference=_gelu_tanh_reference,
+    gradient=lambda node, dy: (dy * _gelu_tanh_slope(node.sources[0]),),
+    emit=vector_activations.gelu_tanh,
+    cost=16,
+    domains=_WIDELY,
+    ulp=64,  # its formula's, which loses digits of what is nearly 0
+)
+
+
+def _gelu_slope(x: Node) -> Any:
+    near = where(less(absolute(x), 50), x, 0)  # where the density is 0
+    return ndtr(x) + near * (bell(x) * (1 / math.sqrt(2 * math.pi)))
+
+
+def _gelu_tanh_slope(x: Node) -> Any:
+    near = _near(x)
+    squared = square(near)
+    s = sigmoid(near * (squared * GELU_CUBIC + GELU_LINEAR))
+    return s + near * (s - s * s) * (squared * (3 * GELU_CUBIC) + GELU_LINEAR)
+
+
 def gelu(x: Operand, approximate: str = "none") -> Any:
     """``x`` times the normal distribution's probability of less than ``x``.
 
@@ -100,23 +182,17 @@ def gelu(x: Operand, approximate: str = "none") -> Any:
 
     >>> gelu(kn.array([-1.0, 2.0]))  # [-0.15865526, 1.9544997]
     """
-    x = to_float(x)
-    if approximate == "none":
-        return x * (erf(x * math.sqrt(0.5)) * 0.5 + 0.5)
-    if approximate != "tanh":
+    if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
-    scale = 2 * math.sqrt(2 / math.pi)  # (1 + tanh(u)) / 2 is sigmoid(2 u)
-    return x * sigmoid(x * (square(x) * (scale * 0.044715) + scale))
+    return elementwise(GELU if approximate == "none" else GELU_TANH, x)
 
 
-@composite(wide=True)
 def silu(x: Operand) -> Any:
     """``x * sigmoid(x)``, also called swish.
 
     >>> silu(kn.array([-1.0, 2.0]))  # [-0.26894143, 1.7615942]
     """
-    x = to_float(x)
-    return x * sigmoid(x)
+    return elementwise(SILU, x)
 
 
 swish = silu
@@ -291,7 +367,8 @@ def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """
     x = to_float(x)
     _, total, shift = _shifted_exp(x, axis)
-    result = log(total) + shift
+    nothing = equal(total, 0)  # of infinitely negative numbers, whose gradients are 0
+    result = where(nothing, -math.inf, log(where(nothing, 1, total)) + shift)
     if keepdims:
         return result
     axes = normalize_axes("logsumexp", axis, x.ndim)

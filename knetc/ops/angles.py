@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from knetc.ir.node import Node
-from knetc.ops.apply import Operand, cast_node, composite, to_nodes
+from knetc.ops.apply import Operand, cast_node, composite, constant, to_nodes
 from knetc.ops.arithmetic import absolute, reciprocal, rint
-from knetc.ops.elementary import degrees, fmod
+from knetc.ops.elementary import copysign, degrees, fmod
 from knetc.ops.logic import equal, less, less_equal, where
 from knetc.ops.reduction import to_float
 from knetc.ops.transcendental import (
     acos,
-    acosh,
     asin,
     asinh,
     atan,
@@ -22,8 +21,12 @@ from knetc.ops.transcendental import (
     atanh,
     cos,
     cosh,
+    exp,
+    log,
+    log1p,
     sin,
     sinh,
+    sqrt,
     tan,
     tanh,
 )
@@ -38,6 +41,29 @@ def _wide(function: Callable[[Node], Any], x: Operand) -> Any:
 
 
 # --- reciprocals and their inverses ----------------------------------------------------------------------------------
+
+
+def _outside(x: Node, far: Node, near: Callable[[Node, Node], Any]) -> Any:
+    """``far``, but next to 1 and -1, where 1/x has lost digits, ``near`` of |x| and of the leg sqrt(x² - 1)."""
+    size = absolute(x)
+    close = less(size, 2) & less_equal(1, size)
+    size = where(close, size, 2.0)
+    return where(close, near(size, sqrt((size - 1) * (size + 1))), far)
+
+
+def _arc_secant(x: Node) -> Any:
+    return _outside(x, acos(reciprocal(x)), lambda size, leg: atan2(leg, copysign(constant(1.0, x.dtype, x.shape), x)))
+
+
+def _arc_cosecant(x: Node) -> Any:
+    return _outside(x, asin(reciprocal(x)), lambda size, leg: copysign(atan(reciprocal(leg)), x))
+
+
+def _after(x: Node, limit: float, far: Callable[[Node], Any], near: Callable[[Node], Any]) -> Any:
+    """An odd or even function's ``far`` of |x| from a limit on, where ``near`` would overflow; the sign is left out."""
+    size = absolute(x)
+    beyond = less(limit, size)
+    return where(beyond, far(where(beyond, size, limit)), near(where(beyond, limit, size)))
 
 
 @composite()
@@ -73,7 +99,7 @@ def asec(x: Operand) -> Any:
 
     >>> asec(kn.array([2.0]))  # [1.0471976]
     """
-    return _wide(lambda x: acos(reciprocal(x)), x)
+    return _wide(_arc_secant, x)
 
 
 @composite()
@@ -82,7 +108,7 @@ def acsc(x: Operand) -> Any:
 
     >>> acsc(kn.array([2.0]))  # [0.5235988]
     """
-    return _wide(lambda x: asin(reciprocal(x)), x)
+    return _wide(_arc_cosecant, x)
 
 
 @composite()
@@ -94,13 +120,18 @@ def acot(x: Operand) -> Any:
     return _wide(lambda x: atan(reciprocal(x)), x)
 
 
+def _twice_exp_of_minus(x: Node) -> Any:
+    """What 1/cosh and 1/sinh are far out."""
+    return exp(-x) * 2
+
+
 @composite()
 def sech(x: Operand) -> Any:
     """The hyperbolic secant, ``1 / cosh(x)``.
 
     >>> sech(kn.array([0.0]))  # [1]
     """
-    return _wide(lambda x: reciprocal(cosh(x)), x)
+    return _wide(lambda x: _after(x, 40.0, _twice_exp_of_minus, lambda x: reciprocal(cosh(x))), x)
 
 
 @composite()
@@ -109,7 +140,7 @@ def csch(x: Operand) -> Any:
 
     >>> csch(kn.array([1.0]))  # [0.8509181]
     """
-    return _wide(lambda x: reciprocal(sinh(x)), x)
+    return _wide(lambda x: copysign(_after(x, 40.0, _twice_exp_of_minus, lambda x: reciprocal(sinh(x))), x), x)
 
 
 @composite()
@@ -121,13 +152,30 @@ def coth(x: Operand) -> Any:
     return _wide(lambda x: reciprocal(tanh(x)), x)
 
 
+def _arc_hyperbolic_secant(x: Node) -> Any:
+    low = less(x, 0.5)
+    near = where(low, 0.5, x)
+    far = where(low, x, 0.5)
+    # the differences are exact; the far part is a sum of positive numbers
+    return where(low, log(sqrt((1 - far) * (1 + far)) + 1) - log(far), 2 * atanh(sqrt((1 - near) / (1 + near))))
+
+
+def _arc_hyperbolic_cosecant(x: Node) -> Any:
+    tiny = less(absolute(x), 1e-300)
+    return where(tiny, copysign(math.log(2) - log(absolute(x)), x), asinh(reciprocal(where(tiny, 1.0, x))))
+
+
+def _arc_hyperbolic_cotangent(x: Node) -> Any:
+    return _outside(x, atanh(reciprocal(x)), lambda size, leg: copysign(log1p(2 / (size - 1)) * 0.5, x))
+
+
 @composite()
 def asech(x: Operand) -> Any:
     """The number from 0 on whose ``sech`` is ``x``; NaN outside of 0 to 1.
 
     >>> asech(kn.array([0.5]))  # [1.3169579]
     """
-    return _wide(lambda x: acosh(reciprocal(x)), x)
+    return _wide(_arc_hyperbolic_secant, x)
 
 
 @composite()
@@ -136,7 +184,7 @@ def acsch(x: Operand) -> Any:
 
     >>> acsch(kn.array([1.0]))  # [0.8813736]
     """
-    return _wide(lambda x: asinh(reciprocal(x)), x)
+    return _wide(_arc_hyperbolic_cosecant, x)
 
 
 @composite()
@@ -145,24 +193,26 @@ def acoth(x: Operand) -> Any:
 
     >>> acoth(kn.array([2.0]))  # [0.5493061]
     """
-    return _wide(lambda x: atanh(reciprocal(x)), x)
+    return _wide(_arc_hyperbolic_cotangent, x)
 
 
 # --- degrees ---------------------------------------------------------------------------------------------------------
 
 
 def _in_degrees(x: Node) -> tuple[Node, Node]:
-    """Sine and cosine of degrees: of what is left of a quarter turn, exchanged and turned with the quarters."""
-    within = fmod(x, 360.0)
+    """Sine and cosine of degrees: of what is left of a quarter turn, exchanged and turned with the quarters.
+
+    The cosine's zeros have no sign, those of the sine that of ``x``.
+    """
+    within = fmod(absolute(x), 360.0)
     quarters = rint(within / 90.0)
     rest = (within - quarters * 90.0) * (math.pi / 180)
     s, c = sin(rest), cos(rest)
-    turned = equal(absolute(fmod(quarters, 2.0)), 1)
+    turned = equal(quarters, 1) | equal(quarters, 3)
     s, c = where(turned, c, s), where(turned, s, c)
-    quarter = where(less(quarters, 0), quarters + 4, quarters)
-    sine = where(less(quarter, 2) | equal(quarter, 4), s, -s)
-    cosine = where(equal(quarter, 1) | equal(quarter, 2), -c, c)
-    return sine, cosine + 0.0  # a zero without a sign
+    sine = where(equal(quarters, 2) | equal(quarters, 3), -s, s) + 0.0
+    cosine = where(equal(quarters, 1) | equal(quarters, 2), -c, c) + 0.0
+    return where(less(copysign(constant(1.0, x.dtype, x.shape), x), 0), -sine, sine), cosine
 
 
 @composite()
@@ -186,6 +236,11 @@ def cosd(x: Operand) -> Any:
 def _quotient_in_degrees(x: Node) -> Node:
     sine, cosine = _in_degrees(x)
     return sine / cosine
+
+
+def _inverse_quotient_in_degrees(x: Node) -> Node:
+    sine, cosine = _in_degrees(x)
+    return cosine / sine
 
 
 @composite()
@@ -221,7 +276,7 @@ def cotd(x: Operand) -> Any:
 
     >>> cotd(kn.array([45.0]))  # [1]
     """
-    return _wide(lambda x: reciprocal(_quotient_in_degrees(x)), x)
+    return _wide(_inverse_quotient_in_degrees, x)
 
 
 @composite()
@@ -257,7 +312,7 @@ def asecd(x: Operand) -> Any:
 
     >>> asecd(kn.array([2.0]))  # [60]
     """
-    return _wide(lambda x: degrees(acos(reciprocal(x))), x)
+    return _wide(lambda x: degrees(_arc_secant(x)), x)
 
 
 @composite()
@@ -266,7 +321,7 @@ def acscd(x: Operand) -> Any:
 
     >>> acscd(kn.array([2.0]))  # [30]
     """
-    return _wide(lambda x: degrees(asin(reciprocal(x))), x)
+    return _wide(lambda x: degrees(_arc_cosecant(x)), x)
 
 
 @composite()

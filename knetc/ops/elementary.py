@@ -157,15 +157,20 @@ deg2rad, rad2deg = radians, degrees
 
 @composite()
 def sinc(x: Operand) -> Any:
-    """``sin(pi x) / (pi x)``, 1 at 0.
+    """``sin(pi x) / (pi x)``, 1 at 0 and 0 at infinity.
 
     >>> sinc(kn.array([0.0, 0.5]))  # [1, 0.63661975]
     """
     node = to_float(to_nodes(x)[0])
     x = cast_node(node, dtypes.f64)  # three roundings are more than float32 can do without
-    zero = equal(x, 0)
-    safe = where(zero, constant(1.0, x.dtype), x)
-    return cast_node(where(zero, constant(1.0, x.dtype), sinpi(safe) / (safe * math.pi)), node.dtype)
+    small = less(absolute(x), 0.125)  # a series, as the derivative of the quotient is a difference
+    square = where(small, x * x, 0.0)
+    series: Any = 1.0
+    for k in range(9, 0, -1):
+        series = 1 - square * (math.pi**2 / (2 * k * (2 * k + 1))) * series
+    flat = small | isinf(x)
+    safe = where(flat, 1.0, x)
+    return cast_node(where(small, series, where(flat, 0.0, sinpi(safe) / (safe * math.pi))), node.dtype)
 
 
 # --- what is not finite ----------------------------------------------------------------------------------------------

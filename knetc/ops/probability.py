@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain
-from knetc.ops import define, vector_log_sums
-from knetc.ops.apply import Operand, cast_node, coerce, composite, elementwise
-from knetc.ops.arithmetic import maximum, minimum
-from knetc.ops.logic import equal, greater, greater_equal, isnan, less, logical_and, logical_not, where
-from knetc.ops.special import erfcinv, erfcx, gamma, lgamma
-from knetc.ops.transcendental import erfc, exp, log, log1p
+from knetc.ops import beta_math, define, vector_log_sums
+from knetc.ops.apply import Operand, cast_node, coerce, composite, constant, elementwise
+from knetc.ops.arithmetic import absolute, maximum, minimum
+from knetc.ops.logic import (
+    equal,
+    greater,
+    greater_equal,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    where,
+)
+from knetc.ops.special import digamma, erfcinv, gamma, lgamma, lgamma_reference, log_ndtr
+from knetc.ops.transcendental import exp, log, log1p, ndtr
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError
-
-_ROOT_HALF = math.sqrt(0.5)
 
 # --- beta ------------------------------------------------------------------------------------------------------------
 
@@ -43,7 +54,8 @@ def _stirling_rest(x: Node) -> Node:
     return total / x  # type: ignore[no-any-return]
 
 
-def _betaln(a: Node, b: Node) -> Node:
+def _short_betaln(a: Node, b: Node) -> Node:
+    """In float64, with digits enough for float32."""
     small, large = minimum(a, b), maximum(a, b)
     usual = lgamma(a) + lgamma(b) - lgamma(a + b)
     far = maximum(large, 10.0)
@@ -54,14 +66,72 @@ def _betaln(a: Node, b: Node) -> Node:
     return where(logical_and(greater_equal(large, 10), greater(small, 0)), apart, usual)  # type: ignore[no-any-return]
 
 
+def _short_beta(x: Node, y: Node) -> Any:
+    usual = gamma(x) * (gamma(y) / gamma(x + y))
+    large = logical_and(greater(x + y, 170), greater(minimum(x, y), 0))
+    return where(large, exp(_short_betaln(x, y)), usual)
+
+
+def _by_lgamma(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    a, b = np.asarray(x, np.longdouble), np.asarray(y, np.longdouble)
+    return lgamma_reference(a) + lgamma_reference(b) - lgamma_reference(a + b)
+
+
+def _slopes(a: Node, b: Node, dy: Node) -> tuple[Node | None, ...]:
+    both = digamma(a + b)
+    return dy * (digamma(a) - both), dy * (digamma(b) - both)
+
+
+_POSITIVE = (Domain(0.3, 5.0, special=(1.0, 30.0)),)
+
+BETALN = define.elementwise(
+    "betaln",
+    reference=lambda x, y: _by_lgamma(x, y).astype(x.dtype),
+    gradient=lambda node, dy: _slopes(*node.sources, dy),
+    emit=beta_math.betaln,
+    arity=2,
+    cost=3000,
+    domains=_POSITIVE,
+    ulp=64,  # of the reference, which is a difference
+)
+BETA = define.elementwise(
+    "beta",
+    reference=lambda x, y: np.exp(_by_lgamma(x, y)).astype(x.dtype),
+    gradient=lambda node, dy: _slopes(*node.sources, dy * node),
+    emit=beta_math.beta,
+    arity=2,
+    cost=3000,
+    domains=_POSITIVE,
+    ulp=64,
+)
+
+
+def _of_positive(function: Any, a: Node, b: Node, zero: float, next_to_zero: Any, elsewhere: Any) -> Any:
+    """A function of positive numbers; ``next_to_zero`` of the smaller and the other, ``elsewhere`` of negatives."""
+    first = less(absolute(a), absolute(b))
+    small, other = where(first, a, b), where(first, b, a)
+    positive = logical_and(greater(a, 0), greater(b, 0))
+    tiny, endless = less(absolute(small), 1e-200), logical_and(positive, isinf(other))
+    usual = logical_and(positive, logical_not(logical_or(tiny, endless)))
+    value = function(where(usual, a, 1.0), where(usual, b, 1.0))
+    others = where(tiny, next_to_zero(small, other), elsewhere(where(usual, 1.0, a), where(usual, 1.0, b)))
+    return where(usual, value, where(endless, zero, others))
+
+
 @composite(2)
 def betaln(a: Operand, b: Operand) -> Any:
-    """The logarithm of the absolute value of the beta function; it does not lose digits where ``a`` or ``b`` is large.
+    """The logarithm of the absolute value of the beta function, also where that is nearly 1 or out of range.
 
     >>> betaln(kn.array([2.0]), 3.0)  # [-2.4849067]
     """
     nodes, dtype = _wide("betaln", a, b)
-    return cast_node(_betaln(*nodes), dtype)
+
+    def next_to_zero(small: Node, other: Node) -> Any:
+        return where(less(absolute(other), 1e-200), log1p(absolute(small / other)), 0.0) - log(absolute(small))
+
+    function = partial(elementwise, BETALN) if dtype == dtypes.f64 else _short_betaln
+    result = _of_positive(function, *nodes, -math.inf, next_to_zero, lambda a, b: lgamma(a) + lgamma(b) - lgamma(a + b))
+    return cast_node(result, dtype)
 
 
 @composite(2)
@@ -70,10 +140,14 @@ def beta(a: Operand, b: Operand) -> Any:
 
     >>> beta(kn.array([2.0]), 3.0)  # [0.083333336]
     """
-    (x, y), dtype = _wide("beta", a, b)
-    usual = gamma(x) * (gamma(y) / gamma(x + y))
-    large = logical_and(greater(x + y, 170), greater(minimum(x, y), 0))
-    return cast_node(where(large, exp(_betaln(x, y)), usual), dtype)
+    nodes, dtype = _wide("beta", a, b)
+
+    def next_to_zero(small: Node, other: Node) -> Any:
+        return 1 / small + where(less(absolute(other), 1e-200), 1 / other, 0.0)
+
+    function = partial(elementwise, BETA) if dtype == dtypes.f64 else _short_beta
+    result = _of_positive(function, *nodes, 0.0, next_to_zero, lambda a, b: gamma(a) * (gamma(b) / gamma(a + b)))
+    return cast_node(result, dtype)
 
 
 @composite()
@@ -130,7 +204,23 @@ def entr(x: Operand) -> Any:
     [a] = _same_floats("entr", x)
     known = greater(a, 0)
     inside = where(known, a, 1.0)
-    return where(less(a, 0), -math.inf, where(known, -(inside * log(inside)), a))
+    return where(less(a, 0), -math.inf, where(known, -(inside * log(inside)), where(isnan(a), a, 0.0)))
+
+
+def _log_quotient(p: Node, q: Node) -> Any:
+    """log(p / q) of positive float64, also where the quotient is nearly 1 or out of range."""
+    ratio = p / q
+    close = logical_and(greater(ratio, 0.5), less(ratio, 2.0))  # the difference is exact
+    far = logical_or(less(ratio, 1e-300), greater(ratio, 1e300))
+    return where(close, log1p((p - q) / q), where(far, log(p) - log(q), log(where(far, 1.0, ratio))))
+
+
+def _rel_entr(p: Node, q: Node, value: Any) -> Any:
+    """``value`` of positive numbers, and what it is of others."""
+    inside = logical_and(greater(p, 0), greater(q, 0))
+    unknown = where(isnan(p) | isnan(q), constant(math.nan, p.dtype), math.inf)
+    outside = where(logical_and(equal(p, 0), greater_equal(q, 0)), 0.0, unknown)
+    return where(inside, value(where(inside, p, 1.0), where(inside, q, 1.0)), outside)
 
 
 @composite(2)
@@ -139,21 +229,39 @@ def rel_entr(x: Operand, y: Operand) -> Any:
 
     >>> rel_entr(kn.array([0.0, 0.5]), kn.array([0.5, 0.25]))  # [0, 0.3465736]
     """
-    a, b = _same_floats("rel_entr", x, y)
-    inside = logical_and(greater(a, 0), greater(b, 0))
-    p, q = where(inside, a, 1.0), where(inside, b, 1.0)
-    outside = where(logical_and(equal(a, 0), greater_equal(b, 0)), 0.0, where(isnan(a) | isnan(b), math.nan, math.inf))
-    return where(inside, p * log(p / q), outside)
+    (a, b), dtype = _wide("rel_entr", x, y)
+    return cast_node(_rel_entr(a, b, lambda p, q: p * _log_quotient(p, q)), dtype)
+
+
+_KL_TERMS = 28
+"""Of the series in a square of at most 1/4."""
+
+
+def _kl(p: Node, q: Node) -> Any:
+    """p log(p / q) - p + q of positive float64; of numbers that are alike by series in s = (p - q) / (p + q)."""
+    scale = where(greater(maximum(p, q), 1e300), 0.25, 1.0)
+    difference = p - q
+    s = difference * scale / (p * scale + q * scale)
+    close = less_equal(absolute(s), 1 / 2)
+    s, difference = where(close, s, 0.0), where(close, difference, 0.0)
+    square = s * s
+    # the inverse hyperbolic tangent of s is s + s³ tail = s whole
+    tail: Any = 0.0
+    for k in reversed(range(1, _KL_TERMS)):
+        tail = tail * square + 1 / (2 * k + 1)
+    whole = tail * square + 1
+    return where(close, difference * s * (whole + s * tail), p * _log_quotient(p, q) - p + q)
 
 
 @composite(2)
 def kl_div(x: Operand, y: Operand) -> Any:
-    """``rel_entr(x, y) - x + y``, which is nowhere negative.
+    """``x * log(x / y) - x + y``, which is nowhere negative: ``y`` for x = 0, infinite for y <= 0 < x or below 0.
 
     >>> kl_div(kn.array([0.5]), kn.array([0.25]))  # [0.09657359]
     """
-    a, b = _same_floats("kl_div", x, y)
-    return rel_entr(a, b) - a + b
+    (a, b), dtype = _wide("kl_div", x, y)
+    nothing = logical_and(equal(a, 0), greater_equal(b, 0))
+    return cast_node(where(nothing, b, _rel_entr(a, b, _kl)), dtype)
 
 
 # --- log-odds --------------------------------------------------------------------------------------------------------
@@ -185,29 +293,6 @@ def logit(x: Operand) -> Any:
 
 
 # --- the normal distribution -----------------------------------------------------------------------------------------
-
-
-@composite()
-def ndtr(x: Operand) -> Any:
-    """The probability that a normal variable of mean 0 and variance 1 is at most ``x``.
-
-    >>> ndtr(kn.array([0.0, 1.0]))  # [0.5, 0.8413447]
-    """
-    [node], dtype = _wide("ndtr", x)
-    return cast_node(0.5 * erfc(node * -_ROOT_HALF), dtype)
-
-
-@composite()
-def log_ndtr(x: Operand) -> Any:
-    """The logarithm of ``ndtr``, also where that underflows.
-
-    >>> log_ndtr(kn.array([0.0, -100.0]))  # [-0.6931472, -5005.524]
-    """
-    [node], dtype = _wide("log_ndtr", x)
-    low = less(node, -1)
-    left, right = where(low, node, -1.0), where(low, 0.0, node)
-    tail = log(0.5 * erfcx(left * -_ROOT_HALF)) - 0.5 * left * left
-    return cast_node(where(low, tail, log1p(-0.5 * erfc(right * _ROOT_HALF))), dtype)
 
 
 @composite()

@@ -10,12 +10,13 @@ import numpy as np
 
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
-from knetc.ops import define, special_math, vector_log_sums
+from knetc.ops import define, special_math, vector_activations, vector_log_sums
 from knetc.ops.apply import Operand, composite, elementwise
 from knetc.ops.arithmetic import floor, square
 from knetc.ops.division import mod
 from knetc.ops.logic import equal, less, where
-from knetc.ops.transcendental import LN10, exp, sigmoid
+from knetc.ops.transcendental import LN10, bell, exp, ndtr, ndtr_reference, sigmoid
+from knetc.runtime.base import dtypes
 
 INFINITY = float("inf")
 _EVERYWHERE = (0.0, -0.0, INFINITY, -INFINITY, float("nan"))
@@ -136,7 +137,7 @@ def _gamma(x: float) -> float:
         return math.nan
 
 
-def _lgamma(x: np.ndarray) -> np.ndarray:
+def lgamma_reference(x: np.ndarray) -> np.ndarray:
     reflected = x < 0
     y = np.abs(x)
     product = np.ones_like(y)
@@ -186,7 +187,27 @@ def _polygamma(x: np.ndarray, *, order: int) -> np.ndarray:
     return np.where(x == INFINITY, sign * 0.0, result)
 
 
+def _log_ndtr(x: np.ndarray) -> np.ndarray:
+    low = np.minimum(x, -1)
+    tail = np.log(_erfcx(low * -np.sqrt(np.longdouble(0.5))) * 0.5) - low * low * 0.5
+    return np.where(x < -1, tail, np.log1p(-ndtr_reference(-np.maximum(x, -1))))
+
+
 # --- the records -----------------------------------------------------------------------------------------------------
+
+
+def _erfcx_slope(x: Node, y: Node) -> Any:
+    """2 x y - 2 / sqrt(pi), far to the right, where nothing is left of that, by its asymptotic series."""
+    limit = 26.0 if x.dtype == dtypes.f64 else 6.0
+    far = less(limit, x)
+    inverse = 1 / where(far, x, limit)
+    half = inverse * inverse * 0.5
+    series: Any = 1.0
+    for k in (13, 11, 9, 7, 5, 3):
+        series = 1 - half * k * series
+    near = where(far, 0, x * y * 2 - 2 / _ROOT_PI)
+    return where(far, half * series * (-2 / _ROOT_PI), near)
+
 
 EXP10 = _function(
     "exp10",
@@ -212,7 +233,7 @@ COSPI = _function(
 ERFCX = _function(
     "erfcx",
     _extended(_erfcx),
-    lambda x, y, dy: dy * (x * y * 2 - 2 / _ROOT_PI),
+    lambda x, y, dy: dy * _erfcx_slope(x, y),
     special=(-30.0, 20.0, 1e10),
     ulp=8,
 )
@@ -234,6 +255,24 @@ ERFCINV = _function(
     special=(2.0, 3.0, 1e-9, 1e-30),
     ulp=16,  # of the reference, which has the error of another erfc
 )
+LOG_NDTR = define.elementwise(
+    "log_ndtr",
+    reference=_extended(_log_ndtr),
+    gradient=lambda node, dy: (dy * _hazard(node.sources[0]),),
+    emit=vector_activations.log_ndtr,
+    cost=60,
+    domains=(Domain(-4.0, 4.0, (*_EVERYWHERE, -30.0, 9.0)),),
+    ulp=8,
+)
+
+
+def _hazard(x: Node) -> Any:
+    """The normal distribution's density divided by its probability of less."""
+    left = less(x, 0)
+    below = math.sqrt(2 / math.pi) / erfcx(where(left, x, 0) * -math.sqrt(0.5))
+    return where(left, below, bell(x) * (1 / math.sqrt(2 * math.pi)) / ndtr(where(left, 0, x)))
+
+
 GAMMA = _function(
     "gamma",
     _each(_gamma),
@@ -246,7 +285,7 @@ GAMMA = _function(
 )
 LGAMMA = _function(
     "lgamma",
-    _extended(_lgamma),
+    _extended(lgamma_reference),
     lambda x, y, dy: dy * digamma(x),
     low=0.2,
     high=5.0,
@@ -365,6 +404,14 @@ def erfcinv(x: Operand) -> Any:
     >>> erfcinv(kn.array([0.5]))  # [0.47693628]
     """
     return elementwise(ERFCINV, x)
+
+
+def log_ndtr(x: Operand) -> Any:
+    """The logarithm of ``ndtr``, also where that underflows.
+
+    >>> log_ndtr(kn.array([0.0, -100.0]))  # [-0.6931472, -5005.524]
+    """
+    return elementwise(LOG_NDTR, x)
 
 
 def gamma(x: Operand) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cache
 from typing import Any, TypeVar
 
 from knetc.ops import double_word as dw
@@ -18,8 +17,9 @@ from knetc.ops import vector_angles as va
 from knetc.ops import vector_coefficients as fitted
 from knetc.ops import vector_math as vm
 from knetc.ops.double_word import Wide, two_sum, wide
-from knetc.ops.vector_errors import inverse_erf
-from knetc.ops.vector_expression import Number, in_double, on_numbers, polynomial, rarely, select
+from knetc.ops.gamma_zeros import LGAMMA, even_bernoulli, tail_fractions, zeros
+from knetc.ops.vector_errors import erfc_centre, inverse_erf
+from knetc.ops.vector_expression import Number, in_double, lookup, on_numbers, polynomial, rarely, select
 from knetc.runtime.base import dtypes
 
 LN10 = math.log(10)
@@ -69,14 +69,17 @@ def _cospi(x: Number) -> Number:
 def _erfcx(x: Number) -> Number:
     a = abs(x)
     bounded = a.at_most(2.0**60)  # where the quotient is 1
-    fraction = polynomial((bounded - 4.0) / (bounded + 4.0), fitted.ERFCX) * 0.5 / (a + 0.5)
+    divisor = a + 0.5
+    fraction = polynomial((bounded - 4.0) / (bounded + 4.0), fitted.ERFCX) * 0.5 / divisor
+    lost = select(a < 2.0**50, a - (divisor - 0.5), 0.0)  # by rounding the divisor
+    fraction = fraction - fraction * (lost / divisor)
     # exp(a²) needs all of a²: the square of a's upper half is exact, and the rest is a small correction
     small = a.at_most(27.0)
     upper = vm._upper_half(small)
     n, r = vm._reduce(upper * upper)
     r = (small - upper).fma(small + upper, r)
     left = vm._scale(vm._exp_reduced(r), n + 1) - fraction
-    return select(x < 0.0, left, fraction)
+    return select(a < 0.5, erfc_centre(x) * vm._exp_reduced(x * x), select(x < 0.0, left, fraction))
 
 
 def _inverse_erf_centre(x: Number) -> Number:
@@ -187,6 +190,26 @@ def _gamma(x: Number) -> Number:
 
 #: steps up to where the asymptotic series are exact to 100 bits, and terms of these
 WIDE_STEPS, WIDE_TERMS = 24, 16
+#: between how many poles the zeros are in tables: of lgamma all that are not poles in float64
+ZEROS = {LGAMMA: 16, 0: 64}
+
+
+def _next_to_zero(order: int, a: Number, elsewhere: Number) -> Number:
+    """The function of the family at -a where it is below a thousand millionth, from its slope at the zero there."""
+    if not a.e.tables:
+        return elsewhere
+    table = zeros(order, ZEROS.get(order, 32))
+    whole = a.floor()
+    place = whole
+    if order == LGAMMA:  # two in each interval, of which the first is at -2.457
+        place = (whole - 2.0) * 2.0 + select(a - whole > 0.5, 1.0, a.constant(0.0))
+    place = place.at_least(0.0).at_most(len(table.head) - 1.0).to(dtypes.i64)
+    head, rest, slope, bend = (
+        lookup(column, place, a.dtype) for column in (table.head, table.rest, table.slope, table.bend)
+    )
+    distance = a - head - rest
+    result = slope * distance
+    return select(abs(result) < 1e-9, result * bend.fma(distance, 1.0), elsewhere)
 
 
 def _lgamma_near_zero(a: Number) -> Number:
@@ -199,9 +222,9 @@ def _lgamma_near_zero(a: Number) -> Number:
     quotient = Wide(abs(quotient.high), select(quotient.high < 0.0, -quotient.low, quotient.low))
     y = two_sum(a, a.constant(float(WIDE_STEPS)))
     inverse = 1.0 / y
-    terms = [Fraction(b, 2 * j * (2 * j - 1)) for j, b in _even_bernoulli(WIDE_TERMS)]
+    terms = [Fraction(b, 2 * j * (2 * j - 1)) for j, b in even_bernoulli(WIDE_TERMS)]
     stirling = (y - 0.5) * dw.log(y) - y + dw.HALF_LOG_2PI + inverse * dw.series(inverse * inverse, terms)
-    return (dw.log(quotient) - stirling).rounded()
+    return _next_to_zero(LGAMMA, a, (dw.log(quotient) - stirling).rounded())
 
 
 def _lgamma_f32(x: Number) -> Number:
@@ -255,7 +278,7 @@ DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)
 
 
 def _digamma_near(y: Number) -> Number:
-    """For -1/2 <= y < 8: from [1, 2) by adding or subtracting inverses, as one fraction."""
+    """For -1/4 <= y < 8: from [1, 2) by adding or subtracting inverses, as one fraction."""
     m = y.floor() - 1.0
     # of the inverses of y - 1, y - 2 … as far as they are needed
     up, down = y.constant(0.0), y.constant(1.0)
@@ -272,7 +295,7 @@ def _digamma_near(y: Number) -> Number:
 
 
 def _digamma_near_zero(a: Number) -> Number:
-    """digamma(-a), a > 1/2, where it is the difference of two numbers that are nearly equal."""
+    """digamma(-a), a > 1/4, where it is the difference of two numbers that are nearly equal."""
     sine, cosine = dw.sin_cos_pi(a)
     total = cosine * dw.PI / sine
     for k in range(1, WIDE_STEPS):
@@ -280,14 +303,15 @@ def _digamma_near_zero(a: Number) -> Number:
     y = two_sum(a, a.constant(float(WIDE_STEPS)))
     inverse = 1.0 / y
     square = inverse * inverse
-    terms = [Fraction(b, 2 * j) for j, b in _even_bernoulli(WIDE_TERMS)]
-    return (total + (dw.log(y) - inverse.scaled(0.5) - square * dw.series(square, terms))).rounded()
+    terms = [Fraction(b, 2 * j) for j, b in even_bernoulli(WIDE_TERMS)]
+    result = total + (dw.log(y) - inverse.scaled(0.5) - square * dw.series(square, terms))
+    return _next_to_zero(0, a, result.rounded())
 
 
 @in_double
 def _digamma(x: Number) -> Number:
     a = abs(x)
-    reflected = x < -0.5
+    reflected = x < -0.25  # a zero is at -0.504
     y = select(reflected, a, x)
     near = _digamma_near(y.at_most(8.0))
     inverse = 1.0 / y
@@ -298,25 +322,6 @@ def _digamma(x: Number) -> Number:
     mirrored = value + inverse + math.pi * (cosine / sine)
     mirrored = rarely(reflected & (abs(mirrored) < abs(value)), mirrored, _digamma_near_zero, a)
     return select(reflected, select(sine.equals(0.0), math.nan, mirrored), value)
-
-
-def _even_bernoulli(count: int) -> list[tuple[int, Fraction]]:
-    """``(1, B2), (2, B4) …``"""
-    return [(j, _bernoulli(2 * count + 1)[2 * j]) for j in range(1, count + 1)]
-
-
-@cache
-def _bernoulli(count: int) -> tuple[Fraction, ...]:
-    """The first Bernoulli numbers, B0 first."""
-    numbers = [Fraction(1)]
-    for m in range(1, count):
-        numbers.append(-sum((math.comb(m + 1, k) * b for k, b in enumerate(numbers)), Fraction(0)) / (m + 1))
-    return tuple(numbers)
-
-
-def tail_fractions(order: int, count: int) -> list[Fraction]:
-    """Of 1/y², 1/y⁴ … in y**order times the sum of (y + k)**-(order + 1) over all k >= 0 (Euler and Maclaurin)."""
-    return [b * math.prod(range(order + 1, order + 2 * j)) / math.factorial(2 * j) for j, b in _even_bernoulli(count)]
 
 
 def tail_coefficients(order: int, count: int) -> list[float]:
@@ -369,14 +374,17 @@ def _polygamma(order: int) -> Callable[[Number], Number]:
         sine, cosine = _sin_cos_pi(x)
         turned = _horner(cosine / sine, [float(c) for c in cotangent_derivative(order)]) * math.pi ** (order + 1)
         mirrored = -value - turned if order % 2 else value - turned
-        if order % 2 == 0:  # the others have no zeros
-            mirrored = rarely(reflected & (abs(mirrored) < abs(value)), mirrored, near_zero, x)
         pole = select(sine.equals(0.0), math.inf if order % 2 else math.nan, mirrored)
-        return select(reflected, pole, value)
+        result = select(reflected, pole, value)
+        # the first has no zeros; high powers have many times the error of what is raised, first that of the cotangent
+        hard = reflected & (abs(mirrored) < abs(value)) if order == 2 else reflected
+        hard = hard if order <= 8 else x.equals(x)
+        return rarely(hard & (abs(result) < math.inf), result, in_many_digits, x) if order > 1 else result
 
-    def near_zero(x: Number) -> Number:
-        sine, cosine = dw.sin_cos_pi(x)
-        y = two_sum(x.constant(1.0), -x)
+    def in_many_digits(x: Number) -> Number:
+        reflected = x < -0.25
+        sine, cosine = dw.sin_cos_pi(select(reflected, x, 0.25))
+        y = two_sum(select(reflected, 1.0, x.constant(0.0)), select(reflected, -x, x))
         far = y + float(WIDE_STEPS)
         inverse = 1.0 / far
         square = inverse * inverse
@@ -387,9 +395,12 @@ def _polygamma(order: int) -> Callable[[Number], Number]:
             total = total + _to_the(1.0 / (y + float(k)), order + 1)
         turned = dw.series(cosine / sine, [Fraction(c) for c in cotangent_derivative(order)])
         turned = turned * _to_the(y._operand(dw.PI), order + 1)
-        return (total * float(-math.factorial(order)) - turned).rounded()
+        total = total * float(-math.factorial(order))
+        left = (total - turned).rounded()
+        right = total.rounded() * (-1.0 if order % 2 else 1.0)
+        return select(reflected, left if order % 2 else _next_to_zero(order, -x, left), right)
 
-    near_zero.__name__ = f"polygamma{order}_near_zero"
+    in_many_digits.__name__ = f"polygamma{order}_in_many_digits"
     return in_double(polygamma)
 
 

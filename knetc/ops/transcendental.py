@@ -11,7 +11,7 @@ import numpy as np
 from knetc.ir.node import Node
 from knetc.ir.op import Domain, Op
 from knetc.ir.record import record
-from knetc.ops import define, vector_angles, vector_arcs, vector_errors, vector_math
+from knetc.ops import define, vector_activations, vector_angles, vector_arcs, vector_errors, vector_math
 from knetc.ops.apply import (
     CONSTANT,
     Operand,
@@ -24,9 +24,9 @@ from knetc.ops.apply import (
     to_nodes,
     wrap_like,
 )
-from knetc.ops.arithmetic import multiply, reciprocal, square, true_divide
+from knetc.ops.arithmetic import absolute, multiply, reciprocal, square, true_divide
 from knetc.ops.identities import check_range
-from knetc.ops.logic import equal, where
+from knetc.ops.logic import equal, less, where
 from knetc.runtime.base.errors import DtypeError
 
 INFINITY = float("inf")
@@ -35,7 +35,8 @@ _EVERYWHERE = (0.0, -0.0, INFINITY, -INFINITY, NAN)
 
 
 def _code(name: str) -> Any:
-    return next(getattr(m, name) for m in (vector_math, vector_angles, vector_arcs, vector_errors) if hasattr(m, name))
+    modules = (vector_math, vector_angles, vector_arcs, vector_errors, vector_activations)
+    return next(getattr(m, name) for m in modules if hasattr(m, name))
 
 
 def _function(
@@ -100,7 +101,7 @@ LN2, LN10 = math.log(2.0), math.log(10.0)
 
 EXP = _function("exp", np.exp, lambda x, y, dy: dy * y, special=(100.0, -110.0, 1000.0), cost=8, sums_to_products=True)
 EXP2 = _function("exp2", np.exp2, lambda x, y, dy: dy * (y * LN2), special=(-160.0, 2000.0), sums_to_products=True)
-EXPM1 = _function("expm1", np.expm1, lambda x, y, dy: dy * (y + 1), special=(1e-9, 1000.0))
+EXPM1 = _function("expm1", np.expm1, lambda x, y, dy: dy * exp(x), special=(1e-9, 1000.0))
 LOG = _function("log", np.log, lambda x, y, dy: dy / x, low=0.1, special=(-1.0, 1.0), cost=10)
 LOG2 = _function("log2", np.log2, lambda x, y, dy: dy / (x * LN2), low=0.1, special=(-1.0, 8.0))
 LOG10 = _function("log10", np.log10, lambda x, y, dy: dy / (x * LN10), low=0.1, special=(-1.0, 100.0))
@@ -122,15 +123,21 @@ TAN = _function(
     cost=20,
     ulp=8,
 )
-ASIN = _function("asin", np.arcsin, lambda x, y, dy: dy * rsqrt(1 - x * x), low=-0.9, high=0.9, special=_UNIT)
-ACOS = _function("acos", np.arccos, lambda x, y, dy: -(dy * rsqrt(1 - x * x)), low=-0.9, high=0.9, special=_UNIT)
+ASIN = _function("asin", np.arcsin, lambda x, y, dy: dy * rsqrt((1 - x) * (1 + x)), low=-0.9, high=0.9, special=_UNIT)
+ACOS = _function(
+    "acos", np.arccos, lambda x, y, dy: -(dy * rsqrt((1 - x) * (1 + x))), low=-0.9, high=0.9, special=_UNIT
+)
 ATAN = _function("atan", np.arctan, lambda x, y, dy: dy / (x * x + 1))
 SINH = _function("sinh", np.sinh, lambda x, y, dy: dy * cosh(x), special=(1e-6, 1000.0))
 COSH = _function("cosh", np.cosh, lambda x, y, dy: dy * sinh(x), special=(1000.0,))
-TANH = _function("tanh", np.tanh, lambda x, y, dy: dy * (1 - y * y), special=(1e-6, 1000.0), cost=10)
-ASINH = _function("asinh", np.arcsinh, lambda x, y, dy: dy * rsqrt(x * x + 1), special=(1e-6, 1e10))
-ACOSH = _function("acosh", np.arccosh, lambda x, y, dy: dy * rsqrt(x * x - 1), low=1.2, special=(1.0, 0.5, 1e10))
-ATANH = _function("atanh", np.arctanh, lambda x, y, dy: dy / (1 - x * x), low=-0.9, high=0.9, special=_UNIT)
+TANH = _function(
+    "tanh", np.tanh, lambda x, y, dy: dy * 4 * (sigmoid(x * 2) * sigmoid(x * -2)), special=(1e-6, 1000.0), cost=10
+)
+ASINH = _function("asinh", np.arcsinh, lambda x, y, dy: dy / hypot(x, 1), special=(1e-6, 1e10))
+ACOSH = _function(
+    "acosh", np.arccosh, lambda x, y, dy: dy * (rsqrt(x - 1) * rsqrt(x + 1)), low=1.2, special=(1.0, 0.5, 1e10)
+)
+ATANH = _function("atanh", np.arctanh, lambda x, y, dy: dy / ((1 - x) * (1 + x)), low=-0.9, high=0.9, special=_UNIT)
 
 # --- erf and the logistic function -----------------------------------------------------------------------------------
 
@@ -155,8 +162,34 @@ ERFC = _function(
 SIGMOID = _function(
     "sigmoid",
     _sigmoid_reference,
-    lambda x, y, dy: dy * (y - y * y),
+    lambda x, y, dy: dy * (y * sigmoid(-x)),
     special=(1000.0, -1000.0),
+)
+
+
+# --- the normal distribution -----------------------------------------------------------------------------------------
+
+_ROOT_TWO_PI = math.sqrt(2 * math.pi)
+
+
+def ndtr_reference(x: np.ndarray) -> np.ndarray:
+    """By erfc, and what rounding takes from its argument."""
+    exact = np.asarray(x, np.longdouble) * -np.sqrt(np.longdouble(0.5))
+    rounded = np.asarray(exact, np.float64)
+    with np.errstate(all="ignore"):
+        lost = np.where(np.isfinite(exact), exact - rounded, 0)
+        slope = np.exp(-np.square(rounded)) * (2 / math.sqrt(math.pi))
+        return np.asarray((np.vectorize(math.erfc, otypes=[np.float64])(rounded) - slope * lost) * 0.5, x.dtype)
+
+
+BELL = _function(
+    "bell",
+    lambda x: np.exp(np.square(x, dtype=np.longdouble) * -0.5).astype(x.dtype),
+    lambda x, y, dy: -(dy * y * where(less(absolute(x), 50), x, 0)),  # where y is 0, infinity times it would be NaN
+    special=(100.0, -5.0),
+)
+NDTR = _function(
+    "ndtr", ndtr_reference, lambda x, y, dy: dy * (bell(x) * (1 / _ROOT_TWO_PI)), special=(-9.0, 9.0), cost=18
 )
 
 
@@ -179,8 +212,9 @@ SOFTPLUS = _function(
 
 def _atan2_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
     y, x = node.sources
-    part = dy / (x * x + y * y)
-    return part * x, -(part * y)
+    radius = hypot(y, x)  # its square might be out of range
+    part = dy / radius
+    return part * (x / radius), -(part * (y / radius))
 
 
 ATAN2 = define.elementwise(
@@ -206,10 +240,16 @@ def _emit_hypot(e: Any, a: Any, b: Any) -> Any:
     return e.select(infinite, infinity, finite)
 
 
+def _hypot_gradient(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    nothing = equal(node, 0)
+    radius = where(nothing, 1, node)
+    return dy * (node.sources[0] / radius), dy * (node.sources[1] / radius)
+
+
 HYPOT = define.elementwise(
     "hypot",
     reference=np.hypot,
-    gradient=lambda node, dy: (dy * (node.sources[0] / node), dy * (node.sources[1] / node)),
+    gradient=_hypot_gradient,
     emit=_emit_hypot,
     arity=2,
     cost=15,
@@ -545,6 +585,22 @@ def erfc(x: Operand) -> Any:
     return elementwise(ERFC, x)
 
 
+def ndtr(x: Operand) -> Any:
+    """The probability that a normal variable of mean 0 and variance 1 is at most ``x``.
+
+    >>> ndtr(kn.array([0.0, 1.0]))  # [0.5, 0.8413447]
+    """
+    return elementwise(NDTR, x)
+
+
+def bell(x: Operand) -> Any:
+    """``exp(-x * x / 2)``, accurate also where it is nearly 0.
+
+    >>> bell(kn.array([0.0, 1.0]))  # [1, 0.60653067]
+    """
+    return elementwise(BELL, x)
+
+
 def sigmoid(x: Operand) -> Any:
     """The logistic function ``1 / (1 + exp(-x))``; never overflows.
 
@@ -573,7 +629,7 @@ def atan2(y: Operand, x: Operand) -> Any:
 
 
 def hypot(a: Operand, b: Operand) -> Any:
-    """``sqrt(a*a + b*b)`` without overflow; the gradient at (0, 0) is NaN.
+    """``sqrt(a*a + b*b)`` without overflow; the gradient at (0, 0) is 0.
 
     >>> hypot(kn.array([3.0]), kn.array([4.0]))  # [5]
     """

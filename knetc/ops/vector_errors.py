@@ -122,13 +122,19 @@ def erfinv_tables(dtype: np.dtype) -> Tables:
     return tuple(values), tuple(slopes)
 
 
-def _from_tables(a: Number, end: float, tables: Tables, series: Series, sign: float) -> Number:
-    """What the first table is at a >= 0: at the r nearest to it, with ``sign`` times the difference to there."""
+def _from_tables(
+    a: Number, end: float, tables: Tables, series: Series, sign: float, more: Number | None = None
+) -> Number:
+    """What the first table is at a >= 0: at the r nearest to it, with ``sign`` times the difference to there.
+
+    ``more`` is added to ``a`` without being rounded with it.
+    """
     magic = a.format.magic / STEPS[a.dtype]
     shifted = select(a < end, a, end) + magic  # the place in the tables is one even where a is NaN
     place = (shifted.bits() - bits_of(magic, a.dtype)).to(dtypes.i64)
     r = shifted - magic
     d = a.at_most(end) - r
+    d = d if more is None else d + more
     value, slope = (lookup(table, place, a.dtype) for table in tables)
     v, square = (r + r) * d, d * d
     total = polynomial(v, series[-1])
@@ -158,9 +164,41 @@ def _erf(x: Number) -> Number:
 def _erfc(x: Number) -> Number:
     if not x.e.tables:
         return _erfc_by_quotient(x)
-    scaled = _from_tables(abs(x), ERFC_END[x.dtype], erfc_tables(x.dtype), ERFC_SERIES[x.dtype], -1.0)
-    right = scaled * (1 / ERFC_SCALE[x.dtype])
+    right = _scaled_erfc(abs(x)) * (1 / ERFC_SCALE[x.dtype])
     return select(x < 0.0, 2.0 - right, right)
+
+
+def _scaled_erfc(a: Number, more: Number | None = None) -> Number:
+    """From tables, of a >= 0."""
+    return _from_tables(a, ERFC_END[a.dtype], erfc_tables(a.dtype), ERFC_SERIES[a.dtype], -1.0, more)
+
+
+def erfc_of_magnitude(a: Number, more: Number) -> Number:
+    """erfc(a + more) of float64 times ``ERFC_SCALE``, for an ``a`` of at least 0 and a rounding error of it."""
+    return _scaled_erfc(a, more) if a.e.tables else _scaled_erfc_by_quotient(a, more)
+
+
+def normal_tail(a: Number, more: Number) -> tuple[Number, Number, Number]:
+    """erfc(a + more) of float32 as ``value + slope * d``, for an ``a`` of at least 0 and its rounding error.
+
+    From finer tables than those of ``erfc``, so that only the last sum is rounded; behind their end it stays.
+    """
+    steps, end = 128, 4.0
+    magic = a.format.magic / steps
+    shifted = select(a < end, a, end) + magic  # the place in the tables is one even where a is NaN
+    place = (shifted.bits() - bits_of(magic, a.dtype)).to(dtypes.i64)
+    value, slope = (lookup(table, place, a.dtype) for table in normal_tables(steps, end))
+    r = shifted - magic
+    d = a.at_most(end) - r + more
+    total = by_horner((r + r) * d, (1.0, -1 / 2, 1 / 6, -1 / 24))
+    return value, slope, d * (d * d).fma(1 / 3, -total)
+
+
+@cache
+def normal_tables(steps: int, end: float) -> Tables:
+    """erfc and minus its derivative at multiples of the step."""
+    values = _exactly(steps, end)
+    return tuple(float(erfc) for erfc, _ in values), tuple(float(slope) for _, slope in values)
 
 
 @cache
@@ -208,24 +246,38 @@ def _erfc_by_quotient_f32(x: Number) -> Number:
     return select(x < 0.0, 2.0 - tail, tail).to(x.dtype)
 
 
-def _erfc_by_quotient(x: Number) -> Number:
-    if x.dtype == dtypes.f32:
-        return _erfc_by_quotient_f32(x)
-    a = abs(x).at_most(28.0)
+def _tail_by_quotient(a: Number, more: Number | None = None) -> tuple[Number, Number]:
+    """erfc(a) for 1/2 <= a <= 28, as a number near 1 and its power of two."""
     # exp(-a²) needs all of a²: the square of a's upper half is exact, and the rest is a small correction
     upper = vm._upper_half(a)
     n, r = vm._reduce(-(upper * upper))
     r = (a - upper).fma(-(a + upper), r)
+    r = r if more is None else r - (a + a) * more
     twice = a + a
     divisor = twice + 1.0
     lost = 1.0 - (divisor - twice)  # by rounding the divisor; its inverse is about 0.8 times the fraction
     fraction = polynomial((a - 4.0) / (a + 4.0), fitted.ERFC) / divisor
     r = r - lost * fraction * 0.8
-    tail = vm._scale(vm._exp_without_one(r).fma(fraction, fraction), n)
+    return vm._exp_without_one(r).fma(fraction, fraction), n
+
+
+def erfc_centre(x: Number) -> Number:
+    """erfc for magnitudes below 1/2."""
+    return 1.0 - x.fma(polynomial(x * x, fitted.ERF_SMALL), x)
+
+
+def _scaled_erfc_by_quotient(a: Number, more: Number) -> Number:
+    tail, n = _tail_by_quotient(a.at_most(28.0), more)
+    scale = ERFC_SCALE[a.dtype]
+    return select(a < 0.5, erfc_centre(a) * scale, vm._scale(tail, n + round(math.log2(scale))))
+
+
+def _erfc_by_quotient(x: Number) -> Number:
+    if x.dtype == dtypes.f32:
+        return _erfc_by_quotient_f32(x)
+    tail = vm._scale(*_tail_by_quotient(abs(x).at_most(28.0)))
     outer = select(x < 0.0, 2.0 - tail, tail)
-    square = x * x
-    inner = 1.0 - x.fma(polynomial(square, fitted.ERF_SMALL), x)
-    return select(abs(x) < 0.5, inner, outer)
+    return select(abs(x) < 0.5, erfc_centre(x), outer)
 
 
 erf, erfc = on_numbers(_erf), on_numbers(_erfc)
