@@ -11,10 +11,12 @@ import pytest
 from knetc.runtime.base import dtypes
 
 import knetc as kn
+from knetc.ops import vector_activations
 from knetc.ops.gamma_zeros import LGAMMA, zeros
 
 sys.path.insert(0, str(Path(__file__).parent))
 from exact_functions import ALL, BINARY, DERIVATIVES, UNARY, derivative, exactly, known
+from scalar_kernels import LEVELS, Elementwise
 from vector_math_cases import errors
 
 FLOATS = (dtypes.f32, dtypes.f64)
@@ -38,6 +40,15 @@ def test_error_in_ulp(name):
         for size in (1, 3, 17):
             part = np.asarray(fused(*(kn.array(a[:size]) for a in given)))
             np.testing.assert_array_equal(part, twice[:size])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["gelu", "silu", "ndtr", "log_ndtr"])
+def test_error_in_ulp_on_older_processors(name, level):
+    for dtype, bound in zip(FLOATS, ALL[name].most, strict=True):
+        given, exact = known(name, dtype, 30)
+        actual = Elementwise(getattr(vector_activations, name), dtype, level=level)(*given)
+        assert errors(actual, exact).max() <= bound
 
 
 @pytest.mark.parametrize("name", [name for name in UNARY if UNARY[name].ends])

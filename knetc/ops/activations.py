@@ -49,7 +49,6 @@ from knetc.runtime.base.errors import ShapeError
 
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543778
-GELU_LINEAR, GELU_CUBIC = vector_activations.LINEAR, vector_activations.CUBIC
 
 
 RELU = define.elementwise(
@@ -106,14 +105,9 @@ def selu(x: Operand) -> Any:
     return where(above, x * SELU_SCALE, below * (SELU_SCALE * SELU_ALPHA))
 
 
-def _near(x: Node) -> Any:
-    """``x`` up to where logistic functions of it are 0 or 1, as infinity times 0 would be NaN."""
-    return clip(x, -800, 800)
-
-
 def _silu_slope(x: Node) -> Any:
     s = sigmoid(x)
-    return s + _near(x) * (s - s * s)
+    return s + clip(x, -800, 800) * (s - s * s)  # infinity times 0 would be NaN
 
 
 def _silu_reference(x: np.ndarray) -> np.ndarray:
@@ -125,11 +119,6 @@ def _silu_reference(x: np.ndarray) -> np.ndarray:
 def _gelu_reference(x: np.ndarray) -> np.ndarray:
     near = np.maximum(x, -50).astype(np.float64)
     return np.asarray(near * ndtr_reference(near), x.dtype)
-
-
-def _gelu_tanh_reference(x: np.ndarray) -> np.ndarray:
-    near = np.asarray(np.maximum(x, -50), np.longdouble)
-    return np.asarray(near / (1 + np.exp(-near * (near * near * GELU_CUBIC + GELU_LINEAR))), x.dtype)
 
 
 _WIDELY = (Domain(special=(0.0, -0.0, -1.0, 100.0, -100.0, float("inf"), float("-inf"), float("nan"))),)
@@ -150,28 +139,11 @@ GELU = define.elementwise(
     cost=18,
     domains=_WIDELY,
 )
-# (1 + tanh(u)) / 2 is sigmoid(2 u)
-GELU_TANH = define.elementwise(
-    "gelu_tanh",
-    reference=_gelu_tanh_reference,
-    gradient=lambda node, dy: (dy * _gelu_tanh_slope(node.sources[0]),),
-    emit=vector_activations.gelu_tanh,
-    cost=16,
-    domains=_WIDELY,
-    ulp=64,  # its formula's, which loses digits of what is nearly 0
-)
 
 
 def _gelu_slope(x: Node) -> Any:
     near = where(less(absolute(x), 50), x, 0)  # where the density is 0
     return ndtr(x) + near * (bell(x) * (1 / math.sqrt(2 * math.pi)))
-
-
-def _gelu_tanh_slope(x: Node) -> Any:
-    near = _near(x)
-    squared = square(near)
-    s = sigmoid(near * (squared * GELU_CUBIC + GELU_LINEAR))
-    return s + near * (s - s * s) * (squared * (3 * GELU_CUBIC) + GELU_LINEAR)
 
 
 def gelu(x: Operand, approximate: str = "none") -> Any:
@@ -184,7 +156,14 @@ def gelu(x: Operand, approximate: str = "none") -> Any:
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
-    return elementwise(GELU if approximate == "none" else GELU_TANH, x)
+    return elementwise(GELU, x) if approximate == "none" else _gelu_tanh(x)
+
+
+@composite(wide=True)
+def _gelu_tanh(x: Operand) -> Any:
+    x = to_float(x)
+    scale = 2 * math.sqrt(2 / math.pi)  # (1 + tanh(u)) / 2 is sigmoid(2 u)
+    return x * sigmoid(x * (square(x) * (scale * 0.044715) + scale))
 
 
 def silu(x: Operand) -> Any:

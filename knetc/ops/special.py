@@ -190,7 +190,7 @@ def _polygamma(x: np.ndarray, *, order: int) -> np.ndarray:
 def _log_ndtr(x: np.ndarray) -> np.ndarray:
     low = np.minimum(x, -1)
     tail = np.log(_erfcx(low * -np.sqrt(np.longdouble(0.5))) * 0.5) - low * low * 0.5
-    return np.where(x < -1, tail, np.log1p(-ndtr_reference(-np.maximum(x, -1))))
+    return np.asarray(np.where(x < -1, tail, np.log1p(-ndtr_reference(-np.maximum(x, -1)))))
 
 
 # --- the records -----------------------------------------------------------------------------------------------------

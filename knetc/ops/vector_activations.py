@@ -22,9 +22,6 @@ FAR = {dtypes.f32: 110.0, dtypes.f64: 752.0}
 TAIL_END = 5.0
 #: what sqrt(1/2) lacks in float64
 ROOT_HALF_REST = -4.833646656726457e-17
-#: of the formula with tanh, which is x sigmoid(x (x² CUBIC + LINEAR))
-LINEAR = 2 * math.sqrt(2 / math.pi)
-CUBIC = LINEAR * 0.044715
 
 
 def exact_product(a: Number, b: Number) -> tuple[Number, Number]:
@@ -84,11 +81,6 @@ def _silu_without_products(x: Number) -> Number:
 
 def _silu(x: Number) -> Number:
     return _silu_with_products(x) if x.e.fused else _silu_without_products(x)
-
-
-def _gelu_tanh(x: Number) -> Number:
-    near = x.at_least(-40.0)  # where it is 0
-    return near * vm._sigmoid(near * ((near * near) * CUBIC + LINEAR))
 
 
 # --- the normal distribution -----------------------------------------------------------------------------------------
@@ -166,5 +158,5 @@ def _log_ndtr(x: Number) -> Number:
     return select(x < -1.0, logarithm - left * 0.5 * left, vm._log1p(-_ndtr_by_erfc(-x.at_least(-1.0))))
 
 
-silu, gelu, gelu_tanh = on_numbers(_silu), on_numbers(_gelu), on_numbers(_gelu_tanh)
+silu, gelu = on_numbers(_silu), on_numbers(_gelu)
 ndtr, log_ndtr, bell = on_numbers(_ndtr), on_numbers(_log_ndtr), on_numbers(_bell)
