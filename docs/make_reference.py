@@ -1,4 +1,4 @@
-"""Write ``reference.md``: every public name, its signature and what it does in a sentence, from the code itself.
+"""Write ``reference.md``, what each public name is, and ``names.md``, which there are not, from the code itself.
 
 Run it after adding a public name: ``python docs/make_reference.py``.
 """
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import knetc as kn
+from knetc import absent
 
 PAGE = Path(__file__).parent / "reference.md"
+NAMES_PAGE = Path(__file__).parent / "names.md"
 
 SECTIONS = {
     "Arrays and Params": ("arrays", "dtypes", "array_api", "params", "creation", "grids", "assignments"),
@@ -84,5 +86,30 @@ def page() -> str:
     return "".join(parts)
 
 
+def names_page() -> str:
+    """What users of other libraries look for, and what to use instead."""
+    lines = [
+        "# What is not there under its name",
+        "",
+        "Functions of NumPy, `jax.numpy`, `jax.scipy.special`, `jax.nn` have the same names here; distributions are in",
+        "`kn.random`; [the reference](reference.md) lists all. For the rest, also of PyTorch, this page says what to",
+        "use; so does the error that `kn.name` raises.",
+    ]
+    for title, table in (("", absent.NAMES), ("## In kn.random", absent.DISTRIBUTIONS)):
+        groups: dict[str, list[str]] = {}
+        for name, advice in table.items():
+            groups.setdefault(advice, []).append(name)
+        lines += ["", title, ""] if title else [""]
+        for advice, names in groups.items():
+            if len(names) > 4:
+                lines.append(f"- {' '.join(f'`{n}`' for n in names)}: {advice}.")
+        lines += ["", "| name | instead |", "|---|---|"]
+        lines += [
+            f"| {', '.join(f'`{n}`' for n in v)} | {k.removeprefix('use ')} |" for k, v in groups.items() if len(v) < 5
+        ]
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    NAMES_PAGE.write_text(names_page())

@@ -3,10 +3,13 @@
 What a module of many functions has for users stands in its own ``__all__``; from there the names come here.
 """
 
+import typing as _typing
+
 # NumPy first: imported from deep inside of our own modules, it took 48 ms longer under CPython 3.11 (measured; the
 # time went into NumPy's typing modules, and why is not known for certain).
 import numpy as _numpy
 
+from knetc import absent as _absent
 from knetc import array_api as array_api
 from knetc import linalg as linalg
 from knetc import numpy_protocol as _protocol  # noqa: F401 (NumPy functions on arrays)
@@ -27,6 +30,7 @@ from knetc.dtypes import *
 from knetc.gradient_check import *
 from knetc.grids import *
 from knetc.nn import *
+from knetc.numpy_table import ELSEWHERE as _ELSEWHERE
 from knetc.ops.activations import *
 from knetc.ops.angles import *
 from knetc.ops.arithmetic import *
@@ -88,3 +92,8 @@ __all__ = sorted(  # all but the modules that are no part of what users call
     for name, thing in globals().items()
     if not name.startswith("_") and (name in ("array_api", "linalg", "random") or type(thing) is not type(_numpy))
 )
+
+if not _typing.TYPE_CHECKING:  # type checkers know what there is
+
+    def __getattr__(name: str) -> _typing.NoReturn:
+        raise AttributeError(_absent.message("kn", name, __all__, {**_ELSEWHERE, **_absent.NAMES}))

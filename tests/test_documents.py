@@ -229,3 +229,4 @@ def test_a_wrong_docstring_is_caught() -> None:
 def test_the_reference_names_everything_as_it_is() -> None:
     script = runpy.run_path(str(_ROOT / "docs" / "make_reference.py"))
     assert script["PAGE"].read_text() == script["page"](), "run: python docs/make_reference.py"
+    assert script["NAMES_PAGE"].read_text() == script["names_page"](), "run: python docs/make_reference.py"

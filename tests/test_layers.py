@@ -27,7 +27,7 @@ _LAYERS = (
         "knetc.direct", "knetc.structure", "knetc.creation", "knetc.random", "knetc.debugging",
         "knetc.host_guard", "knetc.primitives", "knetc.inner", "knetc.assignments",
         "knetc.bodies", "knetc.control", "knetc.selection", "knetc.sets", "knetc.array_api", "knetc.linalg",
-        "knetc.readable", "knetc.dtypes", "knetc.grids",
+        "knetc.readable", "knetc.dtypes", "knetc.grids", "knetc.absent",
     ),
     ("knetc.passes",),
     (

@@ -117,7 +117,7 @@ def _incomplete_gamma(name: str, a: Operand, x: Operand, upper: bool) -> Node:
     known = logical_or(isnan(given), isnan(bound)) | less(given, 0) | less(bound, 0)
     nothing = logical_or(equal(given, 0) & equal(bound, 0), equal(given, math.inf) & equal(bound, math.inf))
     full = logical_or(equal(bound, math.inf), equal(given, 0))
-    outside = where(logical_or(known, nothing), math.nan, where(full, 0.0 if upper else 1.0, 1.0 if upper else 0.0))
+    outside = where(logical_or(known, nothing), math.nan, pick(full, 0.0 if upper else 1.0, 1.0 if upper else 0.0))
     return cast_node(where(inside, value, outside), dtype)
 
 
@@ -212,7 +212,7 @@ def betainc(a: Operand, b: Operand, x: Operand) -> Any:
         density = density * x * ((a + b + k) / (a + k))
     tail = tail + density * _beta_tail(a + _RAISED, b, x, y)
     value = where(swapped, 1 - tail, tail)
-    ends = where(equal(bound, 0), 0.0, where(equal(bound, 1), 1.0, math.nan))
+    ends = where(equal(bound, 0), 0.0, pick(equal(bound, 1), 1.0, math.nan))
     return cast_node(where(inside, value, where(known, ends, math.nan)), dtype)
 
 
@@ -243,7 +243,7 @@ def zeta(s: Operand, q: Operand = 1.0) -> Any:
     tail = power(far, -s) * (far / (s - 1) + 0.5 + total)
     for k in reversed(range(_TERMS)):
         tail = tail + power(q + k, -s)
-    pole = where(equal(exponent, 1) & greater(start, 0), math.inf, math.nan)
+    pole = pick(equal(exponent, 1) & greater(start, 0), math.inf, math.nan)
     return cast_node(where(inside, tail, pole), dtype)
 
 

@@ -16,7 +16,7 @@ from knetc.ops.host import by_rule
 from knetc.ops.identities import stop_gradient
 from knetc.ops.incomplete import gamma_tail
 from knetc.ops.logic import equal, greater, isnan, less, logical_and, where
-from knetc.ops.quadrature import DEPTH, EULER, integral, wide
+from knetc.ops.quadrature import DEPTH, EULER, integral, pick, wide
 from knetc.ops.transcendental import acos, exp, expm1, log, log1p, sin, sqrt
 
 Spread = Callable[[Node], Node]
@@ -46,7 +46,7 @@ def exp1(x: Operand) -> Any:
     """
     [node], dtype = wide("exp1", x)
     inside = logical_and(greater(node, 0), less(node, math.inf))
-    outside = where(equal(node, 0), math.inf, where(equal(node, math.inf), 0.0, math.nan))
+    outside = where(equal(node, 0), math.inf, pick(equal(node, math.inf), 0.0, math.nan))
     return cast_node(where(inside, _exp1(where(inside, node, 1.0)), outside), dtype)
 
 
@@ -67,7 +67,7 @@ def _expn(x: Operand, n: int) -> Any:
                 value = (exp(-near) - near * value) * (1 / k)
             value = where(small, value, exp(-far) * gamma_tail(far * 0 - (n - 1), far))
     at_zero = 1 / (n - 1) if n > 1 else math.inf
-    outside = where(equal(node, 0), at_zero, where(equal(node, math.inf), 0.0, math.nan))
+    outside = where(equal(node, 0), at_zero, pick(equal(node, math.inf), 0.0, math.nan))
     return cast_node(where(inside, value, outside), dtype)
 
 
@@ -153,7 +153,7 @@ def spence(x: Operand) -> Any:
     middle = where(low, y, 0.25)
     value = where(low, math.pi**2 / 6 - log(middle) * log1p(-middle) - part, part)
     value = where(large, -0.5 * square(log(given)) - value, value)
-    outside = where(equal(node, 0), math.pi**2 / 6, where(equal(node, math.inf), -math.inf, math.nan))
+    outside = where(equal(node, 0), math.pi**2 / 6, pick(equal(node, math.inf), -math.inf, math.nan))
     return cast_node(where(inside, value, outside), dtype)
 
 
@@ -186,7 +186,7 @@ def i0e(x: Operand) -> Any:
     >>> i0e(kn.array([0.0, 1.0]))  # [1, 0.4657596]
     """
     [node], dtype = wide("i0e", x)
-    outside = where(equal(absolute(node), math.inf), 0.0, math.nan)
+    outside = pick(equal(absolute(node), math.inf), 0.0, math.nan)
     return cast_node(where(less(absolute(node), math.inf), _bessel(_finite(node), 0), outside), dtype)
 
 
@@ -197,14 +197,14 @@ def i1e(x: Operand) -> Any:
     >>> i1e(kn.array([0.0, 1.0]))  # [0, 0.2079104]
     """
     [node], dtype = wide("i1e", x)
-    outside = where(equal(absolute(node), math.inf), 0.0, math.nan)
+    outside = pick(equal(absolute(node), math.inf), 0.0, math.nan)
     return cast_node(where(less(absolute(node), math.inf), _bessel(_finite(node), 1), outside), dtype)
 
 
 def _unscaled(node: Node, order: int) -> Node:
     half = exp(absolute(node) * 0.5)
     finite = less(absolute(node), math.inf)
-    outside = where(equal(node, math.inf), math.inf, where(equal(node, -math.inf), (-1) ** order * math.inf, math.nan))
+    outside = where(equal(node, math.inf), math.inf, pick(equal(node, -math.inf), (-1) ** order * math.inf, math.nan))
     return where(finite, half * _bessel(_finite(node), order) * half, outside)  # type: ignore[no-any-return]
 
 
