@@ -189,10 +189,13 @@ def main(arguments: list[str] | None = None) -> str:
     head = ("kernel", "dtype", "form", "warps", "reads and writes (sm_90)")
     head = (*head, *(f"{arch}: registers, instructions/byte, KiB in flight" for arch in ARCHITECTURES))
     named: dict[str, tuple[str, str]] = {}
+    known: set[str] = set()
     for title, dtype, trace in works(options.rows, options.columns, options.dtypes):
-        if options.only in title:
-            for number, source in enumerate(sources(trace())):
-                named.setdefault(source, (title if number == 0 else f"{title} ({number + 1})", dtype))
+        for number, source in enumerate(sources(trace())) if options.only in title else ():
+            form = re.sub(r"\d+", "", source.partition("def ")[2]) + str(header_of(source).warps)
+            if form not in known:  # others differ in extents alone
+                known.add(form)
+                named[source] = title if number == 0 else f"{title} ({number + 1})", dtype
     with ThreadPoolExecutor() as pool:
         asked = [(source, arch) for source in named for arch in ARCHITECTURES]
         found = dict(zip(asked, pool.map(lambda pair: resources(*pair), asked)))
