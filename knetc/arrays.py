@@ -16,6 +16,7 @@ from knetc.ops import (
     apply,
     arithmetic,
     bits,
+    choosing,
     division,
     elementary,
     indexed,
@@ -316,7 +317,6 @@ class ArrayLike(Readable):
     argmin = reduction.argmin
     cumsum = scan.cumsum
     cumprod = scan.cumprod
-    argsort = sorting.argsort
     searchsorted = sorting.searchsorted
     any = reduction.any
     all = reduction.all
@@ -324,7 +324,6 @@ class ArrayLike(Readable):
     flatten = movement.ravel
     squeeze = movement.squeeze
     swapaxes = movement.swapaxes
-    clip = arithmetic.clip
     round = arithmetic.round
     dot = linear.dot
     take = indexed.take
@@ -338,6 +337,27 @@ class ArrayLike(Readable):
     def real(self) -> Any:
         """The array: there are no complex numbers."""
         return self
+
+    @property
+    def imag(self) -> Any:
+        """Zeros: there are no complex numbers."""
+        return of_node(constant(0, self.type.dtype, self.type.shape))
+
+    def clip(self, low: Any = None, high: Any = None, *, min: Any = None, max: Any = None) -> Any:
+        """The elements kept between two bounds, either of which may be None; they are also called min and max."""
+        return arithmetic.clip(self, min if low is None else low, max if high is None else high)
+
+    def argsort(self, axis: int | None = -1, kind: Any = None, *, descending: bool = False, stable: Any = None) -> Any:
+        """The indices that sort the array along an axis; equal elements keep their order, whatever the kind."""
+        return sorting.argsort(self, axis, descending=descending)
+
+    def choose(self, choices: Any, mode: str = "raise") -> Any:
+        """For each element the choice that it names; see ``kn.choose``."""
+        return choosing.choose(self, choices, mode=mode)
+
+    def compress(self, condition: Any, axis: int | None = None) -> Any:
+        """The slices along an axis where a condition holds; see ``kn.compress``."""
+        return protocol.function(np.compress, (condition, self), {"axis": axis})
 
     def fill(self, value: Any) -> None:
         """Assign a value to all elements."""
@@ -356,9 +376,9 @@ class ArrayLike(Readable):
         """Sort in place along an axis."""
         self[...] = sorting.sort(self, axis, descending=descending)
 
-    def reshape(self, *shape: Any) -> Any:
-        """The elements in another shape; one extent may be -1."""
-        return movement.reshape(self, shape[0] if len(shape) == 1 else shape)
+    def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Any:
+        """The elements in another shape; one extent may be -1. The ``order`` is that of ``kn.reshape``."""
+        return movement.reshape(self, shape[0] if len(shape) == 1 else shape, order)
 
     def transpose(self, *axes: Any) -> Any:
         """The axes in another order; reversed by default."""
@@ -381,7 +401,7 @@ class ArrayLike(Readable):
         lazy.check_dtype(wanted)
         return of_node(cast_node(node_of(self), wanted))
 
-    def copy(self) -> Array:
+    def copy(self, order: str = "C") -> Array:
         """An array of the same numbers (arrays are values: a later assignment to one never shows in the other)."""
         return of_node(node_of(self))
 

@@ -35,6 +35,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "mode": ("raise",),
     "like": (None,),
     "device": (None, "cpu"),
+    "copy": (None, True),
 }
 
 #: parameters that only say how to go about it: the result is the same
@@ -44,7 +45,7 @@ _CURES: Mapping[str, str] = {
     "where": "use kn.where(condition, a, b)",
     "initial": "combine it with the result, or use kn.maximum / kn.minimum",
     "dtype": "convert with astype",
-    "order": "arrays are always in C order",
+    "order": "results are always in C order",
 }
 
 

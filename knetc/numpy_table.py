@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -154,6 +155,8 @@ def _ndim(a: Any) -> int:
 
 
 def _size(a: Any, axis: Any = None) -> Any:
+    if isinstance(axis, tuple):
+        return math.prod(a.shape[k] for k in axis)
     return a.size if axis is None else a.shape[axis]
 
 

@@ -88,8 +88,13 @@ class Readable(Box):
             return view.astype(dtype)
         return view.copy() if copy else view
 
-    def item(self) -> bool | int | float:
-        """The number in an array of one element, as a Python bool, int or float."""
+    def item(self, *place: Any) -> bool | int | float:
+        """The number in an array of one element, or at a place, as a Python bool, int or float.
+
+        A place is an index for each axis, or one among all elements in C order.
+        """
+        if place:
+            return self.numpy().item(*place)  # type: ignore[no-any-return]
         number: bool | int | float = self._number("item()")
         return number
 

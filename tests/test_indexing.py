@@ -289,8 +289,10 @@ def test_mistakes() -> None:
     for k, text in (((0, 0, 0), "3 indices"), (3, "out of range"), ((..., ...), "one Ellipsis")):
         with pytest.raises(IndexError, match=text):
             x[k]
-    with pytest.raises(TypeError, match="holds integers"):
+    with pytest.raises(IndexError, match="holds integers"):
         x[np.array([0.5])]
+    with pytest.raises(IndexError, match="do not broadcast"):
+        x[[0, 1, 0], [0, 0]]
     with pytest.raises(ValueError, match=r"shape \(3,\) cannot be written to a place of shape \(2, 4\)"):
         x[:2] = np.ones(3)
     with pytest.raises(IndexError, match="out of range"):

@@ -301,6 +301,7 @@ def clip(x: Operand, low: Operand = None, high: Operand = None) -> Any:
 
     >>> clip(kn.array([-1.0, 0.5, 2.0]), 0, 1)  # [0, 0.5, 1]
     """
+    low, high = (None if _beyond(x, bound, side) else bound for bound, side in ((low, -1), (high, 1)))
     if low is not None:
         low = low if is_scalar(low) else stop_gradient(low)
         x = where(less(x, low), low, x)
@@ -308,6 +309,14 @@ def clip(x: Operand, low: Operand = None, high: Operand = None) -> Any:
         high = high if is_scalar(high) else stop_gradient(high)
         x = where(greater(x, high), high, x)
     return x
+
+
+def _beyond(x: Operand, bound: Operand, side: int) -> bool:
+    """Whether a bound is a Python int that no element of an integer array can be past."""
+    dtype = common_dtype(x)
+    if type(bound) is not int or not dtypes.is_integer(dtype) or is_scalar(x):
+        return False
+    return bound > np.iinfo(dtype).max if side > 0 else bound < np.iinfo(dtype).min
 
 
 # --- rounding to integers --------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from knetc.ops.apply import (
 )
 from knetc.ops.arithmetic import maximum, minimum
 from knetc.ops.identities import check_range
-from knetc.ops.indexed import gather
+from knetc.ops.indexed import bounded, gather
 from knetc.ops.logic import equal, less_equal, logical_not, where
 from knetc.ops.norms import norm
 from knetc.ops.reduction import all, any
@@ -79,10 +79,11 @@ def _as(value: Operand, like: Node) -> Node:
     return broadcast_node(cast_node(to_node(value), like.dtype), like.shape)
 
 
-def choose(index: Operand, choices: Sequence[Operand]) -> Any:
+def choose(index: Operand, choices: Sequence[Operand], *, mode: str = "raise") -> Any:
     """For each element the choice that its integer index names; all broadcast.
 
-    Raises LabelError (an IndexError) for an index out of range when the value is computed.
+    Raises LabelError (an IndexError) for an index out of range when the value is computed, unless ``mode`` says "clip"
+    (to the ends) or "wrap" (around).
 
     >>> choose(kn.array([0, 1, 1]), [kn.array([1, 2, 3]), 0])  # [1, 0, 0]
     """
@@ -93,6 +94,7 @@ def choose(index: Operand, choices: Sequence[Operand]) -> Any:
     nodes = [scalar_node(c, dtype) if is_scalar(c) else cast_node(to_node(c), dtype) for c in choices]
     shape = broadcast_shapes("choose", places.shape, *[n.shape for n in nodes])
     message = f"choose: index {{value}} is out of range for {len(nodes)} choices"
+    places = bounded("choose", places, len(nodes), mode)
     checked = broadcast_node(check_range(places, 0, len(nodes), message), shape)
     result = broadcast_node(nodes[-1], shape)
     for number in range(len(nodes) - 2, -1, -1):

@@ -100,15 +100,17 @@ def _contract(a: Node, a_labels: str, b: Node, b_labels: str, needed: str) -> tu
     return reshape_node(product, sizes(batch + rows + columns)), batch + rows + columns
 
 
-def einsum(subscripts: str, *operands: Operand) -> Any:
+def einsum(subscripts: Any, *operands: Any) -> Any:
     """Products summed over named axes, as in NumPy: ``"ij,jk->ik"`` is the matrix product.
 
     Takes repeated labels (diagonals), an ellipsis, broadcasting of extents 1 and an implicit result. Operands are
     combined two by two, in the order that costs least by a greedy estimate. Raises ShapeError for subscripts that do
-    not fit them.
+    not fit them. NumPy's other form is taken too: each operand followed by a list of its axes' numbers.
 
     >>> einsum("bij,bj->bi", kn.ones((2, 3, 4)), kn.ones((2, 4)))  # shape (2, 3)
     """
+    if not isinstance(subscripts, str):
+        subscripts, operands = _spelled(subscripts, *operands)
     dtype = common_dtype(*operands)
     within = dtype if dtype == dtypes.boolean else product_dtype(dtype)
     nodes = [cast_node(cast_node(node, dtype), within) for node in to_nodes(*operands)]
@@ -128,6 +130,17 @@ def einsum(subscripts: str, *operands: Operand) -> Any:
     [(total, labels)] = parts
     total, labels = _summed(total, labels, result)
     return wrap_like(operands, cast_node(_arranged(total, labels, result), dtype))
+
+
+def _spelled(*given: Any) -> tuple[str, tuple[Any, ...]]:
+    """Operands and lists of axes' numbers in turn as letters and operands."""
+
+    def letters(axes: Any) -> str:
+        return "".join("..." if axis is Ellipsis else ascii_letters[axis] for axis in axes)
+
+    whole = len(given) - len(given) % 2
+    result = f"->{letters(given[-1])}" if len(given) % 2 else ""
+    return ",".join(map(letters, given[1:whole:2])) + result, given[:whole:2]
 
 
 def _order(parts: list[tuple[Node, str]], result: str) -> list[tuple[int, int]]:

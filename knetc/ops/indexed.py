@@ -25,7 +25,8 @@ from knetc.ops.apply import (
     to_nodes,
     widened,
 )
-from knetc.ops.arithmetic import add
+from knetc.ops.arithmetic import add, clip
+from knetc.ops.division import mod
 from knetc.ops.identities import check_range, iota
 from knetc.ops.logic import equal, less, where
 from knetc.ops.movement import normalize_axis, permute_node
@@ -225,13 +226,25 @@ def normalize_index(name: str, index: Node, extent: int, axis: int) -> Node:
     return where(less(checked, 0), add(checked, extent), checked)  # type: ignore[no-any-return]
 
 
+def bounded(name: str, index: Node, extent: int, mode: str) -> Node:
+    """Indices as ``mode`` says: "raise" leaves those out of range, "clip" and "wrap" bring them inside."""
+    if mode == "raise":
+        return index
+    if mode not in ("clip", "wrap") or not dtypes.is_integer(index.dtype) or not extent:
+        raise DtypeError(f"{name}: the mode is raise, clip or wrap, and the index of integers: {mode!r}, {index.type}")
+    wide = cast_node(index, dtypes.i64)
+    inside: Node = clip(wide, 0, extent - 1) if mode == "clip" else mod(wide, extent)
+    return inside
+
+
 @at_once
 @composite(2)
-def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
+def take(x: Operand, indices: Operand, axis: int | None = None, *, mode: str = "raise") -> Any:
     """The elements of ``x`` at integer indices along an axis (of ``x.ravel()`` by default).
 
     The result has the shape of ``indices`` in place of the axis. Negative indices count from the end. Indices out of
-    range raise LabelError (an IndexError) when the value is computed. Repeated indices add up their gradients.
+    range raise LabelError (an IndexError) when the value is computed, unless ``mode`` says "clip" (to the ends) or
+    "wrap" (around). Repeated indices add up their gradients.
 
     >>> take(kn.array([[1, 2], [3, 4]]), kn.array([1, 0, 1]), axis=0)  # shape (3, 2)
     """
@@ -239,7 +252,7 @@ def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
     if axis is None:
         node, axis = reshape_node(node, (node.type.size,)), 0
     axis = normalize_axis("take", axis, node.ndim)
-    places = normalize_index("take", places, node.shape[axis], axis)
+    places = normalize_index("take", bounded("take", places, node.shape[axis], mode), node.shape[axis], axis)
     front = permute_node(node, (axis, *(k for k in range(node.ndim) if k != axis)))
     found = gather(front, [places])
     # the axes of the indices go from the front to the axis's place

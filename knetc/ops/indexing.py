@@ -112,6 +112,8 @@ def _index_array(item: Any) -> Node:
     if isinstance(item, (list, range)):
         item = np.asarray(item, np.int64 if not len(item) else None)
     node = to_node(item)
+    if dtypes.is_float(node.dtype):
+        raise LabelError(f"an index array holds integers, not {node.dtype}; convert it with astype('int64')")
     if node.dtype == dtypes.boolean:
         raise UnsupportedError(
             "indexing with a boolean mask gives a shape that depends on the data; use where(mask, x, 0) and a "
@@ -156,7 +158,10 @@ def _plan(shape: Shape, key: Any) -> _Plan:
             reshaped.append(shape[axis])
     together = not runs or runs == list(range(runs[0], runs[0] + len(runs)))
     first = min(arrays) if arrays and together else 0
-    common = broadcast_shapes("index", *(a.shape for a in arrays.values())) if arrays else ()
+    try:
+        common = broadcast_shapes("index", *(a.shape for a in arrays.values())) if arrays else ()
+    except ShapeError as error:
+        raise LabelError(str(error)) from None  # an IndexError, as NumPy's
     return _Plan(
         starts=tuple(r.start for r in ranges),
         stops=tuple(r.stop for r in ranges),

@@ -23,6 +23,7 @@ from knetc.ops.apply import (
     wrap_like,
 )
 from knetc.ops.movement import Ints, concat_node, cut_node, normalize_axes, normalize_axis, pad_node
+from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import LabelError, ShapeError
 
 # --- at least so many axes -------------------------------------------------------------------------------------------
@@ -65,21 +66,21 @@ def atleast_3d(*arrays: Operand) -> Any:
 # --- joining ---------------------------------------------------------------------------------------------------------
 
 
-def _joined(name: str, arrays: Sequence[Operand]) -> list[Node]:
+def _joined(name: str, arrays: Sequence[Operand], wanted: Any = None) -> list[Node]:
     if not len(arrays):
         raise ShapeError(f"{name} needs at least one array")
-    dtype = common_dtype(*arrays)
+    dtype = common_dtype(*arrays) if wanted is None else dtypes.as_dtype(wanted)
     return [scalar_node(a, dtype) if is_scalar(a) else cast_node(n, dtype) for a, n in zip(arrays, to_nodes(*arrays))]
 
 
-def concat(arrays: Sequence[Operand], axis: int | None = 0) -> Any:
+def concat(arrays: Sequence[Operand], axis: int | None = 0, *, dtype: Any = None) -> Any:
     """Arrays joined along an axis that they have; ``axis=None`` joins all their elements. Dtypes are promoted.
 
     Raises ShapeError if the other extents differ.
 
     >>> concat([kn.ones((2, 3)), kn.zeros((1, 3))])  # shape (3, 3)
     """
-    nodes = _joined("concat", arrays)
+    nodes = _joined("concat", arrays, dtype)
     if axis is None:
         nodes, axis = [reshape_node(n, (n.type.size,)) for n in nodes], 0
     axis = normalize_axis("concat", axis, nodes[0].ndim)
@@ -97,12 +98,12 @@ def cat1d(*arrays: Operand) -> Any:
     return concat(arrays, None)
 
 
-def stack(arrays: Sequence[Operand], axis: int = 0) -> Any:
+def stack(arrays: Sequence[Operand], axis: int = 0, *, dtype: Any = None) -> Any:
     """Arrays of one shape joined along a new axis; raises ShapeError if their shapes differ.
 
     >>> stack([kn.ones(3), kn.zeros(3)])  # shape (2, 3)
     """
-    nodes = _joined("stack", arrays)
+    nodes = _joined("stack", arrays, dtype)
     shape = nodes[0].shape
     if any(n.shape != shape for n in nodes):
         raise ShapeError(f"stack takes arrays of one shape, not {' and '.join(str(n.shape) for n in nodes)}")
@@ -235,6 +236,11 @@ def append(x: Operand, values: Operand, axis: int | None = None) -> Any:
 # --- cutting apart ---------------------------------------------------------------------------------------------------
 
 
+def _counted(sections: Any) -> Any:
+    """A number of sections as Python's int; indices stay what they are."""
+    return sections if isinstance(sections, Sequence) or getattr(sections, "ndim", 0) else builtins.int(sections)
+
+
 def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """``x`` cut along an axis into equal parts, or before the given indices.
 
@@ -245,11 +251,12 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Any]
     [node] = to_nodes(x)
     axis = normalize_axis("split", axis, node.ndim)
     extent = node.shape[axis]
-    if isinstance(sections, (int, np.integer)):
+    sections = _counted(sections)
+    if isinstance(sections, int):
         if sections < 1 or extent % sections:
             raise ShapeError(f"split: an axis of extent {extent} cannot be divided into {sections} equal parts")
-        step = extent // int(sections)
-        cuts = [step * k for k in range(1, int(sections))]
+        step = extent // sections
+        cuts = [step * k for k in range(1, sections)]
     else:
         cuts = [range(extent)[: int(k)].stop for k in sections]
     bounds = [0, *cuts, extent]
@@ -261,13 +268,14 @@ def array_split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> lis
 
     >>> [part.shape[0] for part in array_split(kn.arange(7), 3)]  # [3, 2, 2]
     """
-    if not isinstance(sections, (int, np.integer)):
+    sections = _counted(sections)
+    if not isinstance(sections, int):
         return split(x, sections, axis)
     [node] = to_nodes(x)
     if sections < 1:
         raise ShapeError(f"array_split: there must be at least 1 part, not {sections}")
-    each, more = divmod(node.shape[normalize_axis("array_split", axis, node.ndim)], int(sections))
-    return split(x, [each * k + builtins.min(k, more) for k in range(1, int(sections))], axis)
+    each, more = divmod(node.shape[normalize_axis("array_split", axis, node.ndim)], sections)
+    return split(x, [each * k + builtins.min(k, more) for k in range(1, sections)], axis)
 
 
 def hsplit(x: Operand, sections: int | Sequence[int]) -> list[Any]:
@@ -317,7 +325,7 @@ def unstack(x: Operand, axis: int = 0) -> tuple[Any, ...]:
 
 @composite()
 def delete(x: Operand, places: Any, axis: int | None = None) -> Any:
-    """``x`` without the elements at places along an axis (of all in a row, by default): an int, a slice, or ints.
+    """``x`` without the elements at places along an axis (of all in a row, by default): an int, a slice, ints, bools.
 
     The places are known when the function is traced.
 
@@ -328,6 +336,9 @@ def delete(x: Operand, places: Any, axis: int | None = None) -> Any:
         node, axis = reshape_node(node, (node.type.size,)), 0
     axis = normalize_axis("delete", axis, node.ndim)
     extent = node.shape[axis]
+    if not isinstance(places, (int, builtins.slice)):
+        places = np.asarray(places)
+        places = places if places.size else places.astype(np.int64)
     kept = np.delete(np.arange(extent), places)
     return _runs(node, axis, kept.tolist())
 
@@ -342,20 +353,21 @@ def _runs(node: Node, axis: int, places: list[int]) -> Node:
 
 
 @composite()
-def insert(x: Operand, place: int, values: Operand, axis: int | None = None) -> Any:
+def insert(x: Operand, place: int | Sequence[int], values: Operand, axis: int | None = None) -> Any:
     """``x`` with ``values`` put in before a place of an axis (of all elements in a row, by default).
 
-    ``values`` broadcast to one element of the axis or to several of them.
+    ``values`` broadcast to one element of the axis or to several of them; where there are several places, which are
+    counted before anything is put in, to one for each.
 
     >>> insert(kn.array([1, 2, 3]), 1, 9)  # [1, 9, 2, 3]
     """
     [node] = to_nodes(x)
-    if not isinstance(place, (int, np.integer)):
-        raise ShapeError(f"insert: the place is an int, not {place!r}; join pieces with concat for several places")
     if axis is None:
         node, axis = reshape_node(node, (node.type.size,)), 0
     axis = normalize_axis("insert", axis, node.ndim)
     extent = node.shape[axis]
+    if not isinstance(place, (int, np.integer)):
+        return _insert_each(node, np.asarray(place), values, axis)
     if not -extent <= place <= extent:
         raise LabelError(f"insert: place {place} is out of range for axis {axis} of extent {extent}")
     cut = int(place) + extent if place < 0 else int(place)
@@ -367,6 +379,22 @@ def insert(x: Operand, place: int, values: Operand, axis: int | None = None) -> 
     wide = tuple(given.shape[k] if k == axis else n for k, n in enumerate(node.shape))
     given = broadcast_node(given, wide)
     return concat_node([cut_node(node, axis, 0, cut), given, cut_node(node, axis, cut, extent)], axis)
+
+
+def _insert_each(x: Node, places: np.ndarray[Any, Any], values: Operand, axis: int) -> Node:
+    """A value for each place: what is put in is cut out of both, one run after the other."""
+    extent, count = x.shape[axis], places.size
+    places = np.flatnonzero(places) if places.dtype == bool else places.reshape(-1).astype(np.int64)
+    if ((places < -extent) | (places > extent)).any():
+        raise LabelError(f"insert: places {places.tolist()} are not all within axis {axis} of extent {extent}")
+    given = scalar_node(values, x.dtype) if is_scalar(values) else cast_node(to_nodes(values)[0], x.dtype)
+    count = places.size
+    given = broadcast_node(given, tuple(count if k == axis else n for k, n in enumerate(x.shape)))
+    order = np.insert(np.arange(extent), places, extent + np.arange(count)).tolist()
+    breaks = [0, *(k for k in range(1, len(order)) if order[k] != order[k - 1] + 1), len(order)]
+    both = concat_node([x, given], axis)
+    runs = [cut_node(both, axis, order[a], order[b - 1] + 1) for a, b in pairwise(breaks) if b > a]
+    return concat_node(runs, axis) if runs else x
 
 
 __all__ = [

@@ -141,16 +141,23 @@ def _batched(rows: Node, columns: Node) -> Node:
 @at_once
 @composite(2)
 def dot(a: Operand, b: Operand) -> Any:
-    """NumPy's ``dot`` of arrays of at most two dimensions: scalar, inner or matrix product.
+    """NumPy's ``dot``: the scalar, inner or matrix product; of more dimensions, sums along the last axis of ``a`` and
+    the last but one of ``b``, with all other axes of both in the result.
 
     >>> dot(kn.array([1.0, 2.0]), kn.array([3.0, 4.0]))  # 11
     """
     left, right = to_nodes(a, b)
     if not left.ndim or not right.ndim:
         return left * right
-    if left.ndim > 2 or right.ndim > 2:
-        raise ShapeError(f"dot takes arrays of at most 2 dimensions, not {left.type} and {right.type}; use matmul")
-    return matmul(left, right)
+    if right.ndim == 1 or (left.ndim <= 2 and right.ndim == 2):
+        return matmul(left, right)
+    last = right.ndim - 2
+    if left.shape[-1] != right.shape[last]:
+        raise ShapeError(f"dot: the last axis of {left.type} is not of the extent of the last but one of {right.type}")
+    front = permute_node(right, (last, *(k for k in range(right.ndim) if k != last)))
+    shape = (*left.shape[:-1], *front.shape[1:])
+    rows = reshape_node(left, (math.prod(left.shape[:-1]), left.shape[-1]))
+    return reshape_node(matmul(rows, reshape_node(front, (front.shape[0], math.prod(front.shape[1:])))), shape)
 
 
 @composite(2, wide=True)

@@ -291,10 +291,11 @@ def concat_node(nodes: Sequence[Node], axis: int) -> Node:
 # --- plain functions: shape ------------------------------------------------------------------------------------------
 
 
-def reshape(x: Operand, shape: int | Sequence[int]) -> Any:
+def reshape(x: Operand, shape: int | Sequence[int], order: str = "C") -> Any:
     """``x`` with another shape of as many elements, in C order; one extent may be -1 and is worked out.
 
-    Raises ShapeError if the number of elements differs.
+    With the ``order`` "F" elements are taken and put with the first axis going fastest. Raises ShapeError if the number
+    of elements differs.
 
     >>> reshape(kn.arange(6), (2, -1))  # shape (2, 3)
     """
@@ -307,15 +308,22 @@ def reshape(x: Operand, shape: int | Sequence[int]) -> Any:
         if known == 0 or node.type.size % known:
             raise ShapeError(f"reshape: {node.type.size} elements of shape {node.shape} do not fit {wanted}")
         wanted = tuple(node.type.size // known if n == -1 else n for n in wanted)
-    return wrap_like((x,), reshape_node(node, wanted))
+    if order != "F":
+        return wrap_like((x,), reshape_node(node, wanted))
+    backwards = reshape_node(permute_node(node, _reversed(node.ndim)), wanted[::-1])
+    return wrap_like((x,), permute_node(backwards, _reversed(len(wanted))))
 
 
-def ravel(x: Operand) -> Any:
-    """All elements in a row, in C order.
+def _reversed(count: int) -> Ints:
+    return tuple(range(count))[::-1]
+
+
+def ravel(x: Operand, order: str = "C") -> Any:
+    """All elements in a row, in C order; with the ``order`` "F" with the first axis going fastest.
 
     >>> ravel(kn.ones((2, 3)))  # shape (6,)
     """
-    return reshape(x, (-1,)) if to_nodes(x)[0].type.size else reshape(x, (0,))
+    return reshape(x, (-1,) if to_nodes(x)[0].type.size else (0,), order)
 
 
 vec = ravel

@@ -418,11 +418,17 @@ def searchsorted(a: Operand, v: Operand, side: str = "left", sorter: Operand = N
 def digitize(x: Operand, bins: Operand, right: bool = False) -> Any:
     """The number of the bin that each element is in, as int64: 0 below ``bins[0]``, ``len(bins)`` above the last.
 
-    ``bins`` are sorted. A bin contains its lower bound, or its upper one if ``right``.
+    ``bins`` are sorted, upwards or downwards. A bin contains its lower bound, or its upper one if ``right``.
 
     >>> digitize(kn.array([0.5, 1.0, 9.0]), kn.array([1.0, 2.0]))  # [0, 1, 2]
     """
-    return searchsorted(bins, x, "left" if right else "right")
+    [given], side = to_nodes(bins), "left" if right else "right"
+    upwards = searchsorted(given, x, side)
+    if given.type.size < 2:
+        return upwards
+    downwards = given.type.size - searchsorted(flip_node(given, (0,)), x, side)
+    first, last = cut_node(given, 0, 0, 1), cut_node(given, 0, given.type.size - 1, given.type.size)
+    return where(less(last, first), downwards, upwards)
 
 
 __all__ = [
