@@ -290,7 +290,7 @@ def _shifts(name: str, bitorder: str, shape: Shape) -> Node:
     if bitorder not in ("big", "little"):
         raise ValueError(f"{name}: bitorder is 'big' or 'little', not {bitorder!r}")
     places = iota(dtypes.u8, shape, len(shape) - 1)
-    return places if bitorder == "little" else 7 - places  # type: ignore[no-any-return]
+    return places if bitorder == "little" else 7 - places
 
 
 @composite()

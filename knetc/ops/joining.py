@@ -238,7 +238,8 @@ def append(x: Operand, values: Operand, axis: int | None = None) -> Any:
 
 def _counted(sections: Any) -> Any:
     """A number of sections as Python's int; indices stay what they are."""
-    return sections if isinstance(sections, Sequence) or getattr(sections, "ndim", 0) else builtins.int(sections)
+    several = isinstance(sections, Sequence) or np.ndim(sections) > 0
+    return sections if several else int(sections)
 
 
 def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
