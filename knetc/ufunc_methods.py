@@ -12,12 +12,12 @@ from knetc.arrays import ArrayLike, node_of, normal_key, of_node, with_places
 from knetc.control import scan
 from knetc.numpy_table import ACCUMULATIONS, REDUCTIONS
 from knetc.ops import indexing, joining, movement
-from knetc.ops.apply import broadcast_node, cast, cast_node, is_scalar, reshape_node
+from knetc.ops.apply import broadcast_node, cast, cast_node, common_dtype, is_scalar, reshape_node
 from knetc.ops.identities import iota
 from knetc.ops.indexed import scatter_add
 from knetc.ops.movement import normalize_axes, normalize_axis
 from knetc.runtime.base import dtypes
-from knetc.runtime.base.errors import ShapeError, UnsupportedError
+from knetc.runtime.base.errors import DtypeError, ShapeError, UnsupportedError
 
 Binary = Callable[[Any, Any], Any]
 
@@ -144,6 +144,8 @@ def at(name: str, ufunc: Any, x: Any, key: Any, value: Any = None) -> None:
             "and x[key] = f(x[key], y) for places that are named once"
         )
     now = node_of(x)
+    if common_dtype(now, value) != now.dtype or now.dtype == dtypes.boolean:
+        raise DtypeError(f"{name}: {value!r} is not added to an array of {x.dtype}; convert one of them with astype")
     key = with_places(normal_key(key), x.shape)
     wide = dtypes.accumulator(now.dtype)
     numbers = reshape_node(iota(dtypes.i64, (now.type.size,), 0), now.shape)

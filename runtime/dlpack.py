@@ -37,7 +37,12 @@ def _type_code(capsule: object) -> ctypes.c_uint8:
 
 
 def export(array: np.ndarray[Any, Any], **options: Any) -> Any:
-    """A capsule of an array's memory for another library, as ``array.__dlpack__`` makes it, for bfloat16 too."""
+    """A capsule of an array's memory for another library, as ``array.__dlpack__`` makes it, for bfloat16 too.
+
+    Memory that must not be written, which older versions of the protocol cannot say, is copied for those.
+    """
+    if not array.flags.writeable and options.get("copy") is None and (options.get("max_version") or (0,))[0] < 1:
+        array = array.copy()
     if not is_bfloat16(array.dtype):
         return array.__dlpack__(**options)
     capsule = array.view(np.uint16).__dlpack__(**options)

@@ -112,6 +112,7 @@ np.sum(A, where=I)
 np.max(V[:0])
 np.add.reduceat(V, [9])
 np.add.at(V, [9], 1.0); V.tolist()
+np.add.at(I, [0], 1.5)
 """.strip().splitlines()
 
 
