@@ -112,7 +112,6 @@ np.sum(A, where=I)
 np.max(V[:0])
 np.add.reduceat(V, [9])
 np.add.at(V, [9], 1.0); V.tolist()
-np.add.at(I, [0], 1.5)
 """.strip().splitlines()
 
 
@@ -179,6 +178,12 @@ def test_methods_of_any_function(name: str, shape: list[int], data: st.DataObjec
         ours = np.asarray(getattr(function, method)(kn.array(x), axis))
         assert ours.dtype == theirs.dtype
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, strict=True)
+
+
+def test_numbers_that_an_array_does_not_hold_are_not_added_to_it() -> None:
+    for x in (kn.array([1, 2]), kn.array([True, False])):
+        with pytest.raises(TypeError, match=r"numpy\.add\.at: 1\.5 is not added"):
+            np.add.at(x, [0], 1.5)
 
 
 def test_compiled_and_differentiated() -> None:
