@@ -14,6 +14,7 @@ from knetc.ir.node import Node
 from knetc.ops import special_math
 from knetc.ops.apply import Operand, cast_node, composite
 from knetc.ops.arithmetic import absolute, maximum, minimum
+from knetc.ops.gamma_zeros import even_bernoulli
 from knetc.ops.identities import stop_gradient
 from knetc.ops.logic import equal, greater, greater_equal, isnan, less, logical_and, logical_not, logical_or, where
 from knetc.ops.probability import beta
@@ -236,8 +237,7 @@ def zeta(s: Operand, q: Operand = 1.0) -> Any:
     inverse = 1 / far
     factor: Any = s * inverse
     total: Any = 0.0
-    for j in range(1, _CORRECTIONS + 1):
-        bernoulli = special_math._bernoulli(2 * _CORRECTIONS + 1)[2 * j]
+    for j, bernoulli in even_bernoulli(_CORRECTIONS):
         total = total + factor * float(bernoulli / math.factorial(2 * j))
         factor = factor * ((s + (2 * j - 1)) * inverse) * ((s + 2 * j) * inverse)
     tail = power(far, -s) * (far / (s - 1) + 0.5 + total)
