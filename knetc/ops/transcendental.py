@@ -19,6 +19,7 @@ from knetc.ops.apply import (
     coerce,
     common_dtype,
     common_kind,
+    composite,
     elementwise,
     is_scalar,
     to_nodes,
@@ -27,6 +28,7 @@ from knetc.ops.apply import (
 from knetc.ops.arithmetic import absolute, multiply, reciprocal, square, true_divide
 from knetc.ops.identities import check_range
 from knetc.ops.logic import equal, less, where
+from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DtypeError
 
 INFINITY = float("inf")
@@ -446,7 +448,15 @@ def log(x: Operand, base: Operand = None) -> Any:
     """
     if base is None:
         return elementwise(LOG, x)
-    return true_divide(log2(x), math.log2(base) if type(base) in (int, float) else log2(base))
+    return _log_to_base(x, base)
+
+
+@composite(2)
+def _log_to_base(x: Operand, base: Operand) -> Any:
+    """In float64, as the rounding of two logarithms is more than float32 can do without."""
+    nodes = coerce("log", (x, base), accepts="f")
+    numerator, divisor = (log2(cast_node(node, dtypes.f64)) for node in nodes)
+    return cast_node(true_divide(numerator, divisor), nodes[0].dtype)
 
 
 def log2(x: Operand) -> Any:
