@@ -346,6 +346,11 @@ UNARY: dict[str, Exact] = {
     ),
     "gelu": Exact(kn.gelu, _gelu, (0.0, -0.0, INF, -0.0), (0.0, -1.0, -5.5, -13.0, -13.2, -14.3, -37.5, -38.6)),
     "silu": Exact(kn.silu, lambda x: x * _sigmoid(x), (0.0, -0.0, INF, -0.0), (0.0, -91.0, -108.0, -714.0, -751.0)),
+    "log_sigmoid": Exact(kn.log_sigmoid, lambda x: -_softplus(-x), (-math.log(2), -math.log(2), -0.0, -INF), (0.0, 87.3, 708.3)),
+    "soft_sign": Exact(kn.soft_sign, lambda x: x / (1 + abs(x)), (0.0, -0.0, 1.0, -1.0)),
+    "mish": Exact(kn.mish, lambda x: x * mp.tanh(_softplus(x)), (0.0, -0.0, INF, -0.0), (0.0, -40.0, -91.0, -714.0)),
+    "celu": Exact(kn.celu, _expm1_below(1, 1), (0.0, -0.0, INF, -1.0), (0.0, -17.0)),
+    "hard_silu": Exact(kn.hard_silu, lambda x: x * min(max(x + 3, 0), 6) / 6, (0.0, -0.0, INF, -0.0), (-3.0, 3.0)),
     "logit": Exact(
         kn.logit,
         lambda x: mp.log(x) - mp.log1p(-x) if 0 < x < 1 else mp.inf if x == 1 else mp.nan,

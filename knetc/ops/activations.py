@@ -34,6 +34,7 @@ from knetc.ops.transcendental import (
     bell,
     exp,
     expm1,
+    hypot,
     log,
     log1p,
     ndtr,
@@ -41,8 +42,6 @@ from knetc.ops.transcendental import (
     rsqrt,
     sigmoid,
     softplus,
-    sqrt,
-    tanh,
 )
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import ShapeError
@@ -183,8 +182,11 @@ def mish(x: Operand) -> Any:
 
     >>> mish(kn.array([-1.0, 2.0]))  # [-0.3034015, 1.9439590]
     """
-    x = to_float(x)
-    return x * tanh(softplus(x))
+    given = to_float(x)
+    x = cast_node(given, dtypes.f64)  # float32 is rounded once
+    power = exp(clip(x, -40, 40))  # from where on it is silu, and x
+    rising = power * (power + 2)  # tanh(log(1 + power)) is this over 2 more
+    return cast_node(where(less(x, -40), silu(x), x * (rising / (rising + 2))), given.dtype)
 
 
 @composite(wide=True)
@@ -204,8 +206,11 @@ def squareplus(x: Operand, b: float = 4.0) -> Any:
 
     >>> squareplus(kn.array([0.0, 1.5]))  # [1, 2]
     """
-    x = to_float(x)
-    return (x + sqrt(square(x) + b)) * 0.5
+    given = to_float(x)
+    x = cast_node(given, dtypes.f64)  # float32 is rounded once
+    size, leg = absolute(x), math.sqrt(b)
+    rising = (size + hypot(size, leg)) * 0.5  # to the left it is b / 4 over that, where the formula is a difference
+    return cast_node(where(less(x, 0), b * 0.25 / rising, rising), given.dtype)
 
 
 @composite(wide=True)
@@ -223,7 +228,7 @@ def soft_sign(x: Operand) -> Any:
 
     >>> soft_sign(kn.array([-1.0, 3.0]))  # [-0.5, 0.75]
     """
-    x = to_float(x)
+    x = clip(to_float(x), -1e30, 1e30)  # where it is 1
     return x / (absolute(x) + 1)
 
 
@@ -262,7 +267,7 @@ def hard_silu(x: Operand) -> Any:
     >>> hard_silu(kn.array([-3.0, 1.5]))  # [0, 1.125]
     """
     x = to_float(x)
-    return x * hard_sigmoid(x)
+    return clip(x, -3, None) * (relu6(x + 3) / 6)
 
 
 hard_swish = hard_silu
