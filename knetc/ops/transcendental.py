@@ -169,6 +169,14 @@ SIGMOID = _function(
 )
 
 
+GATE = _function(
+    "gate",
+    _sigmoid_reference,
+    lambda x, y, dy: dy * (y - y * y),  # by the result alone, where that is multiplied and digits at 1 do not count
+    emit=vector_math.sigmoid,
+    special=(1000.0, -1000.0),
+)
+
 # --- the normal distribution -----------------------------------------------------------------------------------------
 
 _ROOT_TWO_PI = math.sqrt(2 * math.pi)
