@@ -239,3 +239,10 @@ def test_nothing_flows_back_from_what_was_not_chosen() -> None:
     assert numbers(kn.grad(lambda x: kn.sum(kn.vmap(root)(x)))(x)) == [0, 0.25, 0]
     assert numbers(kn.vmap(kn.grad(root))(x)) == [0, 0.25, 0]
     assert numbers(kn.jvp(kn.vmap(root), (x,), (kn.ones(3),))[1]) == [0, 0.25, 0]
+
+
+def test_sorting_in_what_elements_choose_for_themselves() -> None:
+    def order(a: Any) -> Any:
+        return kn.cond(a > 0.2, lambda: kn.argsort(kn.stack([a, a / 2, -a])), lambda: kn.arange(3))
+
+    assert numbers(kn.vmap(order)(kn.array([0.5, 0.1]))) == [[2, 1, 0], [0, 1, 2]]

@@ -29,7 +29,7 @@ from knetc.ops.reduction import any as any_of
 from knetc.passes import batch_control
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import UnsupportedError
-from knetc.runtime.base.host_functions import for_each
+from knetc.runtime.base.host_functions import for_each, lookup
 
 
 class Value(NamedTuple):
@@ -90,7 +90,8 @@ class Batch:
             results = batch_control.batched(node, sources, self.size, self.graph, self.active)
             self.parts[node] = [Value(*pair) for pair in results]
             return Value(node, True)  # whose results are all that is asked for
-        if self.active is not None and node.op in (CHECK_RANGE, HOST):
+        sorts = node.op is HOST and lookup(str(node["function"])).fills  # which any numbers do for
+        if self.active is not None and node.op in (CHECK_RANGE, HOST) and not sorts:
             return self.where_chosen(node, sources, self.active)
         if not batched:
             return Value(copy_node(recorder(), node, tuple(s.node for s in sources)), False)
