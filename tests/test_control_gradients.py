@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from knetc.runtime.base.config import config
 from knetc.runtime.base.errors import DifferentiationError, LabelError
 
 import knetc as kn
@@ -278,6 +279,20 @@ def test_checks_of_loops_in_loops() -> None:
         close(how(table, places), kn.grad(by_hand)(table, places))
         with pytest.raises(LabelError, match="5"):
             np.asarray(how(table, kn.array([0, 2, 5])))
+
+
+def test_equal_values_of_a_loop_and_its_gradient_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the forward loop stores was recorded apart; it may be there already."""
+    monkeypatch.setattr(config, "check", True)
+
+    def loss(x: Any) -> Any:
+        last, lows = kn.scan(lambda c, v: (kn.tanh(v * c), kn.min(c, axis=0, keepdims=True)), x, x)
+        return kn.sum(last) + kn.sum(lows) + kn.sum(kn.fori_loop(0, 1, lambda i, c: kn.logaddexp(c, 2.0), x))
+
+    x = kn.array(numbers(3))
+    exact = [(loss(x + 1e-6 * e) - loss(x - 1e-6 * e)).item() / 2e-6 for e in np.eye(3)]
+    np.testing.assert_allclose(np.asarray(kn.grad(loss)(x)), exact, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(kn.hessian(loss)(x)), np.asarray(kn.hessian(loss)(x)).T, rtol=1e-10)
 
 
 def test_a_while_loop_is_told() -> None:

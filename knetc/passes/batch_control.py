@@ -103,8 +103,8 @@ def _branch(node: Node, given: Sequence[tuple[Node, bool]], size: int, again: Ag
     for body, column in zip(bodies, columns):
         with body.recorded():
             outputs.append([_spread(pair, size) if flag else pair[0] for pair, flag in zip(column, flags)])
-    made = items(record(BRANCH, (index, *constants.sources), {"branches": finished(bodies, outputs)}))
-    return list(zip(made, flags))
+    parts = items(record(BRANCH, (index, *constants.sources), {"branches": finished(bodies, outputs)}))
+    return list(zip(parts, flags))
 
 
 def _loop(

@@ -13,11 +13,12 @@ from functools import cached_property
 
 from knetc.bodies import Body, Constants, finished
 from knetc.inner import Inner
+from knetc.ir.build import copy_node
 from knetc.ir.control import BRANCH, SCAN, may_raise
 from knetc.ir.group import items
 from knetc.ir.node import Graph, Node, topological
 from knetc.ir.op import Kind
-from knetc.ir.record import record, recording
+from knetc.ir.record import Recorder, record, recording
 from knetc.ops.apply import cast_node, constant, widened
 from knetc.ops.arithmetic import add
 from knetc.passes.domain import CHEAP
@@ -226,7 +227,7 @@ class _ScanGradient:
         stored = list(self.saved)
         further = (node for node in topological(stored, graph.inputs) if may_raise(node))  # loops with their own stored
         effects = tuple(dict.fromkeys((*graph.effects, *further)))
-        body_with_stored = Graph(graph.inputs, (*graph.outputs, *stored), effects)
+        body_with_stored = _interned(graph.inputs, (*graph.outputs, *stored), effects)
         forward = record(SCAN, node.sources, {**node.attributes, "body": body_with_stored}) if stored else node
         residuals = items(forward)[len(graph.outputs) :] if stored else ()
 
@@ -270,6 +271,17 @@ class _ScanGradient:
         for k, value in zip([*carried, *sums, *slices], outcome):
             found[k] = cast_node(value, self.leaves[k].dtype)
         return found
+
+
+def _interned(inputs: Sequence[Node], outputs: Sequence[Node], effects: Sequence[Node]) -> Graph:
+    """A graph of values that were recorded apart, in which equal ones are one."""
+    builder = Recorder()
+    new = {leaf: leaf for leaf in inputs}
+    for node in topological((*outputs, *effects), inputs):
+        if node not in new:
+            new[node] = copy_node(builder, node, tuple([new[source] for source in node.sources]))
+    kept = dict.fromkeys(new[node] for node in effects)
+    return Graph(tuple(inputs), tuple([new[node] for node in outputs]), tuple(kept))
 
 
 def _zeros(node: Node) -> Node:
