@@ -161,3 +161,38 @@ def test_parts_and_whole_updated_in_place() -> None:
         kn.update(w, kn.grad(tape, w))
         expected -= 0.1 * np.cos(expected)
     np.testing.assert_allclose(np.asarray(w.value), expected, rtol=1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 4, st.booleans()), min_size=1, max_size=12))
+def test_derivatives_of_blocks_that_are_read_and_assigned(blocks: list[tuple[int, int, int, int, bool]]) -> None:
+    """Against the derivative of the linear function that reading and assigning is, found by its values."""
+
+    def f(xp: Any, x: Any) -> Any:
+        total = 0.0
+        for number, (a, b, c, d, assigns) in enumerate(blocks):
+            rows, columns = slice(min(a, b), max(a, b) + 1), slice(min(c, d), max(c, d) + 1)
+            total = total + (number + 1) * xp.sum(x[rows, columns])
+            if assigns:
+                x[rows] = x[rows] * (0.5 + number) if d % 2 else number * 1.0
+        return total + xp.sum(x * 0.25)
+
+    x = X[:6, :6].copy()
+    zero = f(np, np.zeros_like(x))
+    units = np.eye(36).reshape(36, 6, 6)
+    wanted = np.array([f(np, unit.copy()) - zero for unit in units]).reshape(6, 6)
+    for found in (kn.compile(kn.grad(lambda x: f(kn, x.copy()))), kn.grad(lambda x: f(kn, x.copy()))):
+        np.testing.assert_allclose(np.asarray(found(kn.array(x))), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_a_python_loop_of_assignments_has_one_kernel_for_all_steps() -> None:
+    def loss(x: Any) -> Any:
+        y = kn.zeros((60, 8))
+        y[0] = kn.tanh(x[0])
+        for k in range(1, 60):
+            y[k] = kn.tanh(x[k] + y[k - 1])
+        return kn.sum(y**2)
+
+    program = program_of(kn.grad(loss), np.ones((60, 8)))
+    assert len({launch.function for step in program.steps for launch in step.launches}) <= 8
+    assert sum(step.written_bytes for step in program.steps) <= 3 * 60 * 8 * 8

@@ -66,6 +66,20 @@ def root(x: Node) -> Node:
     return where(op("equal", x, fixed(-math.inf, x)), fixed(math.inf, x), op("sqrt", x + 0.0))
 
 
+def block(x: Node, begin: int, end: int) -> Node:
+    """True from element ``begin`` to ``end`` of the first axis."""
+    return op(
+        "pad", constant(True, dtypes.boolean, (end - begin,)), low=(begin,), high=(x.shape[0] - end,), value=False
+    )
+
+
+def assigned(x: Node, y: Node, count: int) -> Node:
+    """``x[k] = y[k]`` for the first elements."""
+    for k in range(count):
+        x = where(block(x, k, k + 1), y, x)
+    return x
+
+
 FOLDS = ("sum", "prod", "max", "min")
 V, I, B, M = "f32[3]", "i32[3]", "bool[3]", "f32[2,3]"
 
@@ -243,7 +257,56 @@ CASES: dict[str, list[Case]] = {
             lambda x: spread(slice_(x, (1, 4, 2), (0, 1, 1)), 2, 2, 2),
         ),
     ],
-    "A slice within a padded value is a slice of it.": [
+    "A slice sees one side of an assignment.": [
+        (
+            f"{V} {V}",
+            lambda x, y: slice_(where(block(x, 1, 3), x * x, y), (2, 0, -1)),
+            lambda x, y: slice_(x * x, (2, 0, -1)),
+        ),
+        (
+            f"{V} {V}",
+            lambda x, y: slice_(where(block(x, 1, 3), x * x, y), (0, 1, 1)),
+            lambda x, y: slice_(y, (0, 1, 1)),
+        ),
+        stays(f"{V} {V}", lambda x, y: slice_(where(block(x, 1, 3), x * x, y), (0, 2, 1))),
+    ],
+    "What is assigned to a block of a constant is that, padded.": [
+        (
+            "f32[1]",
+            lambda x: where(
+                block(fixed(1.0, pad(x, (1,), (1,))), 1, 2), pad(x, (1,), (1,)), constant(2.0, x.dtype, (3,))
+            ),
+            lambda x: pad(x, (1,), (1,), 2.0),
+        ),
+    ],
+    "Assignments to blocks across one axis are a join.": [
+        (
+            "f32[1] f32[3]",
+            lambda x, y: where(block(y, 0, 1), y, pad(x, (1,), (1,))),
+            lambda x, y: op("concat", slice_(y, (0, 1, 1)), x, constant(0.0, x.dtype, (1,)), axis=0),
+        ),
+        (
+            f"{V} {V}",
+            lambda x, y: where(
+                block(op("concat", x, y, axis=0), 2, 4), op("concat", y, y, axis=0), op("concat", x, y, axis=0)
+            ),
+            lambda x, y: op(
+                "concat",
+                slice_(x, (0, 2, 1)),
+                slice_(op("concat", y, y, axis=0), (2, 4, 1)),
+                slice_(y, (1, 3, 1)),
+                axis=0,
+            ),
+        ),
+        (
+            "f32[9] f32[9]",
+            lambda x, y: assigned(x, y, 8),
+            lambda x, y: op("concat", *[slice_(y, (k, k + 1, 1)) for k in range(8)], slice_(x, (8, 9, 1)), axis=0),
+        ),
+        stays("f32[9] f32[9]", lambda x, y: assigned(x, y, 7)),
+    ],
+    "A slice beside or within a padded value is not padded.": [
+        ("f32[4]", lambda x: slice_(pad(x, (2,), (1,)), (0, 2, 1)), lambda x: constant(0.0, x.dtype, (2,))),
         ("f32[4]", lambda x: slice_(pad(x, (2,), (1,)), (2, 6, 1)), lambda x: x),
         ("f32[4]", lambda x: slice_(pad(x, (2,), (1,)), (5, 1, -2)), lambda x: slice_(x, (3, -1, -2))),
         stays("f32[4]", lambda x: slice_(pad(x, (2,), (1,)), (1, 6, 1))),

@@ -16,6 +16,7 @@ from knetc.ops.apply import constant
 from knetc.ops.arithmetic import add
 from knetc.ops.identities import after
 from knetc.passes import control_gradients
+from knetc.passes.accumulate import total
 from knetc.runtime.base import dtypes
 from knetc.runtime.base.errors import DifferentiationError
 
@@ -58,15 +59,15 @@ def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]
     targets = set(wrt)
     order = _on_paths(outputs, targets)
     active = set(order)
-    adjoints: dict[Node, Node] = {}
+    adjoints: dict[Node, list[Node]] = {}
+    """What each value has received from its users so far."""
     results: dict[Node, Node] = {}
 
     parts: dict[Node, dict[int, Node]] = {}
     """What the results of loops and branches receive."""
 
     def receive(node: Node, contribution: Node) -> None:
-        before = adjoints.get(node)
-        adjoints[node] = contribution if before is None else add(before, contribution)
+        adjoints.setdefault(node, []).append(contribution)
 
     for output, seed in zip(outputs, seeds):
         if output in active:
@@ -74,7 +75,8 @@ def pullback(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node]
     regions = _Regions(order)
     with derivative_lines() as current:
         for node in reversed(order):
-            dy = adjoints.pop(node, None)
+            received_by_node = adjoints.pop(node, None)
+            dy = total(received_by_node) if received_by_node else None
             if dy is not None and node in targets:
                 results[node] = dy
             if node.op.name == "recomputed":

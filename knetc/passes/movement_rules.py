@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from knetc.ir.node import Node
 from knetc.ir.op import Kind
 from knetc.ir.record import record
-from knetc.ir.rewrite import Rule, operation, variable
+from knetc.ir.rewrite import Rule, constant_named, operation, variable
 from knetc.ir.types import Shape
 from knetc.ops.apply import broadcast_node, constant, reshape_node
 from knetc.ops.identities import iota
 from knetc.ops.linear import swapped
-from knetc.ops.movement import pad_node, permute_node, slice_node
+from knetc.ops.movement import concat_node, pad_node, permute_node, slice_node
+from knetc.passes.blocks import block_of
 from knetc.passes.rules import after
 
-x, y = variable("x"), variable("y")
+a, x, y = variable("a"), variable("x"), variable("y")
+c = constant_named("c")
 
 
 # --- reshape, broadcast, permute -------------------------------------------------------------------------------------
@@ -130,13 +134,94 @@ def _slice_broadcast(node: Node, x: Node, y: Node) -> Node:
 
 
 def _slice_pad(node: Node, x: Node, y: Node) -> Node | None:
-    """Only what lies within the padded value."""
+    """Only what lies within the padded value, or besides it."""
     places = []
     for place, low, n in zip(ranges(node), y["low"], x.shape):
-        if not place or min(place) < low or max(place) >= low + n:
-            return None
+        if not place or max(place) < low or min(place) >= low + n:
+            return constant(y["value"], node.dtype, node.shape)
         places.append(range(place.start - low, place.stop - low, place.step))
-    return sliced(x, places)
+    inside = all(min(place) >= 0 and max(place) < n for place, n in zip(places, x.shape))
+    return sliced(x, places) if inside else None
+
+
+def _slice_choice(node: Node, a: Node, x: Node, y: Node) -> Node | None:
+    """What was assigned to a block is read from what was assigned; what lies besides it, from what was there before."""
+    block = block_of(a)
+    places = ranges(node)
+    if block is None or not all(places):
+        return None
+    if all(low <= min(r) and max(r) < stop for r, low, stop in zip(places, *block)):
+        return sliced(x, places)
+    besides = any(max(r) < low or min(r) >= stop for r, low, stop in zip(places, *block))
+    return sliced(y, places) if besides else None
+
+
+MAX_ASSIGNED = 8
+"""Assignments to blocks of an array that stay choices, each at its place, so that the array may be changed in place."""
+
+
+def _assigned_before(node: Node, a: Node, x: Node, y: Node) -> Node | None:
+    """Blocks assigned one after the other, all of them across the same axis, are values joined along it."""
+    axis = _across(a)
+    if axis is None:
+        return None
+    assigned, base = [node], y
+    while base.op.name == "where" and _across(base.sources[0]) == axis and len(assigned) < MAX_ASSIGNED:
+        assigned.append(base)
+        base = base.sources[2]
+    parts: Sequence[Node] = [base]
+    if base.op.name == "concat" and base["axis"] == axis:
+        parts = base.sources
+    elif base.op.name == "pad" and _extents(base, axis) == _extents(base.sources[0], axis):
+        low, high = (constant(base["value"], y.dtype, _with(y.shape, axis, base[k][axis])) for k in ("low", "high"))
+        parts = (low, base.sources[0], high)
+    elif len(assigned) < MAX_ASSIGNED:
+        return None
+    for choice in reversed(assigned):
+        mask, value, _ = choice.sources
+        block = block_of(mask)
+        assert block is not None
+        new = sliced(value, [range(*pair) for pair in zip(*block)])
+        low, stop = block[0][axis], block[1][axis]
+        parts = [*_cut(parts, axis, 0, low), new, *_cut(parts, axis, stop, node.shape[axis])]
+    return concat_node(parts, axis)
+
+
+def _across(mask: Node) -> int | None:
+    """The only axis along which a block is not as long as the array."""
+    block = block_of(mask)
+    axes = [k for k, (low, stop, n) in enumerate(zip(*block, mask.shape)) if stop - low != n] if block else []
+    return axes[0] if len(axes) == 1 else None
+
+
+def _extents(x: Node, but: int) -> list[int]:
+    return [n for k, n in enumerate(x.shape) if k != but]
+
+
+def _with(shape: Shape, axis: int, extent: int) -> Shape:
+    return (*shape[:axis], extent, *shape[axis + 1 :])
+
+
+def _cut(parts: Sequence[Node], axis: int, begin: int, end: int) -> list[Node]:
+    """The elements from ``begin`` to ``end`` of values joined along an axis."""
+    found = []
+    start = 0
+    for part in parts:
+        n = part.shape[axis]
+        low, stop = max(begin - start, 0), min(end - start, n)
+        if low < stop:
+            whole = [range(m) for m in part.shape]
+            found.append(
+                part if stop - low == n else sliced(part, [*whole[:axis], range(low, stop), *whole[axis + 1 :]])
+            )
+        start += n
+    return found
+
+
+def _padded_constant(node: Node, a: Node, x: Node, c: Node) -> Node | None:
+    """``x`` is a value padded as the truth is."""
+    same = x.op.name == "pad" and a.op.name == "pad" and (x["low"], x["high"]) == (a["low"], a["high"])
+    return pad_node(x.sources[0], x["low"], x["high"], c["value"]) if same and block_of(a) is not None else None
 
 
 def _slice_concat(node: Node) -> Node | None:
@@ -175,7 +260,10 @@ CUTTING = [
         lambda node, x, y: sliced(x, [_compose(inner, outer) for inner, outer in zip(ranges(y), ranges(node))]),
     ),
     Rule("A slice of repeated elements repeats a slice.", after("slice", "broadcast"), _slice_broadcast),
-    Rule("A slice within a padded value is a slice of it.", after("slice", "pad"), _slice_pad),
+    Rule("A slice beside or within a padded value is not padded.", after("slice", "pad"), _slice_pad),
+    Rule("A slice sees one side of an assignment.", operation("slice", operation("where", a, x, y)), _slice_choice),
+    Rule("What is assigned to a block of a constant is that, padded.", operation("where", a, x, c), _padded_constant),
+    Rule("Assignments to blocks across one axis are a join.", operation("where", a, x, y), _assigned_before),
     Rule("A slice of one of several joined values is a slice of it.", operation("slice", y), _slice_concat),
     Rule(
         "Padding by nothing changes nothing.",
