@@ -376,7 +376,7 @@ class Assembler:
         reason = "; ".join(dict.fromkeys(unit.stored.values()))
         if special is not None:
             product = product_of(special, self.order)
-            nest, offsets = lowered.nest, ()
+            nest, offsets = lowered.nest, tuple[int, ...]()
             kernel = self.backend.matmul(product, nest)
             arguments = (*map(self.memory, product.operands), *lowered.arguments[1:])
             operations = lowered.operations + 2 * product.multiplications

@@ -31,10 +31,10 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
         changed = {key: map_leaves(function, item) for key, item in value.items()}
         if type(value) is dict:
             return changed
-        made = copy.copy(value)  # an OrderedDict, a defaultdict, a class of the user's
+        mapping = copy.copy(value)  # an OrderedDict, a defaultdict, a class of the user's
         for key, item in changed.items():
-            made[key] = item
-        return made
+            mapping[key] = item
+        return mapping
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.init]
         return dataclasses.replace(value, **{name: map_leaves(function, getattr(value, name)) for name in names})

@@ -187,7 +187,7 @@ def test_derivatives_of_blocks_that_are_read_and_assigned(blocks: list[tuple[int
 
 def test_a_python_loop_of_assignments_has_one_kernel_for_all_steps() -> None:
     def loss(x: Any) -> Any:
-        y = kn.zeros((60, 8))
+        y = kn.zeros((60, 8), dtype="float64")
         y[0] = kn.tanh(x[0])
         for k in range(1, 60):
             y[k] = kn.tanh(x[k] + y[k - 1])

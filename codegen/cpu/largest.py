@@ -127,14 +127,14 @@ class _Largest(Lowering):
         hints = NO_INTERLEAVE if n < SHORT else ()
         e, table = code.emitter, Table(code)
         x, found = code.slot(table.place("x"), "ptr"), code.slot(table.place("found"), "ptr")
-        n, shares, share = (table.number(name) for name in ("n", "shares", "share"))
+        length, shares, share = (table.number(name) for name in ("n", "shares", "share"))
         best, place, hits = code.variable(self.dtype), code.variable(dtypes.i64), code.variable(I32)
         top, first = code.variable(self.dtype), code.variable(dtypes.i64)
         with code.loop("%lo", "%hi", hints=NO_UNROLL) as number:
             row = code.div(number, shares)
             begin = code.mul(code.sub(number, code.mul(row, shares)), share)
-            end = code.min(code.add(begin, share), n)
-            source = e.address(x, code.mul(row, n), self.dtype)
+            end = code.min(code.add(begin, share), length)
+            source = e.address(x, code.mul(row, length), self.dtype)
             e.store(e.load(source, begin, self.dtype), best, 0)
             e.store(Scalar(begin, dtypes.i64), place, 0)
             with code.loop(begin, end, step=str(BLOCK), hints=NO_UNROLL) as block:

@@ -65,7 +65,7 @@ def gamma_tail(a: Node, x: Node) -> Node:
 
     def exponent(v: Node, spread: Callable[[Node], Node]) -> Node:
         y = spread(sign) * v
-        return spread(a - x) * y - spread(x) * exp_rest(y)  # type: ignore[no-any-return]
+        return spread(a - x) * y - spread(x) * exp_rest(y)
 
     return integral(exponent, stop_gradient(end))
 

@@ -167,7 +167,7 @@ def _bessel(x: Node, order: int) -> Node:
     end = where(narrow, acos(1 - DEPTH / where(narrow, a, DEPTH)), math.pi)
 
     def logarithm(v: Node, spread: Spread) -> Node:
-        return -(spread(a) * 2 * square(sin(v * 0.5)))
+        return -(spread(a) * 2 * square(sin(v * 0.5)))  # type: ignore[no-any-return]
 
     if order == 0:
         return integral(logarithm, stop_gradient(end)) * (1 / math.pi)

@@ -160,7 +160,7 @@ class Batch:
                     part = part() if callable(part) else part
                 if part is None:
                     return None
-                known = {old: Value(*pair) for old, *pair in zip(node.sources[1:], new.sources[1:], flags[1:])}
+                known = {old: Value(it, flag) for old, it, flag in zip(node.sources[1:], new.sources[1:], flags[1:])}
                 known |= {node: Value(new, batched), one: Value(dy, batched)}
                 if isinstance(inner, Inner):
                     known |= draws(inner.draws, size)

@@ -173,8 +173,8 @@ def _assigned_before(node: Node, a: Node, x: Node, y: Node) -> Node | None:
     if base.op.name == "concat" and base["axis"] == axis:
         parts = base.sources
     elif base.op.name == "pad" and _extents(base, axis) == _extents(base.sources[0], axis):
-        low, high = (constant(base["value"], y.dtype, _with(y.shape, axis, base[k][axis])) for k in ("low", "high"))
-        parts = (low, base.sources[0], high)
+        first, last = (constant(base["value"], y.dtype, _with(y.shape, axis, base[k][axis])) for k in ("low", "high"))
+        parts = (first, base.sources[0], last)
     elif len(assigned) < MAX_ASSIGNED:
         return None
     for choice in reversed(assigned):
