@@ -31,7 +31,6 @@ from knetc.ops.logic import equal, greater, isfinite, isnan, less, less_equal, w
 from knetc.ops.movement import cut_node, normalize_axes, normalize_axis, reshape
 from knetc.ops.reduction import Axis, max, mean, sum, to_float
 from knetc.ops.transcendental import (
-    GATE,
     bell,
     exp,
     expm1,
@@ -163,7 +162,7 @@ def gelu(x: Operand, approximate: str = "none") -> Any:
 def _gelu_tanh(x: Operand) -> Any:
     x = to_float(x)
     scale = 2 * math.sqrt(2 / math.pi)  # (1 + tanh(u)) / 2 is sigmoid(2 u)
-    return x * elementwise(GATE, x * (square(x) * (scale * 0.044715) + scale))
+    return x * sigmoid(x * (square(x) * (scale * 0.044715) + scale))
 
 
 def silu(x: Operand) -> Any:

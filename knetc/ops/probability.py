@@ -74,10 +74,11 @@ def _short_beta(x: Node, y: Node) -> Any:
 
 def _by_lgamma(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     a, b = np.asarray(x, np.longdouble), np.asarray(y, np.longdouble)
-    return lgamma_reference(a) + lgamma_reference(b) - lgamma_reference(a + b)
+    return np.asarray(lgamma_reference(a) + lgamma_reference(b) - lgamma_reference(a + b))
 
 
-def _slopes(a: Node, b: Node, dy: Node) -> tuple[Node | None, ...]:
+def _slopes(node: Node, dy: Node) -> tuple[Node | None, ...]:
+    a, b = node.sources
     both = digamma(a + b)
     return dy * (digamma(a) - both), dy * (digamma(b) - both)
 
@@ -87,7 +88,7 @@ _POSITIVE = (Domain(0.3, 5.0, special=(1.0, 30.0)),)
 BETALN = define.elementwise(
     "betaln",
     reference=lambda x, y: _by_lgamma(x, y).astype(x.dtype),
-    gradient=lambda node, dy: _slopes(*node.sources, dy),
+    gradient=lambda node, dy: _slopes(node, dy),
     emit=beta_math.betaln,
     arity=2,
     cost=3000,
@@ -97,7 +98,7 @@ BETALN = define.elementwise(
 BETA = define.elementwise(
     "beta",
     reference=lambda x, y: np.exp(_by_lgamma(x, y)).astype(x.dtype),
-    gradient=lambda node, dy: _slopes(*node.sources, dy * node),
+    gradient=lambda node, dy: _slopes(node, dy * node),
     emit=beta_math.beta,
     arity=2,
     cost=3000,
@@ -130,7 +131,9 @@ def betaln(a: Operand, b: Operand) -> Any:
         return where(less(absolute(other), 1e-200), log1p(absolute(small / other)), 0.0) - log(absolute(small))
 
     function = partial(elementwise, BETALN) if dtype == dtypes.f64 else _short_betaln
-    result = _of_positive(function, *nodes, -math.inf, next_to_zero, lambda a, b: lgamma(a) + lgamma(b) - lgamma(a + b))
+    result = _of_positive(
+        function, nodes[0], nodes[1], -math.inf, next_to_zero, lambda a, b: lgamma(a) + lgamma(b) - lgamma(a + b)
+    )
     return cast_node(result, dtype)
 
 
@@ -146,7 +149,9 @@ def beta(a: Operand, b: Operand) -> Any:
         return 1 / small + where(less(absolute(other), 1e-200), 1 / other, 0.0)
 
     function = partial(elementwise, BETA) if dtype == dtypes.f64 else _short_beta
-    result = _of_positive(function, *nodes, 0.0, next_to_zero, lambda a, b: gamma(a) * (gamma(b) / gamma(a + b)))
+    result = _of_positive(
+        function, nodes[0], nodes[1], 0.0, next_to_zero, lambda a, b: gamma(a) * (gamma(b) / gamma(a + b))
+    )
     return cast_node(result, dtype)
 
 
