@@ -2,7 +2,7 @@
 
 It shares memory with the process that started it, takes messages from its standard input, and runs the programs of a
 launch one after the other in random order. Triton's interpreter is used as it is but for what it lacks: rounding to
-bfloat16, products of bfloat16 and of rounded factors, and folds and scans at a reasonable speed.
+bfloat16, products of bfloat16 and of rounded factors, fused multiplications, and folds and scans at a reasonable speed.
 """
 
 from __future__ import annotations
@@ -64,6 +64,16 @@ def dot(builder: Any, a: Any, b: Any, total: Any, precision: Any, _: Any) -> Any
             data = ((bits + 0xFFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
         factors.append(data.astype(total.data.dtype))
     return interpreter.TensorHandle(np.matmul(*factors) + total.data, total.dtype.scalar)
+
+
+def fused(_: Any, x: Any, y: Any, z: Any) -> Any:
+    """``x * y + z`` with more digits between, as devices have them."""
+    dtype = z.data.dtype
+    if dtype.kind != "f":
+        return interpreter.TensorHandle(x.data * y.data + z.data, z.dtype.scalar)
+    more = np.longdouble if dtype == np.float64 else np.float64
+    result = np.asarray(x.data, more) * np.asarray(y.data, more) + np.asarray(z.data, more)
+    return interpreter.TensorHandle(result.astype(dtype), z.dtype.scalar)
 
 
 def merged(operation: Any, left: list[np.ndarray], right: list[np.ndarray], kinds: list[Any]) -> list[np.ndarray]:
@@ -144,6 +154,7 @@ def patch_tensor(tensor: Any, scope: Any) -> None:
 for name in ("cast_impl", "create_fp_to_fp"):
     setattr(interpreter.InterpreterBuilder, name, cast)
 interpreter.InterpreterBuilder.create_dot = dot
+interpreter.InterpreterBuilder.create_fma = fused
 interpreter.InterpreterBuilder.get_bf16 = lambda self, value: interpreter.TensorHandle(
     np.array([value], _BRAIN).view(np.uint16), tl.bfloat16
 )
