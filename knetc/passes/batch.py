@@ -269,14 +269,6 @@ def _scatter(node: Node, sources: Sequence[Value], size: int) -> Node:
     return scatter(x, values, [_element(node.sources[2].shape, size), *indices])
 
 
-def _window(node: Node, sources: Sequence[Value], size: int) -> Node:
-    x, *starts = sources
-    if any(start.batched for start in starts):
-        raise unsupported(f"{node.op.name} at places of each element's own")
-    places = [constant(0, dtypes.i64), *(start.node for start in starts)]
-    return record(node.op, (x.node, *places), {**node.attributes, "shape": (size, *node.shape)})
-
-
 def _matmul(node: Node, sources: Sequence[Value], size: int) -> Node:
     """A stack of products; where one factor is the same matrix for all, one product of all the rows of the other."""
     left, right = sources
@@ -314,8 +306,6 @@ _RULES: Mapping[str, Rule] = {
     "slice": _with(starts=_first(0), stops=_size_first, steps=_first(1)),
     "pad": _with(low=_first(0), high=_first(0)),
     "concat": _with(axis=_moved),
-    "window": _window,
-    "placed": _window,
     "gather": _gather,
     "scatter": _scatter,
     "scatter_add": _scatter_add,
