@@ -1,9 +1,9 @@
 """Compile time against the number of values in a graph: it should grow linearly, up to 10,000.
 
-Six kinds of graph: a chain of elementwise operations, the gradient of a chain of dear ones (tanh), a deep network with
-its gradient, many small independent results, many results of one input, and steps that shift what they work on. For
-each size it prints the processor's seconds of each stage and the milliseconds a value; ``--profile KIND SIZE`` shows
-where the time of one goes.
+Seven kinds of graph: a chain of elementwise operations, the gradient of a chain of dear ones (tanh), a deep network
+with its gradient, many small independent results, many results of one input, steps that shift what they work on, and
+the rows of an array one by one. For each size it prints the processor's seconds of each stage and the milliseconds a
+value; ``--profile KIND SIZE`` shows where the time of one goes.
 
     python benchmarks/compile_time.py [--sizes 100,1000,10000] [--kinds chain,dear,network,independent,…]
 """
@@ -27,6 +27,7 @@ from knetc.ir.types import TensorType
 from knetc.ops.activations import relu
 from knetc.ops.indexed import take
 from knetc.ops.linear import matmul
+from knetc.ops.movement import concat_node, cut_node
 from knetc.ops.rearrange import roll
 from knetc.ops.reduction import mean
 from knetc.ops.transcendental import exp, tanh
@@ -106,6 +107,19 @@ def neighbours(size: int) -> Graph:
     return trace_function(function, TensorType(F32, (64,)))
 
 
+def rows(size: int) -> Graph:
+    """A loop of Python over the rows of an array, each computed from the one before; all of them, and the gradient."""
+
+    def function(x: Node) -> list[Node]:
+        found = [tanh(cut_node(x, 0, 0, 1))]
+        for k in range(1, size // 12):
+            found.append(tanh(cut_node(x, 0, k, k + 1) + found[-1]))
+        whole = concat_node(found, 0)
+        return [whole, *(g for g in gradients(mean(whole * whole), [x]) if g is not None)]
+
+    return trace_function(function, TensorType(F32, (max(2, size // 12), 64)))
+
+
 KINDS: dict[str, Callable[[int], Graph]] = {
     "chain": chain,
     "dear": dear,
@@ -113,6 +127,7 @@ KINDS: dict[str, Callable[[int], Graph]] = {
     "independent": independent,
     "siblings": siblings,
     "neighbours": neighbours,
+    "rows": rows,
 }
 
 
