@@ -163,8 +163,10 @@ def execute(
             values: list[Any] = []
             for slot in grid.slots:
                 reference = step.arguments[slot.value] if slot.kind == "argument" else None
-                if reference is not None:
-                    values.append((addresses if reference.kind == "buffer" else scalars)[reference.index])
+                if reference is not None and reference.kind == "buffer":
+                    values.append(addresses[reference.index] + reference.offset)
+                elif reference is not None:
+                    values.append(scalars[reference.index])
                 else:
                     values.append(space + slot.value if slot.kind == "workspace" else slot.value)
             if step.check >= 0:
@@ -190,5 +192,5 @@ class CheckFailed(Exception):
 
 
 def _host(calls: HostCalls, step: Step, addresses: Sequence[int]) -> None:
-    table = [addresses[reference.index] for reference in step.arguments]
+    table = [addresses[reference.index] + reference.offset for reference in step.arguments]
     calls.run(step.host, table)
