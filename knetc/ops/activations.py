@@ -327,6 +327,12 @@ def softmax(x: Operand, axis: Axis = None) -> Any:
     return exponentials * reciprocal(total)
 
 
+def log_total(x: Node, axis: Axis) -> Any:
+    """``logsumexp`` of numbers of which some are above minus infinity; axes stay, with extent 1."""
+    _, total, shift = _shifted_exp(x, axis)
+    return log(total) + shift
+
+
 @composite(wide=True)
 def logsoftmax(x: Operand, axis: Axis = None) -> Any:
     """The logarithm of ``softmax``, accurate where that is tiny.
@@ -336,8 +342,7 @@ def logsoftmax(x: Operand, axis: Axis = None) -> Any:
     x = to_float(x)
     if not x.type.size:
         return x
-    _, total, shift = _shifted_exp(x, axis)
-    return x - (log(total) + shift)
+    return x - log_total(x, axis)
 
 
 logp = logsoftmax

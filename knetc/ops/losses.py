@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from knetc.ir.node import Node
-from knetc.ops.activations import logsumexp
+from knetc.ops.activations import log_total
 from knetc.ops.apply import Operand, broadcast_node, cast_node, composite, reshape_node, to_nodes
 from knetc.ops.arithmetic import maximum
 from knetc.ops.division import floor_divide
@@ -58,7 +58,8 @@ def nll(scores: Operand, labels: Operand, axis: int = -1, average: bool = True) 
     kept = reshape_node(cast_node(places, dtypes.i32), (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
     chosen = equal(iota(dtypes.i32, x.shape, axis), broadcast_node(kept, x.shape))
     counted = greater_equal(places, 0)
-    losses = where(counted, logsumexp(x, axis) - sum(where(chosen, x, 0), axis), 0)
+    likely = reshape_node(log_total(x, axis), places.shape)
+    losses = where(counted, likely - sum(where(chosen, x, 0), axis), 0)
     total, count = sum(losses), sum(counted)
     return total / maximum(cast_node(count, x.dtype), 1) if average else (total, count)
 

@@ -39,6 +39,6 @@ def learned(device: str, optimizer: str) -> tuple[list[float], list[np.ndarray]]
 def test_digits(device: Any, optimizer: str) -> None:
     here, there = learned("cpu", optimizer), learned("cuda", optimizer)
     assert len(there[0]) == 4
-    np.testing.assert_allclose(there[0], here[0], rtol=5e-4)
+    np.testing.assert_allclose(there[0], here[0], rtol=1e-4)
     for found, expected in zip(there[1], here[1]):
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
