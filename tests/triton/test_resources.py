@@ -15,9 +15,15 @@ from knetc.codegen.triton.model import GpuTarget
 triton = pytest.importorskip("triton")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
-SPILLED_BYTES = 0 if triton.__version__.startswith("3.6.") else 8
-"""Newer versions spill 8 bytes of a thread in one kernel, cross-entropy of rows of 8192 float32 on sm_90 and sm_100,
-as registers are few around the calls that quotients are; none does in the others."""
+NEWER = not triton.__version__.startswith("3.6.")
+
+
+def known_to_spill(source: str, arch: str) -> int:
+    """Bytes of a thread that are known to spill: in one kernel, cross-entropy of rows of 8192 float32, as newer Triton
+    compiles it for sm_90 and sm_100; registers are few around the calls that quotients are."""
+    header = source.split("\n", 1)[0]
+    this = '"sum_max_where"' in header and '"in4":"*fp32"' in header and "1024 rows of 8192," in source
+    return 8 if NEWER and arch != "sm_80" and this else 0
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,7 @@ def resources() -> Iterator[Any]:
 def checked(sources: list[str], arch: str) -> None:
     for source in dict.fromkeys(sources):
         cubin, _ = compile_source("k", source, GpuTarget("cuda", arch))
-        assert cubin.spilled_bytes <= SPILLED_BYTES and cubin.registers <= 255, source
+        assert cubin.spilled_bytes <= known_to_spill(source, arch) and cubin.registers <= 255, source
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
